@@ -222,7 +222,7 @@ class Framer(Generic[T]):
 
     def _with_lf_only(self, piece: bytes) -> bytes:
         """End each line with one LF, also where a CRLF was cut in two."""
-        if self._after_cr and piece:
+        if self._after_cr:
             self._after_cr = False
             if piece.startswith(b"\n"):
                 piece = piece[1:]
@@ -236,10 +236,8 @@ class Framer(Generic[T]):
         if piece.startswith(b"\n") and not self._line:
             end = 1
         else:
-            # Not found is -1, which leaves an end of 1: no block ends there.
-            end = piece.find(b"\n\n") + 2
-            if end == 1:
-                end = len(piece)
+            last_line = piece.find(b"\n\n")
+            end = last_line + 2 if last_line >= 0 else len(piece)
         self._read_lines(piece[:end], found)
         return piece[end:]
 

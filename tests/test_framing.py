@@ -237,6 +237,7 @@ def test_messages_are_made_by_the_factory() -> None:
         pytest.param([b"data: a\r", b"\n", b"\r", b"\n"], [0, 0, 1, 0], id="crlf-cut-twice"),
         pytest.param([BOM[:1], BOM[1:2], BOM[2:], b"data: a\n\n"], [0, 0, 0, 1], id="bom-cut"),
         pytest.param([b"", b"data: a\n\n", b"", b"\n"], [0, 1, 0, 0], id="empty-chunks"),
+        pytest.param([b"", BOM + b"data: a\n\n"], [0, 1], id="empty-chunk-before-bom"),
     ],
 )
 def test_a_message_is_out_when_its_blank_line_is_complete(
@@ -417,6 +418,15 @@ def test_what_fits_exactly_is_read(size: int) -> None:
     assert [message("x" * 94)] * 50 == found
     fails_at(Framer(Message, max_line_bytes=99), cut(fitting, size))
     fails_at(Framer(Message, max_event_bytes=100), cut(fitting, size))
+
+
+def test_limits_hold_for_whole_blocks_too() -> None:
+    """A giant event that comes complete in one chunk is refused like one in pieces."""
+    framer = Framer(Message, max_line_bytes=100)
+    framer.feed(b"data: x\n\n")
+
+    with pytest.raises(FramingError):
+        framer.feed(b"data: " + b"x" * 95 + b"\n\n")
 
 
 @settings(max_examples=800, deadline=None)
