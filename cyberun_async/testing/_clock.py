@@ -1,0 +1,195 @@
+"""Virtual time under asyncio: an event loop that never sleeps, but moves its clock on."""
+
+import asyncio
+import math
+import selectors
+import threading
+import time
+from collections.abc import Callable, Coroutine, Iterator
+from concurrent.futures import Executor
+from typing import Any, Final, TypeVar, TypeVarTuple, Unpack
+
+import anyio.to_thread
+
+
+T = TypeVar("T")
+Ts = TypeVarTuple("Ts")
+
+# How long the loop waits, in real seconds, for a thread or a socket that might wake it.
+PATIENCE: Final = 1.0
+
+_RESOLUTION: Final = time.get_clock_info("monotonic").resolution
+
+
+class DeadlockError(RuntimeError):
+    """
+    Every task waits, no timer is due, and nothing else can wake the loop.
+
+    The message lists the tasks and the line at which each of them waits.
+    """
+
+
+class VirtualClockLoop(asyncio.SelectorEventLoop):
+    """
+    Run asyncio in virtual time: whenever nothing is ready, jump to the next timer.
+
+    The clock starts at 0.0 and moves by jumps only, so an hour of sleeping takes
+    microseconds, time-outs fire in their exact order, and what a program computes takes
+    no time at all. :func:`asyncio.sleep`, :func:`asyncio.timeout`, anyio's sleeps, scopes
+    and :func:`anyio.current_time` follow it; :func:`time.monotonic` and
+    :class:`datetime.datetime` do not.
+
+    A program in which every task waits for ever ends with :class:`DeadlockError` at once,
+    or after a second if other threads or sockets might still have woken it.
+
+    While work given to :func:`anyio.to_thread.run_sync` (with the default limiter) or to an
+    executor is going on, the clock stands still for up to a second of real time; then it
+    moves on, because the thread may be waiting for the loop. ``call_soon_threadsafe`` wakes
+    the loop from any thread. Sockets work too, but the clock does not wait for them if a
+    timer is pending: a time-out around a real network read fires early.
+
+    With pytest and anyio's plugin, override the fixture (trio has such a clock of its own)::
+
+        @pytest.fixture(
+            params=[
+                ("asyncio", {"loop_factory": VirtualClockLoop}),
+                ("trio", {"clock": trio.testing.MockClock(autojump_threshold=0)}),
+            ]
+        )
+        def anyio_backend(request):
+            return request.param
+
+    Elsewhere, use :meth:`run`.
+    """
+
+    def __init__(self) -> None:
+        self._threads = _ThreadsAtWork(self)
+        self._jumping = _JumpingSelector(self._threads, self._describe_tasks)
+        super().__init__(self._jumping)
+
+    @classmethod
+    def run(cls, coroutine: Coroutine[Any, Any, T]) -> T:
+        """
+        Run *coroutine* to its end in virtual time, as :func:`asyncio.run` would.
+
+        Returns:
+            What the coroutine returns; its exceptions pass through.
+
+        Raises:
+            DeadlockError: The coroutine waits for something that cannot happen.
+
+        """
+        with asyncio.Runner(loop_factory=cls) as runner:
+            return runner.run(coroutine)
+
+    def time(self) -> float:
+        """Return the virtual time in seconds."""
+        return self._jumping.now
+
+    def run_in_executor(
+        self,
+        executor: Executor | None,
+        func: Callable[[Unpack[Ts]], T],
+        *args: *Ts,
+    ) -> asyncio.Future[T]:
+        """Run *func* in a thread, during which the clock stands still."""
+        future = super().run_in_executor(executor, func, *args)
+        self._threads.add(future)
+        return future
+
+    def _describe_tasks(self) -> str:
+        tasks = sorted(asyncio.all_tasks(self), key=lambda task: task.get_name())
+        return "".join(f"\n  {task.get_name()} at {_place(task)}" for task in tasks)
+
+
+class _ThreadsAtWork:
+    """Knows whether the loop has given work to threads that is not finished."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+        self._futures: set[asyncio.Future[Any]] = set()
+        self._limiter: anyio.CapacityLimiter | None = None
+        self._probe: asyncio.Task[None] | None = None
+
+    def add(self, future: asyncio.Future[Any]) -> None:
+        self._futures.add(future)
+        future.add_done_callback(self._futures.discard)
+
+    def any(self) -> bool:
+        borrowed = self._limiter is not None and self._limiter.borrowed_tokens > 0
+        return borrowed or bool(self._futures)
+
+    def must_look(self) -> bool:
+        """
+        Say whether the loop has to go round once more before this can be known.
+
+        anyio tells its limiter only inside a task, so a task is started for asking, once
+        and not before there is another thread.
+        """
+        if self._probe is not None or threading.active_count() == 1:
+            return False
+        self._probe = self._loop.create_task(self._learn_limiter(), name="virtual clock's look")
+        return True
+
+    async def _learn_limiter(self) -> None:
+        self._limiter = anyio.to_thread.current_default_thread_limiter()
+
+
+class _JumpingSelector(selectors.DefaultSelector):
+    """Instead of sleeping until a timer is due, moves the clock there."""
+
+    def __init__(self, threads: _ThreadsAtWork, describe_tasks: Callable[[], str]) -> None:
+        super().__init__()
+        self.now = 0.0
+        self._threads = threads
+        self._describe_tasks = describe_tasks
+
+    def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
+        ready = super().select(0)
+        if ready or (timeout is not None and timeout <= 0) or self._threads.must_look():
+            return ready
+        if timeout is None:
+            return self._wait_for_the_outside()
+        if self._threads.any():
+            ready = super().select(PATIENCE)
+        if not ready:
+            self._jump(timeout)
+        return ready
+
+    def _jump(self, seconds: float) -> None:
+        self.now += seconds
+        if self.now + _RESOLUTION == self.now:
+            # After some months a float is coarser than the loop's idea of "due", and a
+            # timer due exactly now would never be.
+            self.now = math.nextafter(self.now, math.inf)
+
+    def _wait_for_the_outside(self) -> list[tuple[selectors.SelectorKey, int]]:
+        # A thread may have posted something and ended between the two looks.
+        ready = super().select(PATIENCE if self._may_be_woken() else 0)
+        if not ready:
+            message = f"every task waits for ever, no timer is due:{self._describe_tasks()}"
+            raise DeadlockError(message)
+        return ready
+
+    def _may_be_woken(self) -> bool:
+        # One file is the pipe by which threads wake the loop.
+        return threading.active_count() > 1 or len(self.get_map()) > 1
+
+
+def _place(task: asyncio.Task[Any]) -> str:
+    """Name the innermost frame in which *task* is suspended."""
+    innermost: Any = None
+    for awaited in _chain(task.get_coro()):
+        innermost = awaited
+    frame = getattr(innermost, "cr_frame", None) or getattr(innermost, "gi_frame", None)
+    if frame is None:
+        return repr(innermost)
+    return f"{frame.f_code.co_filename}:{frame.f_lineno} in {frame.f_code.co_qualname}"
+
+
+def _chain(awaited: Any) -> Iterator[Any]:
+    """Go from a coroutine to what it awaits, as long as that is Python code."""
+    while hasattr(awaited, "cr_frame") or hasattr(awaited, "gi_frame"):
+        yield awaited
+        inner = getattr(awaited, "cr_await", None)
+        awaited = getattr(awaited, "gi_yieldfrom", None) if inner is None else inner
