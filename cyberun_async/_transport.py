@@ -1,0 +1,503 @@
+"""
+The only way to the network: one HTTP exchange, one event stream, one foreign file.
+
+Nothing is retried and nothing is authorised here, and nothing of httpx goes out:
+failures are :class:`ExchangeFailedError`, which says whether the request may have
+arrived. Streams and foreign files have a connection each, plain requests share a
+few; ``_transport_lane`` says why no pool of httpx is used for that.
+"""
+
+import functools
+import socket
+import ssl
+from collections.abc import AsyncIterable, Callable, Generator
+from contextlib import contextmanager
+
+import anyio
+import attrs
+import httpx
+
+from ._errors import ClientClosedError
+from ._exchange import ExchangeFailedError, FailureKind, Reply
+from ._options import Limits, Timeouts
+from ._transport_body import Body, read_whole
+from ._transport_failures import RAISED_BY_TRANSPORTS, failure
+from ._transport_foreign import ForeignResponse
+from ._transport_lane import Lane, LaneStock, Progress, Turns, send_over
+from ._transport_proxy import make_proxy, rules_for_all, rules_from_environment
+from ._transport_request import (
+    Headers,
+    Params,
+    Redirects,
+    api_url,
+    build_request,
+    foreign_url,
+    host_of,
+    is_redirect,
+    with_headers,
+)
+from ._transport_stream import CONTENT_TYPE, EventConnection
+from ._transport_tls import context_for
+
+
+__all__ = [
+    "EventConnection",
+    "ForeignResponse",
+    "Transport",
+    "TransportSettings",
+    "TransportStatistics",
+]
+
+_STREAM_HEADERS: Headers = {
+    "accept": CONTENT_TYPE,
+    "cache-control": "no-cache",
+    "accept-encoding": "identity",
+}
+
+# The kernel finds half-open connections, too: probes after a minute of silence.
+_SOCKET_OPTIONS = [
+    (socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1),
+    *(
+        (socket.IPPROTO_TCP, getattr(socket, name), value)
+        for name, value in (("TCP_KEEPIDLE", 60), ("TCP_KEEPINTVL", 60), ("TCP_KEEPCNT", 5))
+        if hasattr(socket, name)
+    ),
+]
+
+# How long it may be idle is decided by the stock, by the clock it is given.
+_ONE_CONNECTION = httpx.Limits(
+    max_connections=1, max_keepalive_connections=1, keepalive_expiry=None
+)
+
+# A proxy asks for a password of its own with this; the API never does.
+_PROXY_WANTS_AUTHENTICATION = 407
+
+# How long closing waits for requests in other tasks to notice.
+_CLOSE_SECONDS = 5.0
+
+
+@attrs.frozen(kw_only=True)
+class TransportSettings:
+    """
+    What a transport needs to know.
+
+    Attributes:
+        base_url: Checked already, without a slash at its end.
+        proxy: For everything; None asks the environment.
+        verify: See :func:`._transport_tls.context_for`.
+        transport_factory: Makes a transport of httpx for each connection.
+        http_client: Serves plain requests instead of connections of our own.
+        clock: Monotonic seconds.
+        idle_backstop: Seconds without a byte after which a stream counts as lost, here.
+    """
+
+    base_url: str
+    timeouts: Timeouts = attrs.field(factory=Timeouts)
+    limits: Limits = attrs.field(factory=Limits)
+    # It may hold a password.
+    proxy: str | None = attrs.field(default=None, repr=False)
+    verify: bool | ssl.SSLContext | str = True
+    transport_factory: Callable[[], httpx.AsyncBaseTransport] | None = None
+    http_client: httpx.AsyncClient | None = None
+    clock: Callable[[], float] = anyio.current_time
+    idle_backstop: float = 180.0
+
+
+@attrs.frozen(kw_only=True)
+class TransportStatistics:
+    """
+    A transport's state at a moment.
+
+    Attributes:
+        open_streams: Event streams not closed yet.
+        open_fetches: Foreign answers not closed yet.
+        requests: Requests made so far, redirects, streams and fetches included.
+        waiting: Plain requests that wait for their turn.
+        busy_connections, idle_connections: Connections for plain requests.
+        retired_connections: Those closed, for age or because a request came to no end.
+        cancelled_early: Requests cancelled before their headers.
+    """
+
+    open_streams: int
+    open_fetches: int
+    requests: int
+    waiting: int
+    busy_connections: int
+    idle_connections: int
+    retired_connections: int
+    cancelled_early: int
+
+
+class Transport:
+    """
+    Makes requests for one client.
+
+    Each call may be cancelled at any moment, by anyio or by ``Task.cancel``, also
+    twice: no connection, no turn and no task is lost by it.
+    """
+
+    def __init__(self, settings: TransportSettings) -> None:
+        self._settings = settings
+        self._base = httpx.URL(settings.base_url)
+        self._proxies = (
+            rules_from_environment() if settings.proxy is None else rules_for_all(settings.proxy)
+        )
+        self._turns = Turns(settings.limits.max_connections)
+        self._stock = LaneStock(
+            lambda: self._lane(self._base), settings.clock, settings.limits.max_connections
+        )
+        self._streams: set[EventConnection] = set()
+        self._fetches: set[ForeignResponse] = set()
+        self._running: set[anyio.CancelScope] = set()
+        self._all_ended: anyio.Event | None = None
+        self._is_closed = False
+        self._requests = 0
+        self._cancelled_early = 0
+        timeouts = settings.timeouts
+        self._plain_timeout = httpx.Timeout(
+            connect=timeouts.connect,
+            read=timeouts.read,
+            write=timeouts.write,
+            pool=timeouts.pool,
+        ).as_dict()
+        self._stream_timeout = {**self._plain_timeout, "read": settings.idle_backstop}
+
+    # Plain requests
+
+    async def exchange(
+        self,
+        method: str,
+        path: str,
+        *,
+        headers: Headers,
+        params: Params | None = None,
+        content: bytes | None = None,
+        fresh: bool = False,
+    ) -> Reply:
+        """
+        Make one request of the API and return its whole answer, whatever the status.
+
+        Redirects within the origin are followed. Of requests that come at once, only
+        ``max_connections`` are under way; the others wait in order, without limit.
+
+        Args:
+            method: In capitals.
+            path: Quoted, relative to the base URL.
+            headers: All of them, credentials included.
+            params: The query.
+            content: The body.
+            fresh: Use a connection that is new or was used a moment ago.
+
+        Raises:
+            ExchangeFailedError: There was no complete answer.
+            InvalidInputError: The path or a header cannot be sent.
+            ClientClosedError: The transport is or was closed.
+        """
+        url = api_url(self._settings.base_url, path, params)
+        redirects = Redirects(method, url)
+        headers = with_headers({"accept-encoding": "gzip"}, headers)
+        with self._while_open():
+            async with self._turns:
+                while True:
+                    request = build_request(method, url, headers, content)
+                    request.extensions["timeout"] = self._plain_timeout
+                    reply = await self._answer(request, path, fresh=fresh)
+                    if not is_redirect(reply.status):
+                        return reply
+                    url = redirects.target(reply.status, reply.headers)
+        raise _closed()
+
+    async def _answer(self, request: httpx.Request, path: str, *, fresh: bool) -> Reply:
+        client = self._settings.http_client
+        if client is not None:
+            return await self._answer_by_client(client, request, path)
+        lane = self._stock.take(fresh=fresh)
+        try:
+            await self._stock.sweep()
+            response = await self._send(lane, request)
+            reply = await self._read_reply(request, response, path)
+        except BaseException:
+            with anyio.CancelScope(shield=True):
+                await self._stock.discard(lane)
+            raise
+        if self._is_closed:
+            await self._stock.discard(lane)
+            raise _closed()
+        self._stock.bring_back(lane)
+        return reply
+
+    async def _answer_by_client(
+        self, client: httpx.AsyncClient, request: httpx.Request, path: str
+    ) -> Reply:
+        def handle(request: httpx.Request) -> object:
+            return client.send(request, stream=True, auth=None, follow_redirects=False)
+
+        with self._counting_cancellations():
+            response = await send_over(handle, request, Progress())
+        return await self._read_reply(request, response, path)
+
+    async def _read_reply(
+        self, request: httpx.Request, response: httpx.Response, path: str
+    ) -> Reply:
+        headers = dict(response.headers.items())
+        host = host_of(request.url)
+        body = Body(response)
+        try:
+            content = await read_whole(
+                body, self._settings.limits.max_reply_bytes, headers.get("content-encoding")
+            )
+        except RAISED_BY_TRANSPORTS as error:
+            raise failure(error, host=host, is_sent=True) from error
+        finally:
+            await body.aclose()
+        _check_proxy_answer(response.status_code, host)
+        return Reply(
+            status=response.status_code,
+            headers=headers,
+            body=content,
+            method=request.method,
+            path=path,
+        )
+
+    # Event streams
+
+    async def open_stream(
+        self, path: str, *, headers: Headers, open_timeout: float
+    ) -> EventConnection:
+        """
+        Open an event stream on a connection of its own, whatever the status.
+
+        The caller closes what it gets.
+
+        Args:
+            path: Quoted, relative to the base URL.
+            headers: All but those that make it a stream.
+            open_timeout: Seconds for everything up to the headers, redirects included.
+
+        Raises:
+            ExchangeFailedError: There were no headers in time.
+            InvalidInputError: The path or a header cannot be sent.
+            ClientClosedError: The transport is or was closed.
+        """
+        url = api_url(self._settings.base_url, path)
+        headers = with_headers(headers, _STREAM_HEADERS)
+        progress = Progress()
+        with self._while_open():
+            try:
+                with anyio.fail_after(open_timeout):
+                    return await self._open_stream(url, headers, progress)
+            except TimeoutError as error:
+                raise _too_slow(host_of(url), open_timeout, progress) from error
+        raise _closed()
+
+    async def _open_stream(
+        self, url: httpx.URL, headers: Headers, progress: Progress
+    ) -> EventConnection:
+        redirects = Redirects("GET", url)
+        while True:
+            request = build_request("GET", url, headers)
+            request.extensions["timeout"] = self._stream_timeout
+            connection = await self._connect_stream(request, progress)
+            if not is_redirect(connection.status):
+                return connection
+            await connection.aclose()
+            url = redirects.target(connection.status, connection.headers)
+
+    async def _connect_stream(self, request: httpx.Request, progress: Progress) -> EventConnection:
+        lane = self._lane(request.url)
+        try:
+            response = await self._send(lane, request, progress)
+            host = host_of(request.url)
+            _check_proxy_answer(response.status_code, host)
+            connection = EventConnection(
+                response,
+                lane,
+                host=host,
+                limits=self._settings.limits,
+                clock=self._settings.clock,
+                on_close=self._streams.discard,
+            )
+        except BaseException:
+            await lane.aclose()
+            raise
+        self._streams.add(connection)
+        return connection
+
+    # Foreign addresses
+
+    async def fetch(
+        self,
+        method: str,
+        url: str,
+        *,
+        headers: Headers,
+        content: AsyncIterable[bytes] | bytes | None = None,
+        may_follow: Callable[[str], bool] | None = None,
+    ) -> ForeignResponse:
+        """
+        Make one request of an address that need not be the API's.
+
+        It has a connection of its own and no header but those given, so no credential
+        and no cookie goes with it. Whether the address may be asked at all is for
+        the caller to decide. The caller closes what it gets.
+
+        Args:
+            method: In capitals.
+            url: Absolute; it appears in no error.
+            headers: With a Content-Length among them, the body is not sent in chunks.
+            content: The body.
+            may_follow:
+                Asked for each redirect to another origin; without it none is followed.
+                From https to http is never asked.
+
+        Raises:
+            ExchangeFailedError: There were no headers.
+            InvalidInputError: A header cannot be sent.
+            ClientClosedError: The transport is or was closed.
+        """
+        target = foreign_url(url)
+        redirects = Redirects(method, target)
+        with self._while_open():
+            while True:
+                request = build_request(method, target, headers, content)
+                request.extensions["timeout"] = self._plain_timeout
+                response = await self._connect_foreign(request)
+                if not is_redirect(response.status):
+                    return response
+                await response.aclose()
+                target = redirects.target(response.status, response.headers, may_follow)
+                if content is not None and not isinstance(content, bytes):
+                    raise _cannot_send_again(response.status)
+        raise _closed()
+
+    async def _connect_foreign(self, request: httpx.Request) -> ForeignResponse:
+        lane = self._lane(request.url)
+        try:
+            response = await self._send(lane, request)
+            host = host_of(request.url)
+            _check_proxy_answer(response.status_code, host)
+            fetched = ForeignResponse(response, lane, host=host, on_close=self._fetches.discard)
+        except BaseException:
+            await lane.aclose()
+            raise
+        self._fetches.add(fetched)
+        return fetched
+
+    # What they share
+
+    async def _send(
+        self, lane: Lane, request: httpx.Request, progress: Progress | None = None
+    ) -> httpx.Response:
+        with self._counting_cancellations():
+            response = await lane.send(request, progress or Progress())
+        if self._is_closed:
+            raise _closed()
+        return response
+
+    @contextmanager
+    def _counting_cancellations(self) -> Generator[None]:
+        self._requests += 1
+        try:
+            yield
+        except anyio.get_cancelled_exc_class():
+            self._cancelled_early += 1
+            raise
+
+    @contextmanager
+    def _while_open(self) -> Generator[None]:
+        """Let closing end the block; what follows it is reached only then."""
+        if self._is_closed:
+            raise _closed()
+        with anyio.CancelScope() as scope:
+            self._running.add(scope)
+            try:
+                yield
+            finally:
+                self._running.discard(scope)
+                if self._all_ended is not None and not self._running:
+                    self._all_ended.set()
+
+    def _lane(self, url: httpx.URL) -> Lane:
+        settings = self._settings
+        if settings.transport_factory is not None:
+            return Lane(settings.transport_factory())
+        proxy = self._proxies.proxy_for(str(url))
+        return Lane(
+            httpx.AsyncHTTPTransport(
+                verify=self._tls,
+                limits=_ONE_CONNECTION,
+                proxy=None if proxy is None else make_proxy(proxy, self._tls),
+                socket_options=_SOCKET_OPTIONS,
+            )
+        )
+
+    @functools.cached_property
+    def _tls(self) -> ssl.SSLContext:
+        return context_for(self._settings.verify)
+
+    def statistics(self) -> TransportStatistics:
+        """Return what is open and what has been done."""
+        return TransportStatistics(
+            open_streams=len(self._streams),
+            open_fetches=len(self._fetches),
+            requests=self._requests,
+            waiting=self._turns.waiting,
+            busy_connections=self._stock.busy,
+            idle_connections=self._stock.idle,
+            retired_connections=self._stock.retired,
+            cancelled_early=self._cancelled_early,
+        )
+
+    async def aclose(self) -> None:
+        """
+        End all requests, close all connections. Idempotent.
+
+        Requests in other tasks raise :class:`ClientClosedError`; streams that are read
+        there, :class:`ExchangeFailedError`.
+        """
+        self._is_closed = True
+        for scope in self._running:
+            scope.cancel()
+        with anyio.CancelScope(shield=True):
+            for stream in [*self._streams]:
+                await stream.aclose()
+            for fetched in [*self._fetches]:
+                await fetched.aclose()
+            await self._stock.aclose()
+            await self._wait_for_the_running()
+
+    async def _wait_for_the_running(self) -> None:
+        if self._running:
+            self._all_ended = anyio.Event()
+            with anyio.move_on_after(_CLOSE_SECONDS):
+                await self._all_ended.wait()
+
+
+def _closed() -> ClientClosedError:
+    return ClientClosedError("the client is closed; a request cannot be made or finished")
+
+
+def _too_slow(host: str, seconds: float, progress: Progress) -> ExchangeFailedError:
+    never_left = progress.is_sent is False
+    return ExchangeFailedError(
+        FailureKind.CONNECT if never_left else FailureKind.TIMEOUT,
+        maybe_sent=not never_left,
+        reason=f"{host} did not open the stream within {seconds:g} s",
+    )
+
+
+def _check_proxy_answer(status: int, host: str) -> None:
+    if status == _PROXY_WANTS_AUTHENTICATION:
+        raise ExchangeFailedError(
+            FailureKind.PROXY,
+            maybe_sent=False,
+            reason=f"the proxy before {host} wants a user name and password (HTTP {status})",
+        )
+
+
+def _cannot_send_again(status: int) -> ExchangeFailedError:
+    return ExchangeFailedError(
+        FailureKind.REDIRECT,
+        maybe_sent=True,
+        reason=f"a redirect (HTTP {status}) asks for a body that can be read only once",
+    )

@@ -1,0 +1,147 @@
+"""
+The bytes of one answer, and how to let go of them at any moment.
+
+An answer of httpx is read through five nested generators. Closing the outermost
+one leaves the inner ones to the garbage collector, which on asyncio makes a task
+of each and on trio warns. So a body that is closed early has its socket aborted
+first, and is then read into the error that follows, which unwinds all of them.
+"""
+
+import zlib
+from collections.abc import AsyncIterator
+from typing import Protocol
+
+import anyio
+import httpx
+
+from ._exchange import ExchangeFailedError, FailureKind
+
+
+class Closable(Protocol):
+    """Something with an end."""
+
+    async def aclose(self) -> None:
+        """Close it."""
+        ...
+
+
+class Body:
+    """
+    The body of an answer as sent: one reader, closable from another task.
+
+    *aclose* is idempotent, and the socket is gone before it first suspends, so that
+    even a cancellation in the middle of it leaves nothing open.
+    """
+
+    __slots__ = ("_chunks", "_is_reading", "_network", "_stream", "is_closed", "is_over")
+
+    def __init__(self, response: httpx.Response) -> None:
+        stream = response.stream
+        if not isinstance(stream, httpx.AsyncByteStream):
+            raise TypeError("the transport gave an answer that cannot be read asynchronously")
+        self._stream = stream
+        self._chunks: AsyncIterator[bytes] = aiter(stream)
+        self._network: Closable | None = response.extensions.get("network_stream")
+        self._is_reading = False
+        self.is_over = False
+        self.is_closed = False
+
+    async def read(self) -> bytes:
+        """Return the next bytes; nothing at the end."""
+        self._is_reading = True
+        try:
+            # An empty chunk is not the end.
+            while not (chunk := await anext(self._chunks)):
+                pass
+        except StopAsyncIteration:
+            self.is_over = True
+            return b""
+        finally:
+            self._is_reading = False
+        return chunk
+
+    async def aclose(self) -> None:
+        """Let go of the connection; a reader in another task is woken with an error."""
+        if self.is_closed:
+            return
+        self.is_closed = True
+        with anyio.CancelScope(shield=True):
+            try:
+                if self._network is not None and not self.is_over:
+                    await self._network.aclose()
+            finally:
+                await self._unwind()
+
+    async def _unwind(self) -> None:
+        try:
+            if not self._is_reading and not self.is_over:
+                await self._exhaust()
+        finally:
+            await self._stream.aclose()
+
+    async def _exhaust(self) -> None:
+        if self._network is None:
+            closable = getattr(self._chunks, "aclose", None)
+            if closable is not None:
+                await closable()
+            return
+        try:
+            async for _ in self._chunks:
+                pass
+        except (httpx.RequestError, httpx.StreamError, OSError):
+            return
+
+
+async def read_whole(body: Body, limit: int, encoding: str | None) -> bytes:
+    """
+    Return the whole body, decompressed.
+
+    Raises:
+        ExchangeFailedError: It is longer than *limit* bytes, or not encoded as it says.
+    """
+    inflate = _Inflater(limit, encoding)
+    found = bytearray()
+    while chunk := await body.read():
+        found += inflate(chunk, limit + 1 - len(found))
+        if len(found) > limit:
+            raise _invalid(f"the answer is longer than {limit} bytes")
+    inflate.end()
+    return bytes(found)
+
+
+async def read_start(body: Body, limit: int) -> bytes:
+    """Return the first *limit* bytes at most, of a body that may be of any size."""
+    found = bytearray()
+    while len(found) < limit and (chunk := await body.read()):
+        found += chunk
+    return bytes(found[:limit])
+
+
+class _Inflater:
+    """Undoes gzip and deflate without ever making more than was allowed for."""
+
+    def __init__(self, limit: int, encoding: str | None) -> None:
+        encoding = (encoding or "identity").strip().lower()
+        if encoding not in {"identity", "", "gzip", "x-gzip", "deflate"}:
+            raise _invalid("the answer is compressed in a way that was not asked for")
+        self._limit = limit
+        self._is_empty = True
+        # 32 + 15: gzip or zlib, by its head.
+        self._zlib = None if encoding in {"identity", ""} else zlib.decompressobj(47)
+
+    def __call__(self, chunk: bytes, room: int) -> bytes:
+        if self._zlib is None:
+            return chunk
+        self._is_empty = False
+        try:
+            return self._zlib.decompress(chunk, room)
+        except zlib.error:
+            raise _invalid("the answer is not compressed as it says") from None
+
+    def end(self) -> None:
+        if self._zlib is not None and not (self._is_empty or self._zlib.eof):
+            raise _invalid("the compressed answer is cut")
+
+
+def _invalid(problem: str) -> ExchangeFailedError:
+    return ExchangeFailedError(FailureKind.PROTOCOL, maybe_sent=True, reason=problem)

@@ -1,0 +1,133 @@
+"""
+What httpx raises, as the facts on which the retry decisions rest.
+
+A reason is made of our own words, the host and the operating system's message.
+The text of an httpx error never goes in: it may hold a header's value.
+"""
+
+import os
+import socket
+import ssl
+from collections.abc import Iterator, Mapping
+
+import httpx
+import httpx_sse
+
+from ._exchange import ExchangeFailedError, FailureKind
+
+
+# Whether the request may have arrived is said for transports that cannot tell
+# themselves. The table is complete, which a test proves, so that a new class of
+# httpx is looked at before it is met.
+OUTCOMES: Mapping[type[Exception], tuple[FailureKind, bool]] = {
+    httpx.ConnectError: (FailureKind.CONNECT, False),
+    httpx.ConnectTimeout: (FailureKind.CONNECT, False),
+    httpx.PoolTimeout: (FailureKind.CONNECT, False),
+    httpx.UnsupportedProtocol: (FailureKind.CONNECT, False),
+    httpx.ProxyError: (FailureKind.PROXY, False),
+    httpx.ReadTimeout: (FailureKind.TIMEOUT, True),
+    httpx.WriteTimeout: (FailureKind.TIMEOUT, True),
+    httpx.TimeoutException: (FailureKind.TIMEOUT, True),
+    httpx.ReadError: (FailureKind.LOST, True),
+    httpx.WriteError: (FailureKind.LOST, True),
+    httpx.CloseError: (FailureKind.LOST, True),
+    httpx.NetworkError: (FailureKind.LOST, True),
+    httpx.RemoteProtocolError: (FailureKind.LOST, True),
+    httpx.LocalProtocolError: (FailureKind.PROTOCOL, True),
+    httpx.ProtocolError: (FailureKind.PROTOCOL, True),
+    httpx.TransportError: (FailureKind.LOST, True),
+    httpx.DecodingError: (FailureKind.PROTOCOL, True),
+    httpx.TooManyRedirects: (FailureKind.REDIRECT, True),
+    httpx.RequestError: (FailureKind.LOST, True),
+    httpx_sse.SSEError: (FailureKind.PROTOCOL, True),
+}
+
+# What can come out of a transport: httpx's own, TLS errors while reading, which
+# httpcore leaves as they are, and host names that no resolver takes.
+RAISED_BY_TRANSPORTS = (httpx.RequestError, httpx.StreamError, ssl.SSLError, UnicodeError)
+
+
+def failure(error: Exception, *, host: str, is_sent: bool | None) -> ExchangeFailedError:
+    """
+    Return what *error* means.
+
+    Args:
+        error: One of :data:`RAISED_BY_TRANSPORTS`.
+        host: Who was spoken to, for the reason.
+        is_sent: Whether any byte of the request left; None where nobody knows.
+    """
+    kind, maybe_sent = _outcome(error)
+    if is_sent is not None:
+        maybe_sent = is_sent
+    # A certificate is looked at before the request leaves; later it is a loss.
+    if kind is FailureKind.CONNECT and _tls_error(error) is not None:
+        kind = FailureKind.TLS
+    return ExchangeFailedError(kind, maybe_sent=maybe_sent, reason=_reason(kind, error, host))
+
+
+def _outcome(error: Exception) -> tuple[FailureKind, bool]:
+    for cls in type(error).__mro__:
+        if cls in OUTCOMES:
+            return OUTCOMES[cls]
+    if isinstance(error, UnicodeError):
+        return FailureKind.CONNECT, False
+    return FailureKind.LOST, True
+
+
+def _reason(kind: FailureKind, error: Exception, host: str) -> str:
+    detail = _detail(error)
+    because = f": {detail}" if detail else ""
+    match kind:
+        case FailureKind.CONNECT if isinstance(error, httpx.TimeoutException):
+            return f"{host} did not accept a connection in time"
+        case FailureKind.CONNECT:
+            return f"could not connect to {host}{because}"
+        case FailureKind.TLS:
+            return f"no trusted TLS connection to {host}{because}"
+        case FailureKind.PROXY:
+            return f"the proxy did not connect to {host}{_proxy_status(error)}"
+        case FailureKind.TIMEOUT:
+            return f"{host} did not answer in time"
+        case FailureKind.LOST:
+            return f"the connection to {host} was lost{because}"
+        case FailureKind.PROTOCOL | FailureKind.REDIRECT:
+            return f"the exchange with {host} was not valid HTTP"
+
+
+def _proxy_status(error: Exception) -> str:
+    # httpcore's message is the status line of the proxy.
+    status = str(error)[:3]
+    return f" (HTTP {status})" if status.isascii() and status.isdigit() else ""
+
+
+def _detail(error: Exception) -> str:
+    if (tls := _tls_error(error)) is not None:
+        if isinstance(tls, ssl.SSLCertVerificationError):
+            return tls.verify_message
+        return (tls.reason or "").replace("_", " ").lower()
+    for cause in _chain(error):
+        if isinstance(cause, socket.gaierror):
+            return "the name could not be resolved"
+        if isinstance(cause, UnicodeError):
+            return "the name is not valid"
+        if isinstance(cause, OSError) and cause.errno is not None:
+            return os.strerror(cause.errno)
+    return ""
+
+
+def _tls_error(error: BaseException) -> ssl.SSLError | None:
+    return next((cause for cause in _chain(error) if isinstance(cause, ssl.SSLError)), None)
+
+
+def _chain(error: BaseException | None) -> Iterator[BaseException]:
+    seen: set[int] = set()
+    while error is not None and id(error) not in seen:
+        seen.add(id(error))
+        yield error
+        error = _below(error)
+
+
+def _below(error: BaseException) -> BaseException | None:
+    # Several addresses of one host fail together.
+    grouped: tuple[BaseException, ...] = getattr(error, "exceptions", ())
+    return grouped[0] if grouped else error.__cause__ or error.__context__

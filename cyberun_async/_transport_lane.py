@@ -1,0 +1,239 @@
+"""
+One connection at a time: transports that are thrown away rather than mended.
+
+httpx's pool loses a slot for ever when a request is cancelled while it waits
+for or opens a connection, and it looks at every connection for every request.
+So a pool holds one connection only, called a lane here. A stream has a lane of
+its own; plain requests take lanes from a stock and bring back those whose
+answer was read to its end. Whatever else happened, cancellation above all, the
+lane is closed and forgotten, and with it all that the pool may have lost.
+"""
+
+from collections import OrderedDict, deque
+from collections.abc import Callable, Mapping
+from types import TracebackType
+from typing import Any
+
+import anyio
+import attrs
+import httpx
+
+from ._transport_body import Closable
+from ._transport_failures import RAISED_BY_TRANSPORTS, failure
+from ._transport_request import host_of
+
+
+MakeTransport = Callable[[str], httpx.AsyncBaseTransport]
+
+# Long enough for polls, shorter than the minute after which load balancers hang up.
+KEEP_SECONDS = 20.0
+
+# What was idle for less is not yet being closed by the other side.
+FRESH_SECONDS = 2.0
+
+
+class Progress:
+    """
+    Watches how far one request has come, through httpcore's documented trace events.
+
+    It is what tells a request that never left from one that may have arrived, and
+    what holds the socket while it is in no one's hands, during a TLS handshake.
+    """
+
+    __slots__ = ("_is_told", "_sent", "socket")
+
+    def __init__(self) -> None:
+        self._is_told = False
+        self._sent = False
+        self.socket: Closable | None = None
+
+    async def __call__(self, name: str, info: Mapping[str, Any]) -> None:
+        """Take note of an event."""
+        self._is_told = True
+        if name.endswith("connect_tcp.complete"):
+            self.socket = info["return_value"]
+        elif name.endswith("send_request_headers.started"):
+            # The proxy is not the service.
+            self._sent = self._sent or info["request"].method != b"CONNECT"
+
+    @property
+    def is_sent(self) -> bool | None:
+        """Whether the request began to leave; None where the transport does not tell."""
+        return self._sent if self._is_told else None
+
+
+async def send_over(
+    handle: Callable[[httpx.Request], Any], request: httpx.Request, progress: Progress
+) -> httpx.Response:
+    """
+    Send a request and return when the headers of the answer are there.
+
+    Raises:
+        ExchangeFailedError: They did not come.
+    """
+    request.extensions["trace"] = progress
+    try:
+        response: httpx.Response = await handle(request)
+    except httpx.LocalProtocolError as error:
+        # Its text may hold what was to be sent.
+        raise failure(error, host=host_of(request.url), is_sent=progress.is_sent) from None
+    except RAISED_BY_TRANSPORTS as error:
+        raise failure(error, host=host_of(request.url), is_sent=progress.is_sent) from error
+    return response
+
+
+class Lane:
+    """A transport for one connection at a time, closed by throwing it away."""
+
+    __slots__ = ("_socket", "_transport", "idle_since", "is_closed")
+
+    def __init__(self, transport: httpx.AsyncBaseTransport) -> None:
+        self._transport = transport
+        self._socket: Closable | None = None
+        self.idle_since = 0.0
+        self.is_closed = False
+
+    async def send(self, request: httpx.Request, progress: Progress) -> httpx.Response:
+        """As :func:`send_over`; what it raises leaves the lane unusable."""
+        progress.socket = self._socket
+        try:
+            return await send_over(self._transport.handle_async_request, request, progress)
+        finally:
+            self._socket = progress.socket
+
+    async def aclose(self) -> None:
+        """
+        Close the connection. Idempotent.
+
+        The socket is aborted before this first suspends, so a cancellation in the
+        middle of it leaves nothing open.
+        """
+        if self.is_closed:
+            return
+        self.is_closed = True
+        with anyio.CancelScope(shield=True):
+            try:
+                if self._socket is not None:
+                    await self._socket.aclose()
+            finally:
+                await self._transport.aclose()
+
+
+@attrs.define(eq=False)
+class LaneStock:
+    """
+    The idle lanes, newest last.
+
+    Lanes are taken and brought back without suspending; those that are too old
+    wait in *doomed* until somebody who may suspend calls :meth:`sweep`.
+    """
+
+    _make: Callable[[], Lane]
+    _clock: Callable[[], float]
+    _capacity: int
+    _idle: deque[Lane] = attrs.field(factory=deque[Lane], init=False)
+    _busy: set[Lane] = attrs.field(factory=set[Lane], init=False)
+    _doomed: list[Lane] = attrs.field(factory=list[Lane], init=False)
+    retired: int = attrs.field(default=0, init=False)
+
+    @property
+    def idle(self) -> int:
+        """How many connections wait for a request."""
+        return len(self._idle)
+
+    @property
+    def busy(self) -> int:
+        """How many connections serve a request."""
+        return len(self._busy)
+
+    def take(self, *, fresh: bool) -> Lane:
+        """Return the lane used last, or a new one; *fresh* asks for one hardly idle."""
+        now = self._clock()
+        while self._idle and now - self._idle[0].idle_since > KEEP_SECONDS:
+            self._doom(self._idle.popleft())
+        usable = FRESH_SECONDS if fresh else KEEP_SECONDS
+        if self._idle and now - self._idle[-1].idle_since < usable:
+            lane = self._idle.pop()
+        else:
+            if self._idle and len(self._idle) + len(self._busy) >= self._capacity:
+                self._doom(self._idle.popleft())
+            lane = self._make()
+        self._busy.add(lane)
+        return lane
+
+    def bring_back(self, lane: Lane) -> None:
+        """Take back a lane whose answer was read to its end."""
+        self._busy.discard(lane)
+        lane.idle_since = self._clock()
+        self._idle.append(lane)
+
+    async def discard(self, lane: Lane) -> None:
+        """Close a lane whose request came to no end."""
+        self._busy.discard(lane)
+        self.retired += 1
+        await lane.aclose()
+
+    async def sweep(self) -> None:
+        """Close what is too old."""
+        while self._doomed:
+            await self._doomed.pop().aclose()
+
+    async def aclose(self) -> None:
+        """Close all idle lanes; the busy ones are their requests' to close."""
+        while self._idle:
+            self._doom(self._idle.popleft())
+        await self.sweep()
+
+    def _doom(self, lane: Lane) -> None:
+        self.retired += 1
+        self._doomed.append(lane)
+
+
+class Turns:
+    """
+    Admits a number of requests at once, the others in the order of their coming.
+
+    A turn is passed on without suspending, so that a cancellation at any moment,
+    also between being admitted and noticing it, loses none.
+    """
+
+    __slots__ = ("_free", "_waiting")
+
+    def __init__(self, capacity: int) -> None:
+        self._free = capacity
+        self._waiting: OrderedDict[anyio.Event, None] = OrderedDict()
+
+    @property
+    def waiting(self) -> int:
+        """How many wait for their turn."""
+        return len(self._waiting)
+
+    async def __aenter__(self) -> None:
+        if self._free:
+            self._free -= 1
+            return
+        admitted = anyio.Event()
+        self._waiting[admitted] = None
+        try:
+            await admitted.wait()
+        except BaseException:
+            if admitted.is_set():
+                self._pass_on()
+            else:
+                del self._waiting[admitted]
+            raise
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._pass_on()
+
+    def _pass_on(self) -> None:
+        if self._waiting:
+            admitted, _ = self._waiting.popitem(last=False)
+            admitted.set()
+        else:
+            self._free += 1

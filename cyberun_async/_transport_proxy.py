@@ -1,0 +1,134 @@
+"""
+Which proxy a URL is reached through, as the environment says.
+
+A transport that is made by hand does not look at HTTP_PROXY, HTTPS_PROXY,
+ALL_PROXY and NO_PROXY, so it is done here, by httpx's rules and with networks
+(``10.0.0.0/8``) in NO_PROXY, which httpx takes for a single address.
+"""
+
+import contextlib
+import ipaddress
+import ssl
+from collections.abc import Mapping
+from importlib.util import find_spec
+from urllib.parse import SplitResult, urlsplit
+from urllib.request import getproxies
+
+import attrs
+import httpx
+
+from ._errors import ConfigurationError
+
+
+_DEFAULT_PORTS: Mapping[str, int] = {"http": 80, "https": 443}
+
+
+@attrs.frozen
+class Exemption:
+    """One entry of NO_PROXY: hosts that are reached without a proxy."""
+
+    scheme: str
+    host: str
+    port: int | None
+
+    def covers(self, scheme: str, host: str, port: int | None) -> bool:
+        """Return whether requests to this host go without a proxy."""
+        if self.scheme not in {"", "all", scheme} or self.port not in {None, port}:
+            return False
+        if (address := _address(host)) is not None:
+            return self._holds(address)
+        if self.host.startswith("."):
+            return host.endswith(self.host)
+        return host == self.host or (self.host != "localhost" and host.endswith(f".{self.host}"))
+
+    def _holds(self, address: ipaddress.IPv4Address | ipaddress.IPv6Address) -> bool:
+        try:
+            return address in ipaddress.ip_network(self.host, strict=False)
+        except ValueError:
+            return False
+
+
+@attrs.frozen
+class ProxyRules:
+    """The proxies per scheme and the exemptions from them."""
+
+    # A proxy's URL may hold a password.
+    proxies: Mapping[str, str] = attrs.field(factory=dict[str, str], repr=False, hash=False)
+    exemptions: tuple[Exemption, ...] = ()
+
+    def proxy_for(self, url: str) -> str | None:
+        """Return the proxy's URL, or None where *url* is reached directly."""
+        parts = urlsplit(url)
+        scheme, host = parts.scheme.lower(), (parts.hostname or "").rstrip(".")
+        port = _port(parts) or _DEFAULT_PORTS.get(scheme)
+        if any(exemption.covers(scheme, host, port) for exemption in self.exemptions):
+            return None
+        return self.proxies.get(scheme) or self.proxies.get("all")
+
+
+def rules_from_environment() -> ProxyRules:
+    """Return the rules as the environment has them now."""
+    found = getproxies()
+    exempt = [entry.strip() for entry in found.get("no", "").split(",")]
+    if "*" in exempt:
+        return ProxyRules()
+    proxies = {
+        scheme: with_scheme(found[scheme])
+        for scheme in ("http", "https", "all")
+        if found.get(scheme)
+    }
+    return ProxyRules(proxies, tuple(_exemption(entry) for entry in exempt if entry))
+
+
+def rules_for_all(proxy: str) -> ProxyRules:
+    """Return rules that send everything through *proxy*."""
+    return ProxyRules({"all": with_scheme(proxy)})
+
+
+def make_proxy(proxy: str, context: ssl.SSLContext) -> httpx.Proxy:
+    """
+    Return the proxy as httpx wants it.
+
+    Raises:
+        ConfigurationError: It cannot be used; the message does not hold the URL, which
+            may hold a password.
+    """
+    scheme = proxy.partition("://")[0].lower()
+    if scheme.startswith("socks") and find_spec("socksio") is None:
+        raise ConfigurationError(
+            "a SOCKS proxy needs the package socksio: pip install 'httpx[socks]'"
+        )
+    try:
+        return httpx.Proxy(proxy, ssl_context=context if scheme == "https" else None)
+    except (httpx.InvalidURL, UnicodeError, ValueError):
+        raise ConfigurationError(
+            "the proxy is not a valid URL of http, https, socks5 or socks5h"
+        ) from None
+
+
+def with_scheme(proxy: str) -> str:
+    """Return the proxy's URL; one without a scheme speaks HTTP."""
+    return proxy if "://" in proxy else f"http://{proxy}"
+
+
+def _exemption(entry: str) -> Exemption:
+    scheme, _, rest = entry.lower().rpartition("://")
+    # A bare IPv6 address or a network is no host with a port.
+    if _address(rest) is not None or "/" in rest:
+        return Exemption(scheme, rest.strip("[]").rstrip("/"), None)
+    parts = urlsplit(f"//{rest}")
+    host = (parts.hostname or "").removeprefix("*")
+    return Exemption(scheme, host, _port(parts) or _DEFAULT_PORTS.get(scheme))
+
+
+def _port(parts: SplitResult) -> int | None:
+    with contextlib.suppress(ValueError):
+        return parts.port
+    return None
+
+
+def _address(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
+    try:
+        return ipaddress.ip_address(host.strip("[]"))
+    except ValueError:
+        return None

@@ -1,0 +1,182 @@
+"""An open event stream: bytes of one answer, as batches of Server-Sent Events."""
+
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
+
+import anyio
+import httpx
+from httpx_sse import EventSource, ServerSentEvent
+
+from ._exchange import ExchangeFailedError, FailureKind
+from ._framing import Framer, FramingError
+from ._options import Limits
+from ._transport_body import Body, read_start
+from ._transport_failures import RAISED_BY_TRANSPORTS, failure
+from ._transport_lane import Lane
+
+
+CONTENT_TYPE = "text/event-stream"
+
+
+class EventConnection(EventSource):
+    """
+    One stream, from its headers to its end, with a connection of its own.
+
+    It is httpx-sse's event source and yields its events, but the framing between
+    is strict and bounded, and whole batches can be had.
+
+    Attributes:
+        status: The HTTP status.
+        headers: Names in lower case.
+        last_byte_at: The clock at the last bytes, heartbeats included.
+        bytes_seen: How many bytes came.
+    """
+
+    def __init__(
+        self,
+        response: httpx.Response,
+        lane: Lane,
+        *,
+        host: str,
+        limits: Limits,
+        clock: Callable[[], float],
+        on_close: Callable[["EventConnection"], None],
+    ) -> None:
+        super().__init__(response)
+        self._body = Body(response)
+        self._lane = lane
+        self._host = host
+        self._clock = clock
+        self._on_close = on_close
+        self._framer: Framer[ServerSentEvent] = Framer(
+            ServerSentEvent,
+            max_line_bytes=limits.max_line_bytes,
+            max_event_bytes=limits.max_event_bytes,
+        )
+        self.status = response.status_code
+        self.headers: Mapping[str, str] = dict(response.headers.items())
+        self.last_byte_at = clock()
+        self.bytes_seen = 0
+
+    @property
+    def content_type(self) -> str | None:
+        """The content type as sent, or None."""
+        return self.headers.get("content-type")
+
+    @property
+    def is_event_stream(self) -> bool:
+        """
+        Whether the body can be read as events: its type says so, and it is not compressed.
+
+        A compressor may hold events back for minutes and unpack to any size, so
+        nothing but the identity that was asked for is read.
+        """
+        kind = (self.content_type or "").partition(";")[0]
+        encoding = self.headers.get("content-encoding", "").strip().lower()
+        return CONTENT_TYPE in kind.lower() and encoding in {"", "identity"}
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether this side has closed the stream."""
+        return self._body.is_closed
+
+    def batches(self) -> AsyncIterator[list[ServerSentEvent]]:
+        """
+        Read the stream: each item holds all events that one piece of it completed.
+
+        It ends when the stream ends cleanly, which says nothing of the task. One
+        reader at a time; calling this again reads on.
+
+        Raises:
+            ExchangeFailedError: The stream was lost, went silent, or passed a limit.
+        """
+        return _Batches(self)
+
+    async def aiter_sse(self) -> AsyncGenerator[ServerSentEvent, None]:
+        """
+        Yield the events one by one.
+
+        Raises:
+            ExchangeFailedError: As :meth:`batches`, or the answer is no event stream.
+        """
+        if not self.is_event_stream:
+            raise ExchangeFailedError(
+                FailureKind.PROTOCOL, maybe_sent=True, reason="the answer is no event stream"
+            )
+        async for batch in self.batches():
+            for event in batch:
+                yield event
+
+    async def next_batch(self) -> list[ServerSentEvent]:
+        """
+        Return the events that the next bytes complete; none at the end.
+
+        Raises:
+            ExchangeFailedError: As :meth:`batches`.
+        """
+        found: list[ServerSentEvent] = []
+        try:
+            while not found and (chunk := await self._body.read()):
+                self.last_byte_at = self._clock()
+                self.bytes_seen += len(chunk)
+                found = self._framer.feed(chunk)
+            if not found:
+                self._framer.end()
+        except FramingError as error:
+            raise ExchangeFailedError(
+                FailureKind.PROTOCOL, maybe_sent=True, reason=str(error)
+            ) from error
+        except RAISED_BY_TRANSPORTS as error:
+            raise self._lost(error) from error
+        return found
+
+    async def read_body(self, limit: int = 65536) -> bytes:
+        """
+        Return the first *limit* bytes of an answer that is no stream.
+
+        Raises:
+            ExchangeFailedError: The connection was lost before the end.
+        """
+        try:
+            return await read_start(self._body, limit)
+        except RAISED_BY_TRANSPORTS as error:
+            raise self._lost(error) from error
+
+    def _lost(self, error: Exception) -> ExchangeFailedError:
+        if self.is_closed:
+            return ExchangeFailedError(
+                FailureKind.LOST, maybe_sent=True, reason="the stream was closed by this side"
+            )
+        return failure(error, host=self._host, is_sent=True)
+
+    async def aclose(self) -> None:
+        """
+        Close the stream. Idempotent, and permitted from any task.
+
+        A reader in another task gets an :class:`ExchangeFailedError`. The connection
+        is aborted before this first suspends: no cancellation leaves it open.
+        """
+        if self.is_closed:
+            return
+        self._on_close(self)
+        with anyio.CancelScope(shield=True):
+            try:
+                await self._body.aclose()
+            finally:
+                await self._lane.aclose()
+
+
+class _Batches:
+    """An iterator and no generator, which could not be left without closing it."""
+
+    __slots__ = ("_connection",)
+
+    def __init__(self, connection: EventConnection) -> None:
+        self._connection = connection
+
+    def __aiter__(self) -> "_Batches":
+        return self
+
+    async def __anext__(self) -> list[ServerSentEvent]:
+        if found := await self._connection.next_batch():
+            return found
+        raise StopAsyncIteration
