@@ -1,0 +1,61 @@
+"""
+A local Cyberun Cloud for tests, and a clock and a transport to run it in process.
+
+The simulator needs the extra ``testing``. It shares no code with the client, so
+that a misreading of the API cannot be made on both sides at once.
+"""
+
+import importlib
+from typing import TYPE_CHECKING
+
+from . import faults
+from ._sim_behaviour import Behaviour
+from ._sim_plan import Attempt, TaskPlan
+from ._sim_records import Delivery, RecordedRequest, Submission
+
+
+if TYPE_CHECKING:
+    from ._asgi import StreamingASGITransport
+    from ._clock import VirtualClockLoop
+    from ._sim_faults import FaultBook, FaultRule
+    from ._sim_live import LiveTask
+    from ._sim_world import RunRequest
+    from .simulator import Simulator
+
+
+__all__ = [
+    "Attempt",
+    "Behaviour",
+    "Delivery",
+    "FaultBook",
+    "FaultRule",
+    "LiveTask",
+    "RecordedRequest",
+    "RunRequest",
+    "Simulator",
+    "StreamingASGITransport",
+    "Submission",
+    "TaskPlan",
+    "VirtualClockLoop",
+    "faults",
+]
+
+# Imported when asked for: the clock and the transport work without the extra.
+_LAZY = {
+    "FaultBook": "_sim_faults",
+    "FaultRule": "_sim_faults",
+    "LiveTask": "_sim_live",
+    "RunRequest": "_sim_world",
+    "Simulator": "simulator",
+    "StreamingASGITransport": "_asgi",
+    "VirtualClockLoop": "_clock",
+}
+
+
+def __getattr__(name: str) -> object:
+    if name not in _LAZY:
+        message = f"module {__name__!r} has no attribute {name!r}"
+        raise AttributeError(message)
+    module = importlib.import_module(f".{_LAZY[name]}", __name__)
+    value: object = getattr(module, name)
+    return value

@@ -1,0 +1,172 @@
+"""A uvicorn server in a thread of its own, which can cut connections."""
+
+import asyncio
+import contextlib
+import functools
+import socket
+import struct
+import threading
+from collections.abc import Awaitable, Callable, Sequence
+
+import attrs
+import uvicorn
+from starlette.types import ASGIApp, Receive, Scope, Send
+from uvicorn.protocols.http.h11_impl import H11Protocol
+
+from ._sim_wire import ABORT
+
+
+_KEEP_ALIVE = 75
+_NO_LINGER = struct.pack("ii", 1, 0)
+
+
+def listen(port: int) -> socket.socket:
+    """Return a socket that is bound to *port* on 127.0.0.1; 0 takes a free one."""
+    bound = socket.socket()
+    try:
+        bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        bound.bind(("127.0.0.1", port))
+    except OSError:
+        bound.close()
+        raise
+    return bound
+
+
+@attrs.define(eq=False)
+class ServerThread:
+    """
+    Serves an application until it is stopped, and then at once.
+
+    *beside* is run next to it and cancelled with it; *accepted* is called for
+    each connection.
+    """
+
+    _app: ASGIApp
+    _sockets: Sequence[socket.socket]
+    _accepted: Callable[[], None]
+    _beside: Callable[[], Awaitable[None]]
+    _thread: threading.Thread = attrs.field(init=False)
+    _started: threading.Event = attrs.field(init=False, factory=threading.Event)
+    _loop: asyncio.AbstractEventLoop = attrs.field(init=False)
+    _stop: asyncio.Event = attrs.field(init=False)
+    _error: BaseException | None = attrs.field(init=False, default=None)
+    _transports: set[asyncio.Transport] = attrs.field(init=False, factory=set[asyncio.Transport])
+
+    def start(self) -> None:
+        """Start serving and return once connections are accepted."""
+        self._thread = threading.Thread(target=self._run, name="cyberun-simulator", daemon=True)
+        self._thread.start()
+        self._started.wait()
+        if self._error is not None:
+            self._thread.join()
+            raise self._error
+
+    def stop(self) -> None:
+        """ConnectionCutError all connections, stop serving and return once the thread has ended."""
+        self._loop.call_soon_threadsafe(self._stop.set)
+        self._thread.join()
+
+    @property
+    def connections(self) -> int:
+        """How many connections are open."""
+        return len(self._transports)
+
+    def connected(self, transport: asyncio.Transport) -> None:
+        """Take note of a new connection."""
+        self._transports.add(transport)
+        self._accepted()
+
+    def disconnected(self, transport: asyncio.Transport) -> None:
+        """Take note of the end of a connection."""
+        self._transports.discard(transport)
+
+    def severable(self, app: ASGIApp, transport: asyncio.Transport) -> ASGIApp:
+        """Return *app* with the power to cut the connection of its requests."""
+
+        async def application(scope: Scope, receive: Receive, send: Send) -> None:
+            extensions = scope.setdefault("extensions", {})
+            extensions[ABORT] = functools.partial(_abort, transport)
+            try:
+                await app(scope, receive, send)
+            except asyncio.CancelledError:
+                # The connection is gone; uvicorn would report the request as failed.
+                if not self._stop.is_set():
+                    raise
+
+        return application
+
+    def _run(self) -> None:
+        try:
+            # Not the loop of the policy: the service's clock is the machine's.
+            with asyncio.Runner(loop_factory=asyncio.SelectorEventLoop) as runner:
+                runner.run(self._serve())
+        except BaseException as error:  # noqa: BLE001 - handed over to the starter
+            self._error = error
+        finally:
+            self._started.set()
+
+    async def _serve(self) -> None:
+        self._loop, self._stop = asyncio.get_running_loop(), asyncio.Event()
+        server = uvicorn.Server(self._config())
+        server.config.load()
+        server.lifespan = server.config.lifespan_class(server.config)
+        await server.startup(sockets=list(self._sockets))
+        beside = asyncio.ensure_future(self._beside())
+        self._started.set()
+        try:
+            await self._stop.wait()
+        finally:
+            await self._shut_down(server, beside)
+
+    async def _shut_down(self, server: uvicorn.Server, beside: asyncio.Future[None]) -> None:
+        for listener in server.servers:
+            listener.close()
+        for transport in tuple(self._transports):
+            transport.abort()
+        beside.cancel()
+        requests = tuple(server.server_state.tasks)
+        for request in requests:
+            request.cancel()
+        await asyncio.gather(beside, *requests, return_exceptions=True)
+        for listener in server.servers:
+            await listener.wait_closed()
+
+    def _config(self) -> uvicorn.Config:
+        return uvicorn.Config(
+            self._app,
+            http=_protocol(self),
+            ws="none",
+            lifespan="off",
+            proxy_headers=False,
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            date_header=False,
+            timeout_keep_alive=_KEEP_ALIVE,
+            backlog=4096,
+        )
+
+
+def _protocol(thread: ServerThread) -> type[H11Protocol]:
+    """Return a protocol class that reports to *thread* and lets the app cut the line."""
+
+    class Severable(H11Protocol):
+        def connection_made(self, transport: asyncio.BaseTransport) -> None:
+            assert isinstance(transport, asyncio.Transport)
+            super().connection_made(transport)
+            thread.connected(transport)
+            self.app = thread.severable(self.app, transport)
+
+        def connection_lost(self, exc: Exception | None) -> None:
+            super().connection_lost(exc)
+            thread.disconnected(self.transport)
+
+    return Severable
+
+
+def _abort(transport: asyncio.Transport, reset: bool) -> None:
+    line: socket.socket | None = transport.get_extra_info("socket")
+    if reset and line is not None:
+        with contextlib.suppress(OSError):
+            line.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _NO_LINGER)
+    transport.abort()

@@ -1,0 +1,384 @@
+"""The simulated service as its users see it."""
+
+import random
+import types
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Self
+
+import anyio
+import anyio.to_thread
+from starlette.types import ASGIApp
+
+from ._sim_behaviour import Behaviour
+from ._sim_clock import ServiceClock
+from ._sim_courier import Courier, Sender, post
+from ._sim_faults import FaultBook
+from ._sim_files import StoredFile
+from ._sim_keys import KeyRing, Kind
+from ._sim_live import LiveTask
+from ._sim_plan import TaskPlan
+from ._sim_records import Delivery, RecordedRequest, Records, Submission
+from ._sim_routes import API, routes
+from ._sim_server import ServerThread, listen
+from ._sim_signing import Signer
+from ._sim_wire import ConnectionCutError
+from ._sim_workflows import Workflow
+from ._sim_world import Planner, World, run_request
+
+
+_IN_PROCESS_API = "http://cyberun.test"
+_IN_PROCESS_STORE = "http://store.cyberun.test"
+
+
+class Simulator:
+    """
+    A local Cyberun Cloud: the documented service, with faults at will.
+
+    As a context manager, sync or async (asyncio and trio), it serves real HTTP on
+    127.0.0.1 from a thread of its own; leaving the block cuts all connections and
+    ends the thread. Without being entered its :attr:`app` can be called in
+    process, also on a loop whose clock is virtual.
+
+    Tasks cost nothing while they live: what a task does is computed from its
+    :class:`TaskPlan`, so thousands are fine. All methods are safe from any
+    thread. Tasks, keys and records outlive :meth:`kill` and :meth:`restart`.
+
+    The object store has an origin of its own, as in production.
+
+    Args:
+        speed: How many times faster than planned tasks live.
+        behaviour: What the service does where its documentation is silent.
+        default_plan: The life of a task for which nothing else is planned.
+        seed: Makes ids and keys the same each time; None makes them random.
+        port: Where to serve; 0 takes a free port.
+        starts_at: The moment at which the service's clock starts; None is now.
+        max_file_size: The largest file that may be uploaded, in bytes.
+        allow_http_webhooks: Whether webhooks may go to `http` on loopback.
+        webhook_sender: What posts webhooks; None opens real connections.
+        record_limit: How many requests are remembered, oldest forgotten first.
+    """
+
+    def __init__(
+        self,
+        *,
+        speed: float = 1.0,
+        behaviour: Behaviour | None = None,
+        default_plan: TaskPlan | None = None,
+        seed: int | None = None,
+        port: int = 0,
+        starts_at: datetime | None = None,
+        max_file_size: int = 500_000_000,
+        allow_http_webhooks: bool = True,
+        webhook_sender: Sender | None = None,
+        record_limit: int = 100_000,
+    ) -> None:
+        chance = random.Random(seed)
+        clock = ServiceClock(starts_at)
+        team_id = f"{chance.getrandbits(32):08x}-7eaa-4000-8000-000000000000"
+        self._world = World(
+            clock=clock,
+            chance=chance,
+            behaviour=behaviour or Behaviour(),
+            default_plan=default_plan or TaskPlan(),
+            speed=speed,
+            max_file_size=max_file_size,
+            allow_http_webhooks=allow_http_webhooks,
+            api_base=_IN_PROCESS_API,
+            store_base=_IN_PROCESS_STORE,
+            records=Records(record_limit),
+            keys=KeyRing(chance, team_id),
+            signer=Signer(chance, clock),
+        )
+        self._app = routes(self._world)
+        self._courier = Courier(self._world, webhook_sender or post)
+        self._ports = (port, 0)
+        self._server: ServerThread | None = None
+        self.key = self.issue_key("sk")
+        self.device_key = self.issue_key("dk")
+        self.jwt = self.issue_key("jwt")
+
+    # Serving.
+
+    def __enter__(self) -> Self:
+        self.restart()
+        return self
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: types.TracebackType | None,
+    ) -> None:
+        self.kill()
+
+    async def __aenter__(self) -> Self:
+        await anyio.to_thread.run_sync(self.restart)
+        return self
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: types.TracebackType | None,
+    ) -> None:
+        with anyio.CancelScope(shield=True):
+            await anyio.to_thread.run_sync(self.kill)
+
+    def kill(self) -> None:
+        """Cut all connections and refuse new ones; the service's clock runs on."""
+        if self._server is not None:
+            self._server.stop()
+            self._server = None
+
+    def restart(self) -> None:
+        """
+        Serve, again on the same port if it did before.
+
+        Raises:
+            OSError: The port is taken.
+        """
+        if self._server is not None:
+            return
+        self._world.clock.follow_threads()
+        sockets = [listen(port) for port in self._ports]
+        self._ports = (sockets[0].getsockname()[1], sockets[1].getsockname()[1])
+        self._world.api_base, self._world.store_base = (
+            f"http://127.0.0.1:{port}" for port in self._ports
+        )
+        self._server = ServerThread(self._app, sockets, self._accepted, self._courier.run)
+        self._server.start()
+
+    @property
+    def app(self) -> ASGIApp:
+        """The service as an ASGI application, for use in process."""
+        return self._app
+
+    async def run_webhooks(self) -> None:
+        """Deliver webhooks until cancelled; the server does so by itself."""
+        await self._courier.run()
+
+    # Where it is and who may use it.
+
+    @property
+    def url(self) -> str:
+        """The base URL of the API."""
+        return self._world.api_base + API
+
+    @property
+    def store_url(self) -> str:
+        """The origin of the object store."""
+        return self._world.store_base
+
+    @property
+    def team_id(self) -> str:
+        """The team whose tasks these are; JWT callers must name it."""
+        return self._world.keys.team_id
+
+    def issue_key(self, kind: Kind) -> str:
+        """Return a new working credential: `sk`, `dk`, `ak` or `jwt`."""
+        return self._world.keys.issue(kind)
+
+    def revoke(self, key: str) -> None:
+        """Refuse *key* from now on; open streams end if the behaviour says so."""
+        self._world.keys.revoke(key)
+        if self._world.behaviour.revoke_ends_streams:
+            for stream in self._world.streams.of():
+                if stream.key == key:
+                    stream.end(ConnectionCutError())
+
+    # Scripting.
+
+    @property
+    def behaviour(self) -> Behaviour:
+        """What the service does where its documentation is silent; may be replaced."""
+        return self._world.behaviour
+
+    @behaviour.setter
+    def behaviour(self, behaviour: Behaviour) -> None:
+        self._world.behaviour = behaviour
+
+    @property
+    def default_plan(self) -> TaskPlan:
+        """The life of a task for which nothing else is planned; may be replaced."""
+        return self._world.default_plan
+
+    @default_plan.setter
+    def default_plan(self, plan: TaskPlan) -> None:
+        self._world.default_plan = plan
+
+    @property
+    def faults(self) -> FaultBook:
+        """The faults the service is told to have."""
+        return self._world.faults
+
+    def plan(self, *plans: TaskPlan) -> None:
+        """Give the next submissions these lives, one each, in order."""
+        with self._world.lock:
+            self._world.plans.extend(plans)
+
+    def plan_by(self, planner: Planner | None) -> None:
+        """
+        Ask *planner* for the life of each submission that has none in the queue.
+
+        It is called with the :class:`RunRequest`, in the server's thread; where it
+        answers None the default plan applies.
+        """
+        self._world.planner = planner
+
+    def create_task(
+        self,
+        plan: TaskPlan | None = None,
+        *,
+        workflow: str = "text-to-image",
+        parameters: Mapping[str, object] | None = None,
+        manual: bool = False,
+    ) -> LiveTask:
+        """
+        Create a task without a submission, for instance one of another program.
+
+        Args:
+            plan: Its life; None is the default plan.
+            workflow: The slug of its workflow.
+            parameters: What it was submitted with; None is a prompt.
+            manual: Whether it stays `pending` until driven by hand.
+        """
+        known = self._world.workflows.by_slug(workflow)
+        if known is None:
+            message = f"there is no workflow {workflow!r}"
+            raise ValueError(message)
+        run = run_request(known, parameters or {"prompt": "a fox"}, {})
+        chosen = plan or self._world.default_plan
+        task = self._world.create(run, chosen, "api_key", manual=manual)
+        return LiveTask(self._world, task)
+
+    def task(self, task_id: str) -> LiveTask:
+        """
+        Return a task by its id.
+
+        Raises:
+            KeyError: There is none.
+        """
+        task = self._world.tasks.get(task_id)
+        if task is None:
+            raise KeyError(task_id)
+        return LiveTask(self._world, task)
+
+    @property
+    def tasks(self) -> list[LiveTask]:
+        """All tasks, the oldest first."""
+        return [LiveTask(self._world, task) for task in self._world.tasks]
+
+    def add_workflow(
+        self,
+        slug: str,
+        parameters: Sequence[Mapping[str, object]] = (),
+        *,
+        tool_type: str = "comfyui",
+        status: str = "active",
+    ) -> str:
+        """
+        Offer a workflow, or the next version of one, and return its id.
+
+        Args:
+            slug: Its slug.
+            parameters: Its parameter definitions as on the wire.
+            tool_type: `comfyui` or `nerfstudio`.
+            status: `active`, or `disabled` to have its runs refused.
+        """
+        last = self._world.workflows.by_slug(slug)
+        workflow = Workflow(
+            last.id if last else self._world.new_id(),
+            slug,
+            slug.replace("-", " ").capitalize(),
+            last.version + 1 if last else 1,
+            tuple(parameters),
+            tool_type,
+            status=status,
+        )
+        self._world.workflows.add(workflow)
+        return workflow.id
+
+    def workflow_id(self, slug: str) -> str:
+        """
+        Return the id of a workflow.
+
+        Raises:
+            KeyError: There is none with this slug.
+        """
+        workflow = self._world.workflows.by_slug(slug)
+        if workflow is None:
+            raise KeyError(slug)
+        return workflow.id
+
+    def advance(self, seconds: float) -> None:
+        """Move the service's clock forward: tasks go on, links and results expire."""
+        self._world.clock.advance(seconds)
+        self._world.streams.wake()
+
+    def drop_streams(self, *, reset: bool = False) -> None:
+        """Cut the connections of all open event streams now."""
+        for stream in self._world.streams.of():
+            stream.end(ConnectionCutError(reset=reset))
+
+    # What has happened.
+
+    @property
+    def now(self) -> float:
+        """Seconds since the service began, by its own clock."""
+        return self._world.clock.now()
+
+    @property
+    def requests(self) -> list[RecordedRequest]:
+        """The requests that arrived, in order."""
+        return list(self._world.records.requests)
+
+    def requests_to(self, endpoint: str, task: str | None = None) -> list[RecordedRequest]:
+        """Return the requests to one endpoint, about one task or any."""
+        return [
+            request
+            for request in self.requests
+            if request.endpoint == endpoint and task in (None, request.task_id)
+        ]
+
+    @property
+    def submissions(self) -> list[Submission]:
+        """The runs that were accepted, in order."""
+        return list(self._world.records.submissions)
+
+    @property
+    def deliveries(self) -> list[Delivery]:
+        """The attempts to deliver webhooks, in order."""
+        return list(self._world.records.deliveries)
+
+    @property
+    def uploads(self) -> dict[str, StoredFile]:
+        """The files that were uploaded, by file key."""
+        return dict(self._world.files.uploads)
+
+    @property
+    def open_streams(self) -> int:
+        """How many event streams are open now."""
+        return self._world.streams.count
+
+    @property
+    def peak_streams(self) -> int:
+        """How many event streams were open at most."""
+        return self._world.streams.peak
+
+    @property
+    def open_connections(self) -> int:
+        """How many connections the server has open now."""
+        return 0 if self._server is None else self._server.connections
+
+    def accepts_per_window(self, seconds: float = 0.1) -> list[int]:
+        """Return how many connections were accepted in each window of time."""
+        return self._world.records.accepts_per_window(seconds)
+
+    def forget(self) -> None:
+        """Forget recorded requests, submissions, deliveries and the peak of streams."""
+        self._world.records.clear()
+        self._world.streams.peak = self._world.streams.count
+
+    def _accepted(self) -> None:
+        self._world.records.accepts.append(self._world.clock.now())
