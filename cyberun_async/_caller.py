@@ -1,0 +1,167 @@
+"""
+Plain requests: credentials, retries within the quota, and typed errors.
+
+Everything that asks the service once goes through here; streams take only their
+credentials from it.
+"""
+
+import json
+from collections.abc import Callable, Mapping
+from typing import Any, Protocol
+
+import anyio
+
+from ._codec import rejection
+from ._credentials import Keyring, Secret
+from ._errors import CyberunError, ServiceUnavailableError
+from ._exchange import ExchangeFailedError, FailureKind, Reply
+from ._options import RetryPolicy
+from ._verdict import GiveUp, RetryQuota, judge
+
+
+class Exchanger(Protocol):
+    """What the caller needs of the network."""
+
+    async def exchange(
+        self,
+        method: str,
+        path: str,
+        *,
+        headers: Mapping[str, str | bytes],
+        params: Mapping[str, Any] | None = None,
+        content: bytes | None = None,
+        fresh: bool = False,
+    ) -> Reply:
+        """Make one request."""
+        ...
+
+
+class Caller:
+    """Makes plain requests for one client."""
+
+    def __init__(
+        self,
+        exchanger: Exchanger,
+        keyring: Keyring,
+        *,
+        policy: RetryPolicy,
+        draw: Callable[[], float],
+        headers: Mapping[str, str],
+    ) -> None:
+        self._exchanger = exchanger
+        self._keyring = keyring
+        self._policy = policy
+        self._draw = draw
+        self._headers = headers
+        self._quota = RetryQuota(policy.quota, policy.retry_cost)
+        self._refresh_lock = anyio.Lock()
+        self._refreshed: tuple[Secret, Secret] | None = None
+        self.requests = 0
+        self.retries = 0
+
+    async def headers(self, refused: Secret | None = None) -> tuple[Secret, dict[str, str]]:
+        """Return a key and the headers it makes; *refused* is one the service would not take."""
+        key = await self._keyring.current() if refused is None else await self._renewed(refused)
+        return key, {**self._headers, **self._keyring.headers(key)}
+
+    @property
+    def can_refresh(self) -> bool:
+        """Whether a refused key may be replaced."""
+        return self._keyring.can_refresh
+
+    async def _renewed(self, refused: Secret) -> Secret:
+        # One request for a new key, however many watches were refused with the old one.
+        async with self._refresh_lock:
+            if self._refreshed is not None and self._refreshed[0].reveal() == refused.reveal():
+                return self._refreshed[1]
+            key = await self._keyring.current()
+            self._refreshed = (refused, key)
+            return key
+
+    async def call(
+        self,
+        method: str,
+        path: str,
+        *,
+        params: Mapping[str, Any] | None = None,
+        json_body: Any = None,
+        is_submission: bool = False,
+        repeatable: bool = True,
+        task: bool = False,
+    ) -> Reply:
+        """
+        Make a request, repeat it as the policy allows, and return its successful reply.
+
+        Raises:
+            RequestRejectedError: Or one of its kinds: the service said no.
+            ServiceUnavailableError: It could not be reached or kept failing.
+        """
+        content = None if json_body is None else json.dumps(json_body).encode()
+        refused: Secret | None = None
+        attempt = 0
+        while True:
+            attempt += 1
+            key, headers = await self.headers(refused)
+            if content is not None:
+                headers["Content-Type"] = "application/json"
+            outcome = await self._once(method, path, headers, params, content, is_submission)
+            if isinstance(outcome, Reply):
+                if outcome.is_success:
+                    self._quota.give_back(retried=attempt > 1)
+                    return outcome
+                if outcome.status == 401 and self.can_refresh and refused is None:
+                    refused = key
+                    attempt -= 1
+                    continue
+            verdict = judge(
+                outcome,
+                attempt=attempt if repeatable else self._policy.max_attempts,
+                policy=self._policy,
+                draw=self._draw(),
+                is_submission=is_submission,
+            )
+            if isinstance(verdict, GiveUp) or not self._quota.take():
+                raise _failure(outcome, attempt, task=task)
+            self.retries += 1
+            await anyio.sleep(verdict.seconds)
+
+    async def _once(
+        self,
+        method: str,
+        path: str,
+        headers: Mapping[str, str | bytes],
+        params: Mapping[str, Any] | None,
+        content: bytes | None,
+        is_submission: bool,
+    ) -> Reply | ExchangeFailedError:
+        self.requests += 1
+        try:
+            return await self._exchanger.exchange(
+                method, path, headers=headers, params=params, content=content, fresh=is_submission
+            )
+        except ExchangeFailedError as error:
+            return error
+
+
+def _failure(outcome: Reply | ExchangeFailedError, attempts: int, *, task: bool) -> CyberunError:
+    if isinstance(outcome, Reply):
+        error = rejection(outcome, task=task)
+        if isinstance(error, ServiceUnavailableError):
+            error.attempts = attempts
+        return error
+    return unavailable(outcome, attempts)
+
+
+def unavailable(failure: ExchangeFailedError, attempts: int = 1) -> ServiceUnavailableError:
+    """Return the typed error for *failure*, with it as its cause."""
+    advice = {
+        FailureKind.TLS: "check the certificate and the base URL",
+        FailureKind.PROXY: "check the proxy settings",
+        FailureKind.CONNECT: "check the base URL and the network",
+    }.get(failure.kind)
+    reason = f"the service could not be reached: {failure.reason}"
+    error = ServiceUnavailableError(f"{reason} ({advice})" if advice else reason, attempts=attempts)
+    error.maybe_sent = failure.maybe_sent
+    error.is_final = failure.kind in (FailureKind.TLS, FailureKind.PROXY)
+    error.__cause__ = failure.__cause__
+    return error

@@ -1,0 +1,359 @@
+"""
+Every exception the library raises, named by what the caller can do about it.
+
+::
+
+    CyberunError
+    ├── ConfigurationError           settings, key or base URL are wrong; fix them
+    ├── InvalidInputError            an argument is malformed; nothing was sent
+    │   └── ParameterError           parameters do not fit the workflow; all faults listed
+    ├── ClientStateError             the client is not usable in this way or at this time
+    │   ├── ClientClosedError        closed under an operation, or used after closing
+    │   ├── WrongEventLoopError      used on another event loop than it belongs to
+    │   └── DetachedHandleError      a handle without a client was asked to act
+    ├── RequestRejectedError         the service said no: status and message
+    │   ├── AuthenticationError      401: the key is not accepted
+    │   ├── PermissionDeniedError    403: not allowed, or a feature is not licensed
+    │   ├── NotFoundError            404: no such thing, or not yours
+    │   │   └── TaskNotFoundError    404 for a task
+    │   └── RateLimitedError         429: slow down; ``retry_after`` seconds
+    ├── ServiceUnavailableError      could not be reached, or kept failing; try again later
+    │   └── WatchLostError           a watch gave up after a long outage; resume with the token
+    ├── UnexpectedResponseError      what came back is not the protocol of the service
+    ├── SubmissionUncertainError     a run may or may not have been accepted; look before retrying
+    ├── TransferError                a file could not be uploaded or downloaded
+    ├── SlowReaderError              a reader fell behind further than its buffer allows
+    ├── TaskEndedError               the task itself did not complete
+    │   ├── TaskFailedError          it failed; ``error`` says why
+    │   └── TaskCancelledError       it was cancelled
+    ├── WaitTimeoutError             your deadline passed (also a ``TimeoutError``)
+    └── WebhookVerificationError     a webhook request is not to be trusted
+
+No message, attribute or traceback of these holds a credential or a presigned
+link. All pickle and copy. Errors that end a watch carry ``resume_token``.
+"""
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any, Self
+
+from ._models import ResumeToken, TaskSnapshot
+
+EXCERPT_CHARACTERS = 200
+
+
+def _rebuild(cls: type["CyberunError"], args: tuple[Any, ...], state: dict[str, Any]) -> Any:
+    error = cls.__new__(cls)
+    error.args = args
+    error.__dict__.update(state)
+    return error
+
+
+class CyberunError(Exception):
+    """
+    The root of everything this library raises.
+
+    ``resume_token`` is set on errors that end a watch or a wait: pass it to
+    :meth:`CyberunClient.watch <cyberun_async.CyberunClient.watch>` to go on.
+    """
+
+    resume_token: ResumeToken | None = None
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Keyword-only constructors do not survive the default protocol.
+        return _rebuild, (type(self), self.args, self.__dict__)
+
+    def with_token(self, token: ResumeToken | None) -> Self:
+        """Set :attr:`resume_token` and return the error itself."""
+        self.resume_token = token
+        return self
+
+
+class ConfigurationError(CyberunError, ValueError):
+    """A setting, the key or the base URL is wrong; the message says which and how to mend it."""
+
+
+class InvalidInputError(CyberunError, ValueError):
+    """An argument is malformed. Nothing was sent."""
+
+
+class ParameterError(InvalidInputError):
+    """
+    Parameters do not fit the workflow's definition.
+
+    :attr:`faults` has one sentence per fault, all found at once.
+    """
+
+    def __init__(self, faults: Sequence[str], *, workflow: str | None = None) -> None:
+        self.faults = tuple(faults)
+        self.workflow = workflow
+        where = f" for workflow {workflow!r}" if workflow else ""
+        super().__init__(f"parameters do not fit{where}: " + "; ".join(self.faults))
+
+
+class ClientStateError(CyberunError, RuntimeError):
+    """The client cannot be used in this way or at this time."""
+
+
+class ClientClosedError(ClientStateError):
+    """The client was closed under the operation, or is used after closing."""
+
+
+class WrongEventLoopError(ClientStateError):
+    """The client belongs to another event loop; make one client per loop."""
+
+
+class DetachedHandleError(ClientStateError):
+    """A handle without a client was asked to act; bind it with ``client.task(handle)``."""
+
+
+class RequestRejectedError(CyberunError):
+    """
+    The service refused a request; sending the same again will not help.
+
+    Attributes:
+        status: The HTTP status.
+        error_message: The service's own words, or None.
+        method, path: What was asked, without query.
+    """
+
+    advice = ""
+
+    def __init__(
+        self,
+        *,
+        status: int,
+        error_message: str | None = None,
+        method: str = "",
+        path: str = "",
+        retry_after: float | None = None,
+    ) -> None:
+        self.status = status
+        self.error_message = error_message
+        self.method = method
+        self.path = path
+        self.retry_after = retry_after
+        said = f": {error_message}" if error_message else ""
+        advice = f" ({self.advice})" if self.advice else ""
+        super().__init__(f"{method} {path} was refused with HTTP {status}{said}{advice}".strip())
+
+
+class AuthenticationError(RequestRejectedError):
+    """401: the credential is not accepted (wrong, expired or revoked)."""
+
+    advice = "check the API key; it may be expired or revoked"
+
+
+class PermissionDeniedError(RequestRejectedError):
+    """403: the credential is valid but not allowed this, or a feature is not licensed."""
+
+    advice = "the key lacks this right, or the feature is not licensed"
+
+
+class NotFoundError(RequestRejectedError):
+    """404: no such thing, or it belongs to another team."""
+
+    advice = "it does not exist or is not yours"
+
+
+class TaskNotFoundError(NotFoundError):
+    """404 for a task: unknown id, another team's, or removed."""
+
+
+class RateLimitedError(RequestRejectedError):
+    """429 that outlasted the retries; :attr:`retry_after` is in seconds, or None."""
+
+    advice = "slow down"
+
+
+class ServiceUnavailableError(CyberunError):
+    """
+    The service could not be reached or kept failing until the retries were used up.
+
+    Attributes:
+        status: The last HTTP status, or None when there was no answer.
+        error_message: The service's own words, or None.
+        attempts: How many requests were made.
+        reason: The last cause in words. The exception itself is ``__cause__``.
+        maybe_sent: False where the request provably did not reach the service.
+        is_final: True where trying again cannot help (certificate, proxy).
+    """
+
+    maybe_sent: bool = True
+    is_final: bool = False
+
+    def __init__(
+        self,
+        reason: str,
+        *,
+        status: int | None = None,
+        error_message: str | None = None,
+        attempts: int = 1,
+        retry_after: float | None = None,
+    ) -> None:
+        self.reason = reason
+        self.status = status
+        self.error_message = error_message
+        self.attempts = attempts
+        self.retry_after = retry_after
+        said = f": {error_message}" if error_message else ""
+        tries = f" after {attempts} attempts" if attempts > 1 else ""
+        super().__init__(f"{reason}{said}{tries}")
+
+
+class WatchLostError(ServiceUnavailableError):
+    """
+    A watch gave up: nothing was heard of the task for longer than the policy allows.
+
+    The task itself goes on. Attributes:
+        snapshot: The last known state, or None.
+        outage: Seconds since the service was last heard of.
+    """
+
+    def __init__(
+        self,
+        reason: str,
+        *,
+        outage: float,
+        snapshot: TaskSnapshot | None = None,
+        attempts: int = 1,
+    ) -> None:
+        self.outage = outage
+        self.snapshot = snapshot
+        known = f"; last known status {snapshot.status}" if snapshot is not None else ""
+        super().__init__(
+            f"nothing heard of the task for {outage:.0f} s ({reason}){known}", attempts=attempts
+        )
+
+
+class UnexpectedResponseError(CyberunError):
+    """
+    What came back is not the protocol of the service (a proxy's page, cut or wrong JSON).
+
+    Attributes:
+        status: The HTTP status.
+        content_type: As sent, or None.
+        excerpt: The first 200 characters of the body.
+    """
+
+    def __init__(
+        self,
+        problem: str,
+        *,
+        status: int | None = None,
+        content_type: str | None = None,
+        body: bytes | str = b"",
+    ) -> None:
+        text = body.decode("utf-8", "replace") if isinstance(body, bytes) else body
+        self.problem = problem
+        self.status = status
+        self.content_type = content_type
+        self.excerpt = text[:EXCERPT_CHARACTERS]
+        super().__init__(
+            f"{problem} (HTTP {status}, content type {content_type!r}, "
+            f"body begins {self.excerpt!r}); a proxy may have answered, or the base URL is wrong"
+        )
+
+
+class SubmissionUncertainError(CyberunError):
+    """
+    A run was sent but its answer was not read: the task may exist, and may cost money.
+
+    Do not simply submit again. Look for a task of the workflow created since
+    :attr:`sent_at`, as ``client.tasks.list()`` shows them. Attributes:
+
+        workflow: The slug or id that was to be run.
+        parameters: What was sent.
+        sent_at: Aware moment just before the request left.
+        reason: Why no answer was read.
+    """
+
+    def __init__(self, *, workflow: str, parameters: Any, sent_at: datetime, reason: str) -> None:
+        self.workflow = workflow
+        self.parameters = parameters
+        self.sent_at = sent_at
+        self.reason = reason
+        super().__init__(
+            f"it is not known whether the run of {workflow!r} was accepted ({reason}); "
+            f"look for a task created since {sent_at.isoformat()} before submitting again"
+        )
+
+
+class TransferError(CyberunError):
+    """A file could not be uploaded or downloaded; the message says why and what remains."""
+
+    def __init__(self, message: str, *, status: int | None = None) -> None:
+        self.status = status
+        super().__init__(message)
+
+
+class SlowReaderError(CyberunError):
+    """A reader fell so far behind that even statuses would have been lost; watch again."""
+
+
+class TaskEndedError(CyberunError):
+    """
+    The task ended without completing.
+
+    Attributes:
+        task_id: The task.
+        snapshot: Its final state, or None where only the event was seen.
+        error: The service's words, or None.
+    """
+
+    verb = "ended"
+
+    def __init__(
+        self, *, task_id: str, error: str | None = None, snapshot: TaskSnapshot | None = None
+    ) -> None:
+        self.task_id = task_id
+        self.error = error
+        self.snapshot = snapshot
+        said = f": {error}" if error else ""
+        super().__init__(f"task {task_id} {self.verb}{said}")
+
+
+class TaskFailedError(TaskEndedError):
+    """The task failed: the run itself, its time limit, or its agent was lost."""
+
+    verb = "failed"
+
+
+class TaskCancelledError(TaskEndedError):
+    """The task was cancelled before it completed."""
+
+    verb = "was cancelled"
+
+
+class WaitTimeoutError(CyberunError, TimeoutError):
+    """
+    The caller's deadline passed; the task goes on unless it was asked to be cancelled.
+
+    Attributes:
+        task_id: The task.
+        timeout: The limit in seconds.
+        snapshot: The last known state, or None.
+        cancel_requested: Whether the remote task was asked to cancel.
+    """
+
+    def __init__(
+        self,
+        *,
+        task_id: str,
+        timeout: float,
+        what: str = "end",
+        snapshot: TaskSnapshot | None = None,
+        cancel_requested: bool = False,
+    ) -> None:
+        self.task_id = task_id
+        self.timeout = timeout
+        self.what = what
+        self.snapshot = snapshot
+        self.cancel_requested = cancel_requested
+        known = f"; last known status {snapshot.status}" if snapshot is not None else ""
+        after = "; its cancellation was requested" if cancel_requested else "; it goes on remotely"
+        super().__init__(f"task {task_id} did not {what} within {timeout:g} s{known}{after}")
+
+
+class WebhookVerificationError(CyberunError):
+    """A webhook request is not to be trusted: signature, shape, age or repetition is wrong."""

@@ -1,0 +1,60 @@
+"""
+What one HTTP exchange can come to: a reply, or a failure that says whether the request may have arrived.
+
+These are the facts on which the retry decisions rest; they know nothing of the HTTP library.
+"""
+
+import enum
+from collections.abc import Mapping
+
+import attrs
+
+
+@attrs.frozen(kw_only=True)
+class Reply:
+    """A complete answer. Header names are in lower case."""
+
+    status: int
+    headers: Mapping[str, str] = attrs.field(factory=dict, hash=False)
+    body: bytes = b""
+    method: str = "GET"
+    path: str = ""
+
+    @property
+    def content_type(self) -> str | None:
+        """The content type as sent, or None."""
+        return self.headers.get("content-type")
+
+    @property
+    def is_success(self) -> bool:
+        """Whether the status is 2xx."""
+        return 200 <= self.status < 300
+
+
+class FailureKind(enum.Enum):
+    """Why an exchange gave no complete answer."""
+
+    CONNECT = "could not connect"
+    TLS = "the TLS connection could not be verified or set up"
+    PROXY = "the proxy refused"
+    TIMEOUT = "timed out"
+    LOST = "the connection was lost"
+    REDIRECT = "an unacceptable redirect"
+    PROTOCOL = "the peer does not speak HTTP"
+
+
+class ExchangeFailedError(Exception):
+    """
+    No complete answer was read.
+
+    Attributes:
+        kind: What happened.
+        maybe_sent: False only where the request provably did not reach the service.
+        reason: Words fit for a user; no header, key or query string is in them.
+    """
+
+    def __init__(self, kind: FailureKind, *, maybe_sent: bool, reason: str = "") -> None:
+        self.kind = kind
+        self.maybe_sent = maybe_sent
+        self.reason = reason or kind.value
+        super().__init__(self.reason)

@@ -1,0 +1,442 @@
+"""
+One task's feed: the machine's orders carried out, its events handed to every reader.
+
+A feed is passive; no task runs for it unless its stream is open. The roster calls it
+when its time has come and when an ask was answered; its *line* (the one reading task)
+reports what the stream brings.
+"""
+
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from typing import Any, Protocol
+
+import anyio
+
+from ._codec import rejection
+from ._credentials import Secret
+from ._errors import (
+    CyberunError,
+    NotFoundError,
+    PermissionDeniedError,
+    RateLimitedError,
+    RequestRejectedError,
+    ServiceUnavailableError,
+    UnexpectedResponseError,
+)
+from ._events import CompletedEvent, Event, Notice
+from ._exchange import ExchangeFailedError, Reply
+from ._models import TaskSnapshot
+from ._reader import Reader
+from ._slots import StreamSlots
+from ._sse_codec import PayloadError, decode_event
+from ._verdict import retry_after_of
+from ._watch import Connect, Fail, FetchResult, Finish, Phase, Watch
+
+# A burst is handed on in pieces, so that readers run in between.
+_EVENTS_BETWEEN_YIELDS = 256
+
+
+class Message(Protocol):
+    """A message of an event stream, as httpx-sse has it."""
+
+    @property
+    def event(self) -> str: ...
+    @property
+    def data(self) -> str: ...
+    @property
+    def id(self) -> str: ...
+    @property
+    def retry(self) -> int | None: ...
+
+
+class Connection(Protocol):
+    """An open event stream, or a refusal of one."""
+
+    @property
+    def status(self) -> int: ...
+    @property
+    def headers(self) -> Mapping[str, str]: ...
+    @property
+    def content_type(self) -> str | None: ...
+    @property
+    def is_event_stream(self) -> bool: ...
+    @property
+    def last_byte_at(self) -> float: ...
+    def batches(self) -> AsyncIterator[Sequence[Message]]: ...
+    async def read_body(self, limit: int = 65536) -> bytes: ...
+    async def aclose(self) -> None: ...
+
+
+class Hub(Protocol):
+    """What a feed needs of its client."""
+
+    slots: StreamSlots
+    now: Callable[[], float]
+
+    def spawn(self, function: Callable[..., Any], *args: Any) -> None: ...
+    def schedule(self, feed: "Feed") -> None: ...
+    def settled(self, feed: "Feed") -> None: ...
+    def noticed(self, notice: Notice) -> None: ...
+    async def stream_headers(self, refused: Secret | None) -> tuple[Secret, dict[str, str]]: ...
+    @property
+    def can_refresh(self) -> bool: ...
+    async def open_stream(self, task_id: str, headers: Mapping[str, str]) -> Connection: ...
+    async def read_output(self, task_id: str) -> tuple[Mapping[str, Any] | None, str | None]: ...
+
+
+class Feed:
+    """The one follower of a task that all its readers and waiters share."""
+
+    __slots__ = (
+        "__weakref__",
+        "_connection",
+        "_fetching",
+        "_hub",
+        "_line_closed",
+        "_line_scope",
+        "_done",
+        "readers",
+        "was_shared",
+        "waiters",
+        "watch",
+        "asking",
+        "scheduled_at",
+    )
+
+    def __init__(self, hub: Hub, watch: Watch) -> None:
+        self._hub = hub
+        self.watch = watch
+        self.readers: list[Reader] = []
+        self.waiters = 0
+        self.was_shared = False
+        self.asking = False
+        self.scheduled_at: float | None = None
+        self._connection: Connection | None = None
+        self._line_scope: anyio.CancelScope | None = None
+        self._line_closed: anyio.Event | None = None
+        self._fetching = False
+        self._done: anyio.Event | None = None
+
+    # Readers and waiters.
+
+    @property
+    def task_id(self) -> str:
+        """The task."""
+        return self.watch.task_id
+
+    @property
+    def is_done(self) -> bool:
+        """Whether the terminal event or an error has been delivered."""
+        return self.watch.phase is Phase.DONE
+
+    @property
+    def is_running(self) -> bool:
+        """Whether the task is past its waiting states."""
+        return self.watch.is_running
+
+    def attach(self, reader: Reader, first: Sequence[Event]) -> None:
+        """Add *reader*, which begins with *first*, and stream if nobody has so far."""
+        for event in first:
+            reader.push(event)
+        self.readers.append(reader)
+        self.was_shared = self.was_shared or len(self.readers) > 1
+        self.watch.streaming = True
+        self.watch.invited(self._hub.now())
+        self.advance()
+
+    def detach(self, reader: Reader) -> None:
+        """Remove *reader*; with the last one the stream is given up."""
+        if reader in self.readers:
+            self.readers.remove(reader)
+        if not self.readers:
+            self.watch.streaming = False
+
+    def begin(self) -> None:
+        """Take the first step."""
+        self.advance()
+
+    async def wait_done(self) -> None:
+        """Wait until the feed has ended."""
+        if self.is_done:
+            return
+        if self._done is None:
+            self._done = anyio.Event()
+        await self._done.wait()
+
+    async def stop_streaming(self) -> None:
+        """Close the stream and wait until its connection has been given back."""
+        self.bench()
+        self._hub.slots.forget(self)
+        if self._line_closed is not None:
+            await self._line_closed.wait()
+
+    def bench(self) -> None:
+        """Give the stream up and poll."""
+        self.watch.benched(self._hub.now())
+        self.advance()
+
+    def invite(self) -> None:
+        """Stream, if somebody still reads."""
+        if self.readers and not self.is_done:
+            self.watch.invited(self._hub.now())
+            self.advance()
+
+    def fail(self, error: CyberunError) -> None:
+        """End the feed with *error*."""
+        self.watch.failed(error)
+        self.advance()
+
+    # Time and asks, called by the roster.
+
+    @property
+    def last_byte_at(self) -> float:
+        """When the stream last brought anything."""
+        return self._hub.now() if self._connection is None else self._connection.last_byte_at
+
+    def due_at(self) -> float | None:
+        """Return when the roster has to look at this feed."""
+        watch = self.watch
+        if watch.phase is Phase.DONE:
+            return None
+        due = watch.due_at(self.last_byte_at)
+        if not self.asking and watch.ask_at is not None:
+            due = watch.ask_at if due is None else min(due, watch.ask_at)
+        return due
+
+    def on_time(self, now: float) -> None:
+        """Let the machine decide whatever has become due."""
+        self.watch.tick(now, self.last_byte_at)
+        self.advance()
+
+    def on_answer(self, answer: TaskSnapshot | CyberunError, sent_at: float) -> None:
+        """Report what an ask came to."""
+        now = self._hub.now()
+        watch = self.watch
+        if isinstance(answer, TaskSnapshot):
+            was_running = self.is_running
+            watch.polled(answer, sent_at, now)
+            self.advance()
+            if self.is_running and not was_running:
+                self._hub.slots.promote(self)
+            return
+        if isinstance(answer, RateLimitedError):
+            watch.ask_failed(str(answer), now, retry_after=answer.retry_after)
+        elif isinstance(answer, RequestRejectedError):
+            watch.ask_refused(answer, now)
+        elif isinstance(answer, ServiceUnavailableError):
+            if answer.is_final:
+                watch.failed(answer)
+            watch.ask_failed(str(answer), now, retry_after=answer.retry_after)
+        elif isinstance(answer, UnexpectedResponseError):
+            watch.ask_failed(str(answer), now)
+        else:
+            watch.failed(answer)
+        self.advance()
+
+    # Carrying out orders.
+
+    def advance(self) -> None:
+        """Deliver what is due and begin what the machine orders next."""
+        self._deliver()
+        step = self.watch.next_step()
+        if isinstance(step, Connect):
+            self._connect(step)
+        elif self.watch.phase is not Phase.READING:
+            self._drop_line()
+        if isinstance(step, FetchResult):
+            self._fetch_output()
+        elif isinstance(step, Finish):
+            self._end(None)
+        elif isinstance(step, Fail):
+            self._end(step.error)
+        self._deliver()
+        self._hub.schedule(self)
+
+    def _deliver(self) -> None:
+        for item in self.watch.take():
+            is_notice = isinstance(item, Notice)
+            if isinstance(item, Notice):
+                self._hub.noticed(item)
+            for reader in self.readers:
+                if reader.notices or not is_notice:
+                    reader.push(item)
+
+    def _connect(self, step: Connect) -> None:
+        if self._line_closed is not None:
+            return  # the old line is still closing; it calls again when it has
+        if not self._hub.slots.request(self):
+            self.watch.benched(self._hub.now())
+            return
+        self._line_closed = anyio.Event()
+        self._hub.spawn(self._line, step.last_event_id)
+
+    def _drop_line(self) -> None:
+        if self._line_scope is not None:
+            self._line_scope.cancel()
+
+    def _fetch_output(self) -> None:
+        if self._fetching:
+            return
+        self._fetching = True
+        if self.readers:
+            self._hub.spawn(self._fetch)
+        else:
+            self.watch.resulted(self.watch.pending_end())
+            self.advance()
+
+    async def _fetch(self) -> None:
+        output, problem = await self._hub.read_output(self.task_id)
+        end = self.watch.pending_end()
+        self.watch.resulted(
+            CompletedEvent(
+                task_id=end.task_id,
+                attempt=end.attempt,
+                origin=end.origin,
+                raw=end.raw,
+                output=output,
+                output_error=problem,
+            )
+        )
+        self.advance()
+
+    def _end(self, error: CyberunError | None) -> None:
+        self._hub.slots.forget(self)
+        for reader in self.readers:
+            if not reader.is_finished:
+                reader.finish(None if error is None else copied(error, self.watch))
+        if self._done is not None:
+            self._done.set()
+        self._hub.settled(self)
+
+    # The line: the one task that reads the stream.
+
+    async def _line(self, last_event_id: str | None) -> None:
+        try:
+            with anyio.CancelScope() as self._line_scope:
+                await self._read_stream(last_event_id)
+        finally:
+            self._line_scope = None
+            closed, self._line_closed = self._line_closed, None
+            if closed is not None:
+                closed.set()
+            self._hub.slots.release(self)
+        if not self.is_done:
+            self.advance()
+
+    async def _read_stream(self, last_event_id: str | None) -> None:
+        watch, now = self.watch, self._hub.now
+        if watch.counters_reconnect:
+            await anyio.sleep(max(0.0, self._hub.slots.start_moment(now()) - now()))
+        try:
+            connection = await self._open(last_event_id)
+        except ExchangeFailedError as error:
+            watch.lost(error.reason, now())
+            return
+        except CyberunError as error:
+            watch.failed(error)
+            return
+        try:
+            self._connection = connection
+            if connection.status == 200 and connection.is_event_stream:
+                await self._read_events(connection)
+            else:
+                await self._judge_refusal(connection)
+        finally:
+            self._connection = None
+            with anyio.CancelScope(shield=True):
+                await connection.aclose()
+
+    async def _open(self, last_event_id: str | None) -> Connection:
+        refused: Secret | None = None
+        while True:
+            key, headers = await self._hub.stream_headers(refused)
+            if last_event_id:
+                headers["Last-Event-ID"] = last_event_id
+            connection = await self._hub.open_stream(self.task_id, headers)
+            if connection.status != 401 or refused is not None or not self._hub.can_refresh:
+                return connection
+            refused = key
+            with anyio.CancelScope(shield=True):
+                await connection.aclose()
+
+    async def _judge_refusal(self, connection: Connection) -> None:
+        try:
+            body = await connection.read_body()
+        except ExchangeFailedError:
+            body = b""
+        reply = Reply(
+            status=connection.status,
+            headers=connection.headers,
+            body=body,
+            path=f"/r/tasks/{self.task_id}/events",
+        )
+        error = stream_refusal(reply)
+        self.watch.refused(error, self._hub.now(), retry_after=retry_after_of(reply.headers))
+
+    async def _read_events(self, connection: Connection) -> None:
+        watch, now = self.watch, self._hub.now
+        watch.connected(now())
+        self.advance()
+        since_yield = 0
+        try:
+            async for batch in connection.batches():
+                self._read_batch(batch)
+                if watch.phase is not Phase.READING:
+                    return
+                since_yield += len(batch)
+                if since_yield >= _EVENTS_BETWEEN_YIELDS:
+                    since_yield = 0
+                    await anyio.lowlevel.checkpoint()
+        except ExchangeFailedError as error:
+            watch.lost(error.reason, now())
+        else:
+            watch.lost("the stream ended without a terminal event", now(), clean=True)
+
+    def _read_batch(self, batch: Sequence[Message]) -> None:
+        watch, moment = self.watch, self._hub.now()
+        was_running = watch.is_running
+        for message in batch:
+            if message.retry is not None:
+                watch.hinted(message.retry / 1000)
+            if not message.data:
+                continue
+            try:
+                event = decode_event(message.event, message.data, watch.task_id, watch.attempt)
+            except PayloadError as error:
+                watch.garbled(error.name, moment)
+                continue
+            watch.received(event, moment)
+            if message.id:
+                watch.last_event_id = message.id
+        if watch.phase is Phase.READING and was_running == watch.is_running:
+            self._deliver()
+            self._reschedule_if_sooner()
+        else:
+            self.advance()
+
+    def _reschedule_if_sooner(self) -> None:
+        ask_at, scheduled = self.watch.ask_at, self.scheduled_at
+        if ask_at is not None and (scheduled is None or ask_at < scheduled):
+            self._hub.schedule(self)
+
+
+def copied(error: CyberunError, watch: Watch) -> CyberunError:
+    """Return a copy of *error* for one reader, with the token to resume with."""
+    make, args = error.__reduce__()[:2]
+    copy: CyberunError = make(*args)
+    copy.__cause__ = error.__cause__
+    return copy.with_token(watch.token())
+
+
+def stream_refusal(reply: Reply) -> CyberunError:
+    """Return the error that stands for an answer that is no event stream."""
+    if 200 <= reply.status < 300:
+        return UnexpectedResponseError(
+            "the event stream was answered with something else",
+            status=None,
+            content_type=reply.content_type,
+            body=reply.body,
+        )
+    return rejection(reply, task=True)
+
+
+__all__ = ["Feed", "NotFoundError", "PermissionDeniedError", "copied", "stream_refusal"]

@@ -1,0 +1,181 @@
+"""
+Settings: frozen values with documented defaults, each with its reason.
+
+All durations are seconds as ``float``.
+"""
+
+from typing import Any
+
+import attrs
+
+from ._errors import ConfigurationError
+
+
+def _positive(_: Any, attribute: "attrs.Attribute[Any]", value: float) -> None:
+    if not value > 0:
+        raise ConfigurationError(f"{attribute.name} must be greater than 0, not {value!r}")
+
+
+def _positive_or_none(_: Any, attribute: "attrs.Attribute[Any]", value: float | None) -> None:
+    if value is not None:
+        _positive(_, attribute, value)
+
+
+def _not_negative(_: Any, attribute: "attrs.Attribute[Any]", value: float) -> None:
+    if not value >= 0:
+        raise ConfigurationError(f"{attribute.name} must not be negative, not {value!r}")
+
+
+@attrs.frozen(kw_only=True)
+class WatchPolicy:
+    """
+    How a watch behaves when the service or the network does not.
+
+    Attributes:
+        tries_before_polling:
+            Streams lost in a row without a new event before the watch goes on by
+            polling. Three, since one loss is a deploy and two a rolling deploy.
+
+        backoff_base, backoff_cap:
+            Before reconnect number *n* the pause is drawn evenly from 0 to
+            ``min(cap, base * 2**n)`` (full jitter), so that thousands of clients do
+            not return in step.
+
+        hint_cap:
+            ``Retry-After`` and ``retry:`` raise the pause, but no further than this: a
+            mistyped header must not stop a watch for a day.
+
+        ask_after:
+            Seconds without an event before the status is asked beside the open stream.
+            Heartbeats prove the socket, not the task.
+
+        settle_after:
+            Seconds after a connection before an ask, where the answer had been sent
+            before the stream was open and no event has come since.
+
+        idle_timeout:
+            Seconds without a single byte before the stream is opened anew. Twice
+            *ask_after*: no heartbeat is documented, and the asks cover the task.
+
+        open_timeout: Seconds to wait for the headers of a stream.
+
+        stale_grace:
+            Seconds a stream has to deliver a change that an ask has already seen.
+
+        steady_after:
+            A stream that lived this long and then ended is not counted as a failure:
+            load balancers end idle streams every minute or so.
+
+        poll_interval: Seconds between asks while polling; 3, as the service recommends.
+
+        poll_interval_waiting:
+            What the interval grows to while a task waits long for a GPU.
+
+        climb_base, climb_cap:
+            Pause before streaming is tried again from polling: doubles from base to
+            cap, with jitter.
+
+        give_up_after:
+            Seconds of unbroken outage (no answer of any kind about the task) after
+            which the watch raises ``WatchLostError``. ``None`` never gives up.
+
+        first_contact_within:
+            The same for a service that was never reached at all: a wrong base URL or
+            a missing network is better told soon.
+
+        not_found_grace:
+            Seconds after a submission during which a 404 is taken for replication lag.
+
+        linger:
+            Seconds a stream stays open after its last reader left, for a reader that
+            comes back at once.
+    """
+
+    tries_before_polling: int = attrs.field(default=3, validator=_positive)
+    backoff_base: float = attrs.field(default=0.5, validator=_positive)
+    backoff_cap: float = attrs.field(default=30.0, validator=_positive)
+    hint_cap: float = attrs.field(default=300.0, validator=_positive)
+    ask_after: float = attrs.field(default=60.0, validator=_positive)
+    settle_after: float = attrs.field(default=5.0, validator=_positive)
+    idle_timeout: float = attrs.field(default=120.0, validator=_positive)
+    open_timeout: float = attrs.field(default=30.0, validator=_positive)
+    stale_grace: float = attrs.field(default=5.0, validator=_positive)
+    steady_after: float = attrs.field(default=30.0, validator=_positive)
+    poll_interval: float = attrs.field(default=3.0, validator=_positive)
+    poll_interval_waiting: float = attrs.field(default=15.0, validator=_positive)
+    climb_base: float = attrs.field(default=15.0, validator=_positive)
+    climb_cap: float = attrs.field(default=600.0, validator=_positive)
+    give_up_after: float | None = attrs.field(default=1800.0, validator=_positive_or_none)
+    first_contact_within: float | None = attrs.field(default=60.0, validator=_positive_or_none)
+    not_found_grace: float = attrs.field(default=10.0, validator=_not_negative)
+    linger: float = attrs.field(default=1.0, validator=_not_negative)
+
+
+@attrs.frozen(kw_only=True)
+class RetryPolicy:
+    """
+    How plain requests are retried (GETs, cancel, presign; a run only where it is safe).
+
+    Attributes:
+        max_attempts: Tries in all, the first included.
+        backoff_base, backoff_cap: Full jitter below ``min(cap, base * 2**n)``.
+        retry_after_cap:
+            A longer ``Retry-After`` is not waited for: the error is raised with it.
+        quota: Tokens of the client-wide retry bucket (as the AWS SDKs' standard mode).
+        retry_cost: Tokens a retry takes; a success without retry gives one back.
+    """
+
+    max_attempts: int = attrs.field(default=4, validator=_positive)
+    backoff_base: float = attrs.field(default=0.5, validator=_positive)
+    backoff_cap: float = attrs.field(default=8.0, validator=_positive)
+    retry_after_cap: float = attrs.field(default=120.0, validator=_not_negative)
+    quota: int = attrs.field(default=500, validator=_not_negative)
+    retry_cost: int = attrs.field(default=14, validator=_not_negative)
+
+
+@attrs.frozen(kw_only=True)
+class Timeouts:
+    """
+    Limits of a single request, by phase, in seconds.
+
+    They bound one request, never a whole wait; the silence of a stream is
+    :attr:`WatchPolicy.idle_timeout`.
+    """
+
+    connect: float = attrs.field(default=10.0, validator=_positive)
+    read: float = attrs.field(default=30.0, validator=_positive)
+    write: float = attrs.field(default=30.0, validator=_positive)
+    pool: float = attrs.field(default=60.0, validator=_positive)
+
+
+@attrs.frozen(kw_only=True)
+class Limits:
+    """
+    What may grow, and how far.
+
+    Attributes:
+        max_streams: Event streams open at once; who has none is polled.
+        max_connections: Connections for plain requests (streams have their own).
+        poll_rate: Status requests per second for the whole client.
+        reconnect_spread:
+            Seconds over which the streams lost together come back, so that a service
+            that has just restarted is not met by all of them at once.
+        max_line_bytes, max_event_bytes: Bounds of the event stream's parser.
+        max_reply_bytes: Bound of a plain reply's body.
+        reader_capacity:
+            Events that wait for one slow reader; beyond it the newest progress
+            overwrites the older.
+        parallel_transfers: Uploads or downloads at once within one call.
+        max_upload_bytes: The service's default limit for one file.
+    """
+
+    max_streams: int = attrs.field(default=100, validator=_positive)
+    max_connections: int = attrs.field(default=20, validator=_positive)
+    poll_rate: float = attrs.field(default=20.0, validator=_positive)
+    reconnect_spread: float = attrs.field(default=4.0, validator=_positive)
+    max_line_bytes: int = attrs.field(default=1024 * 1024, validator=_positive)
+    max_event_bytes: int = attrs.field(default=1024 * 1024, validator=_positive)
+    max_reply_bytes: int = attrs.field(default=32 * 1024 * 1024, validator=_positive)
+    reader_capacity: int = attrs.field(default=512, validator=_positive)
+    parallel_transfers: int = attrs.field(default=4, validator=_positive)
+    max_upload_bytes: int = attrs.field(default=500 * 1024 * 1024, validator=_positive)

@@ -1,0 +1,84 @@
+"""
+The bounded, coalescing slot between a task's feed and one reader of it.
+
+A reader that falls behind loses ticks (the newest overwrites the one before), never a
+status and never the end.
+"""
+
+from collections import deque
+
+import anyio
+
+from ._errors import CyberunError, SlowReaderError
+from ._events import Event, Notice, ProgressEvent
+
+# Statuses of an attempt are few; a reader this far behind is not reading at all.
+_OVERFLOW_FACTOR = 8
+
+
+class Reader:
+    """What waits for one reader. Filled by the feed, emptied by :meth:`next`."""
+
+    __slots__ = ("_buffer", "_capacity", "_failure", "_finished", "_waker", "coalesced", "notices")
+
+    def __init__(self, capacity: int, *, notices: bool = False) -> None:
+        self._buffer: deque[Event | Notice] = deque()
+        self._capacity = capacity
+        self._failure: CyberunError | None = None
+        self._finished = False
+        self._waker: anyio.Event | None = None
+        self.coalesced = 0
+        self.notices = notices
+
+    def push(self, item: Event | Notice) -> None:
+        """Add *item*, or put it in the place of an older tick when full."""
+        buffer = self._buffer
+        if len(buffer) >= self._capacity:
+            self._make_room(item)
+        else:
+            buffer.append(item)
+        if self._waker is not None:
+            self._waker.set()
+
+    def finish(self, failure: CyberunError | None = None) -> None:
+        """End the reader: after what is buffered comes *failure*, or the end."""
+        self._finished = True
+        self._failure = failure
+        if self._waker is not None:
+            self._waker.set()
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether nothing more will be pushed."""
+        return self._finished
+
+    async def next(self) -> Event | Notice | None:
+        """Return the next item, or None at the end; raise the failure that ended it."""
+        while not self._buffer:
+            if self._failure is not None:
+                raise self._failure
+            if self._finished:
+                return None
+            self._waker = anyio.Event()
+            try:
+                await self._waker.wait()
+            finally:
+                self._waker = None
+        return self._buffer.popleft()
+
+    def _make_room(self, item: Event | Notice) -> None:
+        buffer = self._buffer
+        if isinstance(item, ProgressEvent):
+            if isinstance(buffer[-1], ProgressEvent):
+                buffer[-1] = item
+                self.coalesced += 1
+                return
+        for index, waiting in enumerate(buffer):
+            if isinstance(waiting, ProgressEvent):
+                del buffer[index]
+                self.coalesced += 1
+                break
+        buffer.append(item)
+        if len(buffer) > self._capacity * _OVERFLOW_FACTOR:
+            buffer.clear()
+            self.finish(SlowReaderError("the reader fell too far behind; watch the task again"))

@@ -1,0 +1,98 @@
+"""
+The event loop, its clock, and the tasks a client owns.
+
+The one module that knows asyncio from trio. On asyncio a client may be closed from
+another task than the one that opened it, so its tasks are plain asyncio tasks that are
+cancelled and awaited; trio has no tasks outside a nursery, so there one is entered with
+the client, and left with it, in the same task.
+"""
+
+import asyncio
+import random
+import time
+from collections.abc import Awaitable, Callable
+from contextlib import AsyncExitStack
+from datetime import UTC, datetime
+from typing import Any
+
+import anyio
+import anyio.abc
+import sniffio
+
+from ._errors import ClientStateError, WrongEventLoopError
+
+
+class Runtime:
+    """The loop a client belongs to, and the one owner of the tasks it starts."""
+
+    def __init__(self) -> None:
+        self._library = sniffio.current_async_library()
+        self._token = anyio.lowlevel.current_token()
+        self._tasks: set[asyncio.Task[Any]] = set()
+        self._group: anyio.abc.TaskGroup | None = None
+        self._stack = AsyncExitStack()
+        self._home: int | None = None
+        self.now: Callable[[], float] = anyio.current_time
+        if self._library == "asyncio":
+            self.now = asyncio.get_running_loop().time
+
+    async def open(self) -> None:
+        """Make ready to start tasks."""
+        if self._library != "asyncio":
+            self._home = anyio.get_current_task().id
+            self._group = await self._stack.enter_async_context(anyio.create_task_group())
+
+    def check(self) -> None:
+        """Raise :class:`WrongEventLoopError` unless the running loop is the one opened on."""
+        try:
+            same = anyio.lowlevel.current_token() == self._token
+        except Exception as error:
+            raise WrongEventLoopError(_WRONG_LOOP) from error
+        if not same:
+            raise WrongEventLoopError(_WRONG_LOOP)
+
+    def spawn(self, function: Callable[..., Awaitable[None]], *args: Any) -> None:
+        """Start *function* as a task that :meth:`aclose` cancels and awaits at the latest."""
+        if self._group is not None:
+            self._group.start_soon(function, *args)
+            return
+        task = asyncio.ensure_future(function(*args))
+        self._tasks.add(task)  # type: ignore[arg-type]
+        task.add_done_callback(self._tasks.discard)  # type: ignore[arg-type]
+
+    async def aclose(self) -> None:
+        """Cancel every task and wait until all have ended."""
+        if self._group is not None:
+            if anyio.get_current_task().id != self._home:
+                raise ClientStateError(
+                    "on trio a client must be closed in the task that opened it; "
+                    "use `async with` around everything that uses it"
+                )
+            self._group.cancel_scope.cancel()
+            await self._stack.aclose()
+            return
+        with anyio.CancelScope(shield=True):
+            while self._tasks:
+                for task in tuple(self._tasks):
+                    task.cancel()
+                await asyncio.wait(tuple(self._tasks))
+
+
+_WRONG_LOOP = (
+    "this client belongs to another event loop; make one client per loop and use it only there"
+)
+
+
+def draw() -> float:
+    """Return an evenly distributed number from 0 to 1, for jitter."""
+    return random.random()  # noqa: S311 - spreads load, keeps no secret
+
+
+def utc_now() -> datetime:
+    """Return the present moment by the wall clock."""
+    return datetime.now(UTC)
+
+
+def wall_minus_monotonic() -> float:
+    """Return a number that jumps when the machine was suspended or its clock was set."""
+    return time.time() - time.monotonic()

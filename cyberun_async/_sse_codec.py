@@ -1,0 +1,140 @@
+"""
+Event stream messages to event values.
+
+Lenient in what it reads, as the documentation leaves much open: a missing or
+ill-typed optional field is None, an unknown name is an :class:`UnknownEvent`.
+Only a payload that is no JSON object raises, since nothing can be said of it.
+"""
+
+import json
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from ._events import (
+    CancelledEvent,
+    CompletedEvent,
+    Event,
+    FailedEvent,
+    ProgressEvent,
+    ServerErrorEvent,
+    StatusEvent,
+    UnknownEvent,
+)
+from ._models import TERMINAL_STATUSES, parse_status
+
+TERMINAL_NAMES = frozenset(str(status) for status in TERMINAL_STATUSES)
+
+
+class PayloadError(Exception):
+    """The data of a known event cannot be read; carries the event's name."""
+
+    def __init__(self, name: str, problem: str) -> None:
+        self.name = name
+        super().__init__(f"the payload of a {name!r} event is {problem}")
+
+
+def decode_event(name: str, data: str, task_id: str, attempt: int) -> Event:
+    """
+    Return the event that a stream message stands for.
+
+    Raises:
+        PayloadError: A known event's data is no JSON object, or misses its essence.
+    """
+    decoder = _DECODERS.get(name)
+    if decoder is None:
+        return _free_form(name, data, task_id, attempt)
+    try:
+        payload = json.loads(data)
+    except (ValueError, RecursionError):
+        raise PayloadError(name, "no JSON") from None
+    if type(payload) is not dict:
+        raise PayloadError(name, "no JSON object")
+    return decoder(payload, task_id, attempt)
+
+
+def _free_form(name: str, data: str, task_id: str, attempt: int) -> Event:
+    # The payload of `error` is not documented, and that of an unknown event
+    # cannot be: plain text is as good as JSON here.
+    try:
+        payload = json.loads(data)
+    except (ValueError, RecursionError):
+        payload = None
+    raw: dict[str, Any] = payload if isinstance(payload, dict) else {}
+    if name == "error":
+        message = error_text(raw) or data or None
+        return ServerErrorEvent(task_id=task_id, attempt=attempt, raw=raw, message=message)
+    return UnknownEvent(task_id=task_id, attempt=attempt, raw=raw, name=name, data=data)
+
+
+def _text(payload: Mapping[str, Any], key: str) -> str | None:
+    value = payload.get(key)
+    return value if type(value) is str and value else None
+
+
+def _whole(payload: Mapping[str, Any], key: str) -> int | None:
+    value = payload.get(key)
+    if type(value) is int:
+        return value
+    return int(value) if type(value) is float and value.is_integer() else None
+
+
+def _fraction(value: object) -> float | None:
+    # NaN and the infinities are valid for json.loads, but are no progress.
+    if type(value) is float:
+        return value if -1e9 < value < 1e9 else None
+    return float(value) if type(value) is int and abs(value) < 1_000_000_000 else None
+
+
+def _status(payload: dict[str, Any], task_id: str, attempt: int) -> Event:
+    status = _text(payload, "status") or _text(payload, "task_status")
+    if status is None:
+        raise PayloadError("status", "without a status")
+    return StatusEvent(task_id=task_id, attempt=attempt, raw=payload, status=parse_status(status))
+
+
+def _progress(payload: dict[str, Any], task_id: str, attempt: int) -> Event:
+    return ProgressEvent(
+        task_id=task_id,
+        attempt=attempt,
+        raw=payload,
+        progress=_fraction(payload.get("progress")),
+        step_current=_whole(payload, "step_current"),
+        step_total=_whole(payload, "step_total"),
+        current_node=_text(payload, "current_node"),
+        stage=_text(payload, "stage"),
+        message=_text(payload, "message"),
+    )
+
+
+def _completed(payload: dict[str, Any], task_id: str, attempt: int) -> Event:
+    output = payload.get("output", payload.get("task_output"))
+    known = output if isinstance(output, dict) else None
+    return CompletedEvent(task_id=task_id, attempt=attempt, raw=payload, output=known)
+
+
+def error_text(payload: Mapping[str, Any]) -> str | None:
+    """Return the words of a failure, whichever of the service's names they stand under."""
+    for key in ("error", "task_error", "error_message", "message"):
+        if text := _text(payload, key):
+            return text
+        nested = payload.get(key)
+        if isinstance(nested, dict) and (text := _text(nested, "message")):
+            return text
+    return None
+
+
+def _failed(payload: dict[str, Any], task_id: str, attempt: int) -> Event:
+    return FailedEvent(task_id=task_id, attempt=attempt, raw=payload, error=error_text(payload))
+
+
+def _cancelled(payload: dict[str, Any], task_id: str, attempt: int) -> Event:
+    return CancelledEvent(task_id=task_id, attempt=attempt, raw=payload)
+
+
+_DECODERS: Mapping[str, Callable[[dict[str, Any], str, int], Event]] = {
+    "status": _status,
+    "progress": _progress,
+    "completed": _completed,
+    "failed": _failed,
+    "cancelled": _cancelled,
+}

@@ -1,0 +1,120 @@
+"""
+What to do about one plain request that failed: try again after a pause, or give up.
+
+Nothing here waits or draws lots; the caller passes the numbers in.
+"""
+
+from collections.abc import Mapping
+
+import attrs
+
+from ._backoff import full_jitter, parse_retry_after, raised
+from ._exchange import ExchangeFailedError, FailureKind, Reply
+from ._options import RetryPolicy
+
+RETRIED_STATUSES = frozenset({408, 429, 500, 502, 503, 504})
+
+# What a second try cannot mend: the peer's certificate, the proxy's refusal, a
+# redirect that must not be followed.
+_FINAL_KINDS = frozenset({FailureKind.TLS, FailureKind.PROXY, FailureKind.REDIRECT})
+
+
+@attrs.frozen
+class RetryIn:
+    """Send the request again after *seconds*."""
+
+    seconds: float
+
+
+@attrs.frozen
+class GiveUp:
+    """Do not send the request again."""
+
+
+Verdict = RetryIn | GiveUp
+
+
+@attrs.define
+class RetryQuota:
+    """
+    The client-wide bucket that keeps retries from multiplying an outage.
+
+    A retry takes tokens, a success gives one back; when it is empty, failures are
+    reported at once (AWS SDKs, standard retry mode).
+    """
+
+    _capacity: int
+    _cost: int
+    _left: int = attrs.field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self._left = self._capacity
+
+    def take(self) -> bool:
+        """Take the tokens of one retry; False when there are not enough."""
+        if self._left < self._cost:
+            return False
+        self._left -= self._cost
+        return True
+
+    def give_back(self, *, retried: bool) -> None:
+        """Note a success."""
+        self._left = min(self._capacity, self._left + (self._cost if retried else 1))
+
+
+def retry_after_of(headers: Mapping[str, str]) -> float | None:
+    """Return the seconds an answer asks to wait, or None."""
+    return parse_retry_after(headers.get("retry-after"), headers.get("date"))
+
+
+def judge(
+    outcome: Reply | ExchangeFailedError,
+    *,
+    attempt: int,
+    policy: RetryPolicy,
+    draw: float,
+    is_submission: bool = False,
+) -> Verdict:
+    """
+    Decide about try number *attempt* (counted from 1) that ended with *outcome*.
+
+    A submission is repeated only where it provably did not arrive, or the service
+    itself refused it: a proxy's error page says nothing of what lies behind it.
+    """
+    if attempt >= policy.max_attempts or not _may_repeat(outcome, is_submission):
+        return GiveUp()
+    hint = retry_after_of(outcome.headers) if isinstance(outcome, Reply) else None
+    if hint is not None and hint > policy.retry_after_cap:
+        return GiveUp()
+    pause = full_jitter(draw, attempt - 1, base=policy.backoff_base, cap=policy.backoff_cap)
+    return RetryIn(raised(pause, hint, cap=policy.retry_after_cap, draw=draw))
+
+
+def _may_repeat(outcome: Reply | ExchangeFailedError, is_submission: bool) -> bool:
+    if isinstance(outcome, ExchangeFailedError):
+        if outcome.kind in _FINAL_KINDS:
+            return False
+        return not (is_submission and outcome.maybe_sent)
+    if is_submission:
+        return refuses_submission(outcome)
+    return outcome.status in RETRIED_STATUSES
+
+
+def refuses_submission(reply: Reply) -> bool:
+    """Return whether the service itself declined a run for now, so that it was not started."""
+    if reply.status == 429:
+        return True
+    return reply.status == 503 and _speaks_for_service(reply)
+
+
+def submission_is_ambiguous(outcome: Reply | ExchangeFailedError) -> bool:
+    """Return whether a run may have been accepted although no acceptance was read."""
+    if isinstance(outcome, ExchangeFailedError):
+        return outcome.maybe_sent
+    if outcome.status >= 500 or outcome.status == 408:
+        return not refuses_submission(outcome)
+    return False
+
+
+def _speaks_for_service(reply: Reply) -> bool:
+    return "json" in (reply.content_type or "") and b'"error_message"' in reply.body

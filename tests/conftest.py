@@ -1,0 +1,96 @@
+"""
+Which event loops the tests run on, and what is left out on which.
+
+Without a word every asynchronous test runs on asyncio. The environment variable
+``CYBERUN_TEST_BACKENDS`` names others (``trio,uvloop``); then only tests that can run
+on them are kept: a test of plain functions, or one that brings a loop of its own, would
+only repeat itself.
+"""
+
+import os
+from collections import Counter
+from collections.abc import Iterator
+
+import pytest
+
+
+ASYNCIO = "asyncio"
+BACKENDS: dict[str, tuple[str, dict[str, object]]] = {
+    ASYNCIO: (ASYNCIO, {}),
+    "trio": ("trio", {}),
+    "uvloop": (ASYNCIO, {"use_uvloop": True}),
+}
+
+LEFT_OUT = pytest.StashKey[Counter[str]]()
+
+
+def wanted_backends() -> list[str]:
+    names = [name.strip() for name in os.environ.get("CYBERUN_TEST_BACKENDS", "").split(",")]
+    names = [name for name in names if name] or [ASYNCIO]
+    if unknown := set(names) - set(BACKENDS):
+        message = f"CYBERUN_TEST_BACKENDS names {sorted(unknown)}; known are {sorted(BACKENDS)}"
+        raise pytest.UsageError(message)
+    return names
+
+
+@pytest.fixture(
+    scope="module", params=[pytest.param(BACKENDS[name], id=name) for name in wanted_backends()]
+)
+def anyio_backend(request: pytest.FixtureRequest) -> tuple[str, dict[str, object]]:
+    chosen: tuple[str, dict[str, object]] = request.param
+    return chosen
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if ASYNCIO in wanted_backends():
+        return
+    left_out: Counter[str] = Counter()
+    kept: list[pytest.Item] = []
+    dropped: list[pytest.Item] = []
+    for item in items:
+        if reason := _why_left_out(item):
+            left_out[reason] += 1
+            dropped.append(item)
+        else:
+            kept.append(item)
+    items[:] = kept
+    config.stash[LEFT_OUT] = left_out
+    config.hook.pytest_deselected(items=dropped)
+
+
+def _why_left_out(item: pytest.Item) -> str | None:
+    backend = _backend_of(item)
+    if backend is None:
+        return "does not depend on the event loop"
+    marker = item.get_closest_marker("asyncio_only")
+    if marker is not None and backend == "trio":
+        return f"asyncio only: {_reason_of(marker)}"
+    return None
+
+
+def _backend_of(item: pytest.Item) -> str | None:
+    callspec = getattr(item, "callspec", None)
+    if not isinstance(item, pytest.Function) or callspec is None:
+        return None
+    chosen = callspec.params.get("anyio_backend")
+    return chosen[0] if isinstance(chosen, tuple) else None
+
+
+def _reason_of(marker: pytest.Mark) -> str:
+    reason = marker.kwargs.get("reason") or (marker.args[0] if marker.args else None)
+    if not isinstance(reason, str):
+        message = "asyncio_only needs a reason"
+        raise pytest.UsageError(message)
+    return reason
+
+
+def pytest_terminal_summary(
+    terminalreporter: pytest.TerminalReporter, config: pytest.Config
+) -> None:
+    for line in _left_out_lines(config):
+        terminalreporter.write_line(line)
+
+
+def _left_out_lines(config: pytest.Config) -> Iterator[str]:
+    for reason, count in sorted(config.stash.get(LEFT_OUT, Counter()).items()):
+        yield f"left out on {', '.join(wanted_backends())}: {count} ({reason})"
