@@ -70,10 +70,12 @@ def _why_left_out(item: pytest.Item) -> str | None:
 
 def _backend_of(item: pytest.Item) -> str | None:
     callspec = getattr(item, "callspec", None)
-    if not isinstance(item, pytest.Function) or callspec is None:
+    if callspec is None:
         return None
-    chosen = callspec.params.get("anyio_backend")
-    return chosen[0] if isinstance(chosen, tuple) else None
+    for backend, settings in BACKENDS.values():
+        if callspec.params.get("anyio_backend") == (backend, settings):
+            return backend
+    return None
 
 
 def _reason_of(marker: pytest.Mark) -> str:
@@ -92,5 +94,6 @@ def pytest_terminal_summary(
 
 
 def _left_out_lines(config: pytest.Config) -> Iterator[str]:
-    for reason, count in sorted(config.stash.get(LEFT_OUT, Counter()).items()):
+    nothing: Counter[str] = Counter()
+    for reason, count in sorted(config.stash.get(LEFT_OUT, nothing).items()):
         yield f"left out on {', '.join(wanted_backends())}: {count} ({reason})"
