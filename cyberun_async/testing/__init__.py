@@ -16,7 +16,7 @@ from ._sim_records import Delivery, RecordedRequest, Submission
 
 if TYPE_CHECKING:
     from ._asgi import StreamingASGITransport
-    from ._clock import VirtualClockLoop
+    from ._clock import DeadlockError, VirtualClockLoop
     from ._sim_faults import FaultBook, FaultRule
     from ._sim_live import LiveTask
     from ._sim_world import RunRequest
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 __all__ = [
     "Attempt",
     "Behaviour",
+    "DeadlockError",
     "Delivery",
     "FaultBook",
     "FaultRule",
@@ -42,6 +43,7 @@ __all__ = [
 
 # Imported when asked for: the clock and the transport work without the extra.
 _LAZY = {
+    "DeadlockError": "_clock",
     "FaultBook": "_sim_faults",
     "FaultRule": "_sim_faults",
     "LiveTask": "_sim_live",

@@ -178,7 +178,7 @@ class _JumpingSelector(selectors.DefaultSelector):
 
 def _place(task: asyncio.Task[Any]) -> str:
     """Name the innermost frame in which *task* is suspended."""
-    innermost: Any = None
+    innermost: Any = task.get_coro()
     for awaited in _chain(task.get_coro()):
         innermost = awaited
     frame = getattr(innermost, "cr_frame", None) or getattr(innermost, "gi_frame", None)

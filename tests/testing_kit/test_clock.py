@@ -5,14 +5,16 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Coroutine, Generator
 from pathlib import Path
+from typing import Any
 
 import anyio
 import anyio.from_thread
 import anyio.to_thread
 import pytest
 
-from cyberun_async.testing._clock import DeadlockError, VirtualClockLoop
+from cyberun_async.testing._clock import DeadlockError, VirtualClockLoop, _place
 
 
 HOUR = 3600.0
@@ -188,6 +190,34 @@ def test_a_deadlock_is_an_error_that_says_who_waits_where() -> None:
 
     with pytest.raises(DeadlockError, match=r"the other one at .*locks.py:\d+ in Event.wait"):
         VirtualClockLoop.run(main())
+
+
+class ForeignCoroutine(Coroutine[Any, Any, None]):
+    """A coroutine that is no Python function, as compiled code makes them."""
+
+    def send(self, value: object) -> Any:
+        return None  # a bare yield: the task is rescheduled
+
+    def throw(self, *error: Any) -> Any:
+        raise error[0]
+
+    def close(self) -> None: ...
+
+    def __await__(self) -> Generator[Any, Any, None]:
+        raise NotImplementedError
+
+
+def test_tasks_without_python_code_can_be_named() -> None:
+    """A task whose place cannot be known is described by what it is."""
+
+    async def main() -> str:
+        task = asyncio.create_task(ForeignCoroutine(), name="foreign")
+        place = _place(task)
+        task.cancel()
+        await asyncio.wait([task])
+        return place
+
+    assert "ForeignCoroutine object" in VirtualClockLoop.run(main())
 
 
 def test_a_deadlock_cleans_up() -> None:
