@@ -1,0 +1,271 @@
+"""
+Everything that is run on this project, by name.
+
+``nox -s demo`` shows the library at work, ``nox -s tests`` tests it; both need nothing but
+nox. ``nox -l`` lists the rest, and ``nox -s full`` runs all of it and writes the record.
+"""
+
+import os
+import platform
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+
+import nox
+
+
+nox.needs_version = ">=2025.2.9"
+nox.options.default_venv_backend = "uv|virtualenv"
+nox.options.error_on_external_run = True
+nox.options.reuse_venv = "yes"
+nox.options.sessions = ["lint", "types", "tests"]
+
+ROOT = Path(__file__).parent
+CONSTRAINTS = ROOT / "tests" / "constraints.txt"
+PYPROJECT = nox.project.load_toml(ROOT / "pyproject.toml")
+PROJECT = PYPROJECT["project"]
+PYTHONS = nox.project.python_versions(PYPROJECT)
+TESTED = ".[testing,cli]"
+
+MAX_WHEEL_KIB = 400
+
+
+def _group(name: str) -> tuple[str, ...]:
+    return nox.project.dependency_groups(PYPROJECT, name)
+
+
+def _pinned(session: nox.Session, *what: str) -> None:
+    """Install *what* in the versions the project is developed with."""
+    session.install("--constraint", str(CONSTRAINTS), *what)
+
+
+def _pytest(session: nox.Session, *args: str, **env: str) -> None:
+    # Not `python -m pytest`, which would find the checkout before the installed package.
+    session.run("pytest", *args, *session.posargs, env=env)
+
+
+@nox.session
+def demo(session: nox.Session) -> None:
+    """Show three runs against the local service, with progress, a cut and a fallback."""
+    _pinned(session, TESTED)
+    session.run("python", "docs/examples/demo.py", *session.posargs)
+
+
+@nox.session
+def tests(session: nox.Session) -> None:
+    """Test the installed package on asyncio, and measure branch coverage."""
+    _pinned(session, TESTED, *_group("tests"))
+    session.run("coverage", "erase")
+    session.run("coverage", "run", str(Path(session.bin) / "pytest"), *session.posargs)
+    session.run("coverage", "combine", "--quiet")
+    # A part of the tests says nothing about the whole.
+    session.run("coverage", "report", *(["--fail-under=0"] if session.posargs else []))
+
+
+@nox.session
+def lint(session: nox.Session) -> None:
+    """Check style and formatting."""
+    _pinned(session, *_group("lint"))
+    session.run("ruff", "check")
+    session.run("ruff", "format", "--check")
+
+
+@nox.session
+def types(session: nox.Session) -> None:
+    """Check types with mypy and pyright, both strict, and that the public ones are complete."""
+    _pinned(session, ".[testing,cli,asgi]", *_group("typing"))
+    session.run("mypy")
+    session.run("pyright")
+    session.run("pyright", "--verifytypes", PROJECT["name"], "--ignoreexternal")
+
+
+@nox.session
+def backends(session: nox.Session) -> None:
+    """Run on trio and uvloop every test that depends on the event loop."""
+    _pinned(session, TESTED, *_group("tests"))
+    _pytest(session, CYBERUN_TEST_BACKENDS="trio,uvloop")
+
+
+@nox.session
+def docs(session: nox.Session) -> None:
+    """Build the documentation; every broken reference is an error."""
+    _pinned(session, TESTED, *_group("docs"))
+    session.run("sphinx-build", "-nWTq", "--keep-going", "docs", "docs/_build/html")
+    session.log("read docs/_build/html/index.html")
+
+
+@nox.session
+def resources(session: nox.Session) -> None:
+    """Run demo and tests in Python's development mode: nothing is left unclosed."""
+    _pinned(session, TESTED, *_group("tests"))
+    output = session.run(
+        *("python", "-W", "error", "-X", "dev", "docs/examples/demo.py"), silent=True
+    )
+    if found := re.findall(r".*(?:Warning|never awaited|Exception ignored).*", str(output)):
+        session.error("the demo leaves something behind:", *found)
+    _pytest(session, PYTHONDEVMODE="1")
+
+
+@nox.session(python=PYTHONS)
+def pythons(session: nox.Session) -> None:
+    """Run the tests on each Python that the package's classifiers name."""
+    _pinned(session, TESTED, *_group("tests"))
+    _pytest(session)
+
+
+@nox.session
+def lowest(session: nox.Session) -> None:
+    """Run the tests with the lowest version of each dependency that the package allows."""
+    direct = list(_dependencies("testing", "cli"))
+    floors = [re.sub(r">=([^,;]+).*", r"==\1", requirement) for requirement in direct]
+    names = {_normal(requirement) for requirement in direct}
+    with tempfile.TemporaryDirectory() as folder:
+        others = Path(folder, "constraints.txt")
+        lines = CONSTRAINTS.read_text(encoding="utf-8").splitlines()
+        kept = [line for line in lines if _normal(line) not in names]
+        others.write_text("\n".join(kept) + "\n", encoding="utf-8")
+        session.install("--constraint", str(others), TESTED, *floors, *_group("tests"))
+    _pytest(session)
+
+
+@nox.session
+def newest(session: nox.Session) -> None:
+    """Run the tests with whatever is the newest of everything today."""
+    session.install("--upgrade", TESTED, *_group("tests"))
+    _pytest(session)
+
+
+def _dependencies(*extras: str) -> Iterator[str]:
+    yield from PROJECT["dependencies"]
+    for extra in extras:
+        yield from PROJECT["optional-dependencies"][extra]
+
+
+def _normal(requirement: str) -> str:
+    name = re.split(r"[^A-Za-z0-9._-]", requirement, maxsplit=1)[0]
+    return re.sub(r"[-_.]+", "-", name).lower()
+
+
+@nox.session
+def build(session: nox.Session) -> None:
+    """Build wheel and sdist, check them, and import the wheel where nothing else is."""
+    wheel = _wheel(session)
+    session.run("twine", "check", "--strict", *map(str, wheel.parent.iterdir()))
+    if wheel.stat().st_size > MAX_WHEEL_KIB * 1024:
+        session.error(f"the wheel has grown to {wheel.stat().st_size // 1024} KiB")
+    _import_alone(session, str(wheel))
+
+
+@nox.session
+def extras(session: nox.Session) -> None:
+    """Install the wheel with each extra alone, and import it."""
+    wheel = _wheel(session)
+    for extra in PROJECT["optional-dependencies"]:
+        _import_alone(session, f"{wheel}[{extra}]")
+
+
+def _wheel(session: nox.Session) -> Path:
+    _pinned(session, *_group("build"), "virtualenv")
+    dist = Path(session.create_tmp(), "dist")
+    shutil.rmtree(dist, ignore_errors=True)
+    session.run("python", "-m", "build", "--outdir", str(dist), silent=True)
+    [wheel] = dist.glob("*.whl")
+    return wheel
+
+
+def _import_alone(session: nox.Session, what: str) -> None:
+    """Install *what* into an empty environment, away from the checkout, and import it."""
+    with tempfile.TemporaryDirectory() as folder, session.chdir(folder):
+        session.run("virtualenv", "--quiet", "alone")
+        python = str(Path(folder, "alone", "bin", "python"))
+        install = (python, "-m", "pip", "install", "--constraint", str(CONSTRAINTS), what)
+        session.run(*install, external=True, silent=True)
+        session.run(python, "-W", "error", "-c", IMPORT_EVERYTHING, external=True)
+
+
+IMPORT_EVERYTHING = """
+import sys, cyberun_async as package
+assert package.__file__.startswith(sys.prefix), package.__file__
+for name in package.__all__: getattr(package, name)
+print(package.__name__, package.__version__)
+"""
+
+
+# Longer runs (soak, kills, bench, mutations) come here, each with the script it runs, and
+# into the list below.
+EVERYTHING = (
+    *("lint", "types", "docs", "build", "extras", "tests", "backends", "resources"),
+    *(f"pythons-{python}" for python in PYTHONS),
+    *("lowest", "newest", "demo"),
+)
+RECORD = ROOT / "docs" / "full-run.md"
+
+
+@nox.session(venv_backend="none")
+def full(session: nox.Session) -> None:
+    """Run every session, the long ones too, and write down in docs/ how each went."""
+    began = datetime.now(UTC)
+    rows = [_timed(name) for name in session.posargs or EVERYTHING]
+    RECORD.write_text(_record(began, rows), encoding="utf-8")
+    if failed := [name for name, passed, _, _ in rows if not passed]:
+        session.error(f"failed: {', '.join(failed)}; see {RECORD.relative_to(ROOT)}")
+
+
+Row = tuple[str, bool, float, str]
+
+
+def _timed(name: str) -> Row:
+    """Run one session in a process of its own: name, passed, seconds, and its last words."""
+    print(f"{name} ...", flush=True)
+    start = time.monotonic()
+    command = [sys.executable, "-m", "nox", "--error-on-missing-interpreters", "-s", name]
+    run = subprocess.run(
+        command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False
+    )
+    seconds = time.monotonic() - start
+    if run.returncode:
+        print(run.stdout)
+    summaries = re.findall(r"^(?:=+ )?(\d+ passed.*? in [\d.]+s)", run.stdout, re.MULTILINE)
+    return name, run.returncode == 0, seconds, summaries[-1] if summaries else ""
+
+
+def _record(began: datetime, rows: list[Row]) -> str:
+    table = "\n".join(
+        f"| `{name}` | {'passed' if passed else '**failed**'} | {seconds:.0f} | {words} |"
+        for name, passed, seconds, words in rows
+    )
+    return RECORD_TEMPLATE.format(
+        began=f"{began:%Y-%m-%d %H:%M} UTC",
+        system=f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores",
+        pythons=", ".join(PYTHONS),
+        versions=", ".join(_pinned_versions()),
+        table=table,
+    )
+
+
+def _pinned_versions() -> Iterator[str]:
+    shown = {_normal(requirement) for requirement in _dependencies("testing", "cli")}
+    for line in CONSTRAINTS.read_text(encoding="utf-8").splitlines():
+        if _normal(line) in shown | {"trio", "uvloop", "pytest", "mypy", "pyright", "ruff"}:
+            yield line.replace("==", " ")
+
+
+RECORD_TEMPLATE = """\
+# The last full run
+
+`nox -s full` runs every session, the long ones too, and writes this page.
+
+- Begun {began} on {system}.
+- Pythons that the package names: {pythons}.
+- Pinned for all but `lowest` and `newest`: {versions}.
+
+| session | result | seconds | tests |
+| --- | --- | --: | --- |
+{table}
+"""
