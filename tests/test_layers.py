@@ -64,15 +64,22 @@ INNER_LAYERS = (*VALUE_LAYERS, "runtime", "network", "loops", "facade")
 LAYERS = (
     Layer(
         "values",
-        ("_credentials", "_errors", "_events", "_exchange", "_inputs", "_models", "_options"),
+        (
+            *("_credentials", "_errors", "_events", "_exchange", "_inputs", "_models"),
+            *("_options", "_pages", "_redaction", "_statistics", "_webhook_models"),
+        ),
         PURE,
     ),
     Layer(
         "decisions",
-        ("_backoff", "_codec", "_framing", "_sse_codec", "_verdict", "_watch"),
+        (
+            *("_backoff", "_codec", "_fields", "_framing", "_rejection", "_sse_codec"),
+            *("_verdict", "_watch"),
+        ),
         PURE,
         above=("values",),
     ),
+    Layer("version", ("_version",), frozenset({"importlib"})),
     Layer("runtime", ("_runtime",), SHELL | LOOP, above=("values",)),
     Layer(
         "network",
@@ -82,7 +89,7 @@ LAYERS = (
     ),
     Layer(
         "loops",
-        ("_caller", "_feed", "_reader", "_roster", "_slots"),
+        ("_caller", "_feed", "_hub", "_reader", "_roster", "_slots"),
         SHELL,
         above=(*VALUE_LAYERS, "runtime", "network"),
     ),
@@ -92,7 +99,7 @@ LAYERS = (
         SHELL,
         above=(*VALUE_LAYERS, "runtime", "network", "loops"),
     ),
-    Layer("package", ("__init__",), VALUES | {"importlib"}, above=INNER_LAYERS),
+    Layer("package", ("__init__",), VALUES, above=(*INNER_LAYERS, "version")),
     _surface("webhooks", "starlette"),
     _surface("relay", "starlette"),
     _surface("batch"),
