@@ -12,12 +12,11 @@ _KEY = re.compile(r"(?<![A-Za-z0-9])(sk-|dk-|ak-|whsec_|eyJ)[A-Za-z0-9_.~+/=-]*"
 # JSON may write the question mark as an escape. The query of a presigned link is the
 # whole of its power, so all of it goes.
 _QUERY = re.compile(
-    r"""(https?:(?:\\?/){2}[^\s"'<>?\\]*(?:\\/[^\s"'<>?\\]*)*)"""
-    r"""(?:\?|\\u003[fF])[^\s"'<>]*"""
+    r"""(https?:(?:\\?/){2}[^\s"'<>?\\]*+(?:\\/[^\s"'<>?\\]*+)*+)(?:\?|\\u003[fF])[^\s"'<>]*"""
 )
 
 # What may follow the first 200 characters of a text cannot bring back what was cut.
-_REDACTED_SPAN = 8192
+_REDACTED_SPAN = 4096
 
 
 def looks_secret(text: str) -> bool:
