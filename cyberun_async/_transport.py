@@ -14,13 +14,11 @@ from collections.abc import AsyncIterable, Callable, Generator
 from contextlib import contextmanager
 
 import anyio
-import attrs
 import httpx
 
 from ._errors import ClientClosedError
 from ._exchange import ExchangeFailedError, FailureKind, Reply
-from ._options import Limits, Timeouts
-from ._transport_body import Body, read_whole
+from ._transport_body import Body, Closable, close_all, read_whole
 from ._transport_failures import RAISED_BY_TRANSPORTS, failure
 from ._transport_foreign import ForeignResponse
 from ._transport_lane import Lane, LaneStock, Progress, Turns, send_over
@@ -30,12 +28,14 @@ from ._transport_request import (
     Params,
     Redirects,
     api_url,
+    body_of,
     build_request,
     foreign_url,
     host_of,
     is_redirect,
     with_headers,
 )
+from ._transport_settings import TransportSettings, TransportStatistics
 from ._transport_stream import CONTENT_TYPE, EventConnection
 from ._transport_tls import context_for
 
@@ -74,58 +74,6 @@ _PROXY_WANTS_AUTHENTICATION = 407
 
 # How long closing waits for requests in other tasks to notice.
 _CLOSE_SECONDS = 5.0
-
-
-@attrs.frozen(kw_only=True)
-class TransportSettings:
-    """
-    What a transport needs to know.
-
-    Attributes:
-        base_url: Checked already, without a slash at its end.
-        proxy: For everything; None asks the environment.
-        verify: See :func:`._transport_tls.context_for`.
-        transport_factory: Makes a transport of httpx for each connection.
-        http_client: Serves plain requests instead of connections of our own.
-        clock: Monotonic seconds.
-        idle_backstop: Seconds without a byte after which a stream counts as lost, here.
-    """
-
-    base_url: str
-    timeouts: Timeouts = attrs.field(factory=Timeouts)
-    limits: Limits = attrs.field(factory=Limits)
-    # It may hold a password.
-    proxy: str | None = attrs.field(default=None, repr=False)
-    verify: bool | ssl.SSLContext | str = True
-    transport_factory: Callable[[], httpx.AsyncBaseTransport] | None = None
-    http_client: httpx.AsyncClient | None = None
-    clock: Callable[[], float] = anyio.current_time
-    idle_backstop: float = 180.0
-
-
-@attrs.frozen(kw_only=True)
-class TransportStatistics:
-    """
-    A transport's state at a moment.
-
-    Attributes:
-        open_streams: Event streams not closed yet.
-        open_fetches: Foreign answers not closed yet.
-        requests: Requests made so far, redirects, streams and fetches included.
-        waiting: Plain requests that wait for their turn.
-        busy_connections, idle_connections: Connections for plain requests.
-        retired_connections: Those closed, for age or because a request came to no end.
-        cancelled_early: Requests cancelled before their headers.
-    """
-
-    open_streams: int
-    open_fetches: int
-    requests: int
-    waiting: int
-    busy_connections: int
-    idle_connections: int
-    retired_connections: int
-    cancelled_early: int
 
 
 class Transport:
@@ -217,8 +165,7 @@ class Transport:
             response = await self._send(lane, request)
             reply = await self._read_reply(request, response, path)
         except BaseException:
-            with anyio.CancelScope(shield=True):
-                await self._stock.discard(lane)
+            await self._stock.discard(lane)
             raise
         if self._is_closed:
             await self._stock.discard(lane)
@@ -378,7 +325,8 @@ class Transport:
             _check_proxy_answer(response.status_code, host)
             fetched = ForeignResponse(response, lane, host=host, on_close=self._fetches.discard)
         except BaseException:
-            await lane.aclose()
+            opened: list[Closable] = [lane, body_of(request)]
+            await close_all(opened)
             raise
         self._fetches.add(fetched)
         return fetched
@@ -459,11 +407,8 @@ class Transport:
         for scope in self._running:
             scope.cancel()
         with anyio.CancelScope(shield=True):
-            for stream in [*self._streams]:
-                await stream.aclose()
-            for fetched in [*self._fetches]:
-                await fetched.aclose()
-            await self._stock.aclose()
+            opened: list[Closable] = [*self._streams, *self._fetches, *self._stock.empty()]
+            await close_all(opened)
             await self._wait_for_the_running()
 
     async def _wait_for_the_running(self) -> None:

@@ -7,9 +7,9 @@ of each and on trio warns. So a body that is closed early has its socket aborted
 first, and is then read into the error that follows, which unwinds all of them.
 """
 
+import contextlib
 import zlib
-from collections.abc import AsyncIterator
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 import anyio
 import httpx
@@ -23,6 +23,19 @@ class Closable(Protocol):
     async def aclose(self) -> None:
         """Close it."""
         ...
+
+
+ClosableT = TypeVar("ClosableT", bound=Closable)
+
+
+async def close_all(closables: list[ClosableT]) -> None:
+    """Empty the list and close each; a cancellation in between is passed on at the end."""
+    try:
+        while closables:
+            await closables.pop().aclose()
+    finally:
+        if closables:
+            await close_all(closables)
 
 
 class Body:
@@ -40,7 +53,7 @@ class Body:
         if not isinstance(stream, httpx.AsyncByteStream):
             raise TypeError("the transport gave an answer that cannot be read asynchronously")
         self._stream = stream
-        self._chunks: AsyncIterator[bytes] = aiter(stream)
+        self._chunks = aiter(stream)
         self._network: Closable | None = response.extensions.get("network_stream")
         self._is_reading = False
         self.is_over = False
@@ -77,7 +90,10 @@ class Body:
             if not self._is_reading and not self.is_over:
                 await self._exhaust()
         finally:
-            await self._stream.aclose()
+            # The whole answer was there already, so httpcore takes the connection for an
+            # idle one and asks about its socket, which on trio raises, as it is closed.
+            with contextlib.suppress(ValueError):
+                await self._stream.aclose()
 
     async def _exhaust(self) -> None:
         if self._network is None:

@@ -3,7 +3,6 @@
 from collections.abc import AsyncIterator, Callable, Mapping
 from typing import Self
 
-import anyio
 import httpx
 
 from ._transport_body import Body, read_start
@@ -73,11 +72,10 @@ class ForeignResponse:
     async def aclose(self) -> None:
         """Close the connection. Idempotent, and permitted from any task."""
         self._on_close(self)
-        with anyio.CancelScope(shield=True):
-            try:
-                await self._body.aclose()
-            finally:
-                await self._lane.aclose()
+        try:
+            await self._body.aclose()
+        finally:
+            await self._lane.aclose()
 
     async def __aenter__(self) -> Self:
         return self

@@ -18,7 +18,7 @@ import anyio
 import attrs
 import httpx
 
-from ._transport_body import Closable
+from ._transport_body import Closable, close_all
 from ._transport_failures import RAISED_BY_TRANSPORTS, failure
 from ._transport_request import host_of
 
@@ -175,14 +175,15 @@ class LaneStock:
 
     async def sweep(self) -> None:
         """Close what is too old."""
-        while self._doomed:
-            await self._doomed.pop().aclose()
+        if self._doomed:
+            await close_all(self._doomed)
 
-    async def aclose(self) -> None:
-        """Close all idle lanes; the busy ones are their requests' to close."""
+    def empty(self) -> list[Lane]:
+        """Give up all idle lanes, to be closed; the busy ones are their requests' to close."""
         while self._idle:
             self._doom(self._idle.popleft())
-        await self.sweep()
+        given_up, self._doomed = self._doomed, []
+        return given_up
 
     def _doom(self, lane: Lane) -> None:
         self.retired += 1

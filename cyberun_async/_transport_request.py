@@ -7,7 +7,7 @@ puts the value of a bad header into its error.
 """
 
 import re
-from collections.abc import AsyncIterable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterator, Mapping, Sequence
 from urllib.parse import unquote
 
 import httpx
@@ -21,6 +21,8 @@ MAX_REDIRECTS = 5
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _KEEP_METHOD = frozenset({307, 308})
 _SAFE_METHODS = frozenset({"GET", "HEAD"})
+
+_LENGTH = b"content-length"
 
 _TOKEN = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 _FORBIDDEN_IN_VALUE = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]|^[ \t]|[ \t]$")
@@ -37,7 +39,88 @@ def build_request(
     content: AsyncIterable[bytes] | bytes | None = None,
 ) -> httpx.Request:
     """Return the request, with nothing in it that was not given, but host and length."""
-    return httpx.Request(method, url, headers=encode_headers(headers), content=content)
+    encoded = encode_headers(headers)
+    if content is None or isinstance(content, bytes):
+        request = httpx.Request(method, url, headers=encoded, content=content)
+        request.stream = BytesBody(content or b"")
+        return request
+    length = next((int(value) for name, value in encoded if name.lower() == _LENGTH), None)
+    if length is None:
+        encoded.append((b"transfer-encoding", b"chunked"))
+    request = httpx.Request(method, url, headers=encoded)
+    request.stream = UploadBody(content, length)
+    return request
+
+
+def body_of(request: httpx.Request) -> httpx.AsyncByteStream:
+    """Return the body of a request made here, to be closed."""
+    if not isinstance(request.stream, httpx.AsyncByteStream):
+        raise TypeError("the request's body cannot be sent asynchronously")
+    return request.stream
+
+
+class BytesBody(httpx.AsyncByteStream):
+    """
+    A body at hand.
+
+    That of httpx is a generator, which a cancelled request leaves to the collector.
+    """
+
+    def __init__(self, content: bytes) -> None:
+        self._pieces = [content] if content else []
+
+    def __aiter__(self) -> AsyncIterator[bytes]:
+        return _Pieces(iter(self._pieces))
+
+
+class _Pieces:
+    __slots__ = ("_pieces",)
+
+    def __init__(self, pieces: Iterator[bytes]) -> None:
+        self._pieces = pieces
+
+    def __aiter__(self) -> "_Pieces":
+        return self
+
+    async def __anext__(self) -> bytes:
+        for piece in self._pieces:
+            return piece
+        raise StopAsyncIteration
+
+
+class UploadBody(httpx.AsyncByteStream):
+    """A body to be read piece by piece, once; its length must be what was announced."""
+
+    def __init__(self, content: AsyncIterable[bytes], length: int | None) -> None:
+        self._pieces = aiter(content)
+        self._left = length
+
+    def __aiter__(self) -> AsyncIterator[bytes]:
+        return self
+
+    async def __anext__(self) -> bytes:
+        piece = await anext(self._pieces, None)
+        if self._left is not None:
+            self._left -= len(piece or b"")
+            if self._left < 0 or (piece is None and self._left > 0):
+                raise _wrong_length()
+        if piece is None:
+            raise StopAsyncIteration
+        return piece
+
+    async def aclose(self) -> None:
+        """Close the source, where it can be closed."""
+        close = getattr(self._pieces, "aclose", None)
+        if close is not None:
+            await close()
+
+
+def _wrong_length() -> ExchangeFailedError:
+    return ExchangeFailedError(
+        FailureKind.PROTOCOL,
+        maybe_sent=True,
+        reason="the body is not as long as its Content-Length says; did the file change?",
+    )
 
 
 def encode_headers(headers: Headers) -> list[tuple[bytes, bytes]]:

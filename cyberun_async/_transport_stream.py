@@ -2,7 +2,6 @@
 
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
 
-import anyio
 import httpx
 from httpx_sse import EventSource, ServerSentEvent
 
@@ -115,6 +114,8 @@ class EventConnection(EventSource):
         """
         found: list[ServerSentEvent] = []
         try:
+            # A limit passed behind the last events is told before anything is waited for.
+            self._framer.feed(b"")
             while not found and (chunk := await self._body.read()):
                 self.last_byte_at = self._clock()
                 self.bytes_seen += len(chunk)
@@ -158,11 +159,10 @@ class EventConnection(EventSource):
         if self.is_closed:
             return
         self._on_close(self)
-        with anyio.CancelScope(shield=True):
-            try:
-                await self._body.aclose()
-            finally:
-                await self._lane.aclose()
+        try:
+            await self._body.aclose()
+        finally:
+            await self._lane.aclose()
 
 
 class _Batches:

@@ -1,0 +1,230 @@
+"""
+A server whose behaviour is data: what it waits for, what it sends, how it goes away.
+
+It runs on an event loop of its own in a thread, so that tests of any back end meet
+the same bytes.
+"""
+
+import asyncio
+import contextlib
+import socket
+import ssl
+import struct
+import threading
+from collections.abc import Coroutine, Iterator, Sequence
+from typing import Any
+
+import attrs
+
+
+@attrs.frozen
+class Request:
+    """One request as it came."""
+
+    line: str
+    headers: dict[str, str]
+    body: bytes
+
+
+@attrs.frozen
+class Expect:
+    """Read one whole request."""
+
+
+@attrs.frozen
+class Send:
+    """Send these bytes in one piece."""
+
+    data: bytes
+
+
+@attrs.frozen
+class Drip:
+    """Send these bytes one by one."""
+
+    data: bytes
+
+
+@attrs.frozen
+class Wait:
+    """Do nothing for a number of seconds."""
+
+    seconds: float
+
+
+@attrs.frozen
+class Fin:
+    """Close in the ordinary way."""
+
+
+@attrs.frozen
+class Reset:
+    """Close with an RST."""
+
+
+@attrs.frozen
+class Stall:
+    """Stay silent until the other side goes away."""
+
+
+Step = Expect | Send | Drip | Wait | Fin | Reset | Stall
+Script = Sequence[Step]
+
+_NO_LINGER = struct.pack("ii", 1, 0)
+
+
+def head(status: str = "200 OK", **headers: str) -> bytes:
+    lines = [f"{name.replace('_', '-')}: {value}" for name, value in headers.items()]
+    return "\r\n".join([f"HTTP/1.1 {status}", *lines, "", ""]).encode()
+
+
+def reply(body: bytes = b"{}", status: str = "200 OK", **headers: str) -> bytes:
+    return head(status, Content_Length=str(len(body)), **headers) + body
+
+
+def chunk(data: bytes) -> bytes:
+    return b"%x\r\n%s\r\n" % (len(data), data)
+
+
+STREAM_HEAD = head(Content_Type="text/event-stream", Transfer_Encoding="chunked")
+LAST_CHUNK = b"0\r\n\r\n"
+
+
+@attrs.define(eq=False)
+class LoopThread:
+    """An event loop in a thread."""
+
+    loop: asyncio.AbstractEventLoop = attrs.field(factory=asyncio.new_event_loop)
+    _thread: threading.Thread = attrs.field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self._thread = threading.Thread(target=self.loop.run_forever, daemon=True)
+        self._thread.start()
+
+    def run(self, work: Coroutine[Any, Any, Any]) -> Any:
+        return asyncio.run_coroutine_threadsafe(work, self.loop).result(10)
+
+    def stop(self) -> None:
+        self.run(_end_all_tasks())
+        self.loop.call_soon_threadsafe(self.loop.stop)
+        self._thread.join(10)
+        self.loop.close()
+
+
+async def _end_all_tasks() -> None:
+    tasks = asyncio.all_tasks() - {asyncio.current_task()}
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+    # Transports that were closed let go of their sockets in the next turns.
+    for _ in range(3):
+        await asyncio.sleep(0)
+
+
+@attrs.define(eq=False)
+class WireServer:
+    """
+    Plays the n-th script to the n-th connection, and the last one to all after it.
+
+    Attributes:
+        requests: What was asked, over all connections.
+        connections: How many connections there were.
+        gone: How many of them the client closed while the server stalled.
+    """
+
+    _scripts: Sequence[Script]
+    requests: list[Request] = attrs.field(factory=list[Request])
+    connections: int = 0
+    gone: int = 0
+    port: int = attrs.field(init=False, default=0)
+    _changed: threading.Condition = attrs.field(factory=threading.Condition)
+
+    async def connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        script = self._scripts[min(self.connections, len(self._scripts) - 1)]
+        self.connections += 1
+        with contextlib.suppress(asyncio.CancelledError, ConnectionError, EOFError):
+            for step in script:
+                await self._play(step, reader, writer)
+        writer.close()
+
+    async def _play(
+        self, step: Step, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+    ) -> None:
+        match step:
+            case Expect():
+                self.requests.append(await read_request(reader))
+            case Send(data):
+                writer.write(data)
+                await writer.drain()
+            case Drip(data):
+                for byte in data:
+                    writer.write(bytes([byte]))
+                    await writer.drain()
+                    await asyncio.sleep(0)
+            case Wait(seconds):
+                await asyncio.sleep(seconds)
+            case Fin():
+                writer.close()
+            case Reset():
+                raw = writer.get_extra_info("socket")
+                raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _NO_LINGER)
+                writer.transport.abort()
+            case Stall():
+                with contextlib.suppress(ConnectionError):
+                    await reader.read()
+                self._note_gone()
+
+    def _note_gone(self) -> None:
+        with self._changed:
+            self.gone += 1
+            self._changed.notify_all()
+
+    def wait_until_gone(self, count: int = 1) -> None:
+        """Wait until the client has closed so many stalled connections."""
+        with self._changed:
+            assert self._changed.wait_for(lambda: self.gone >= count, timeout=5)
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+
+async def read_request(reader: asyncio.StreamReader) -> Request:
+    raw = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1")
+    line, *fields = raw.rstrip("\r\n").split("\r\n")
+    pairs = [field.partition(":") for field in fields]
+    headers = {name.lower(): value.strip() for name, _, value in pairs}
+    if headers.get("transfer-encoding") == "chunked":
+        body = await _read_chunks(reader)
+    else:
+        body = await reader.readexactly(int(headers.get("content-length", "0")))
+    return Request(line, headers, body)
+
+
+async def _read_chunks(reader: asyncio.StreamReader) -> bytes:
+    found = b""
+    while size := int(await reader.readuntil(b"\r\n"), 16):
+        found += await reader.readexactly(size)
+        await reader.readexactly(2)
+    await reader.readexactly(2)
+    return found
+
+
+async def closed(listener: asyncio.Server) -> None:
+    listener.close()
+
+
+@contextlib.contextmanager
+def serving(*scripts: Script, tls: ssl.SSLContext | None = None) -> Iterator[WireServer]:
+    """Serve *scripts* on a free port of 127.0.0.1."""
+    server = WireServer(scripts)
+    thread = LoopThread()
+    listener = thread.run(
+        asyncio.start_server(server.connected, "127.0.0.1", 0, ssl=tls, backlog=1024)
+    )
+    server.port = listener.sockets[0].getsockname()[1]
+    try:
+        yield server
+    finally:
+        thread.run(closed(listener))
+        thread.stop()
