@@ -11,7 +11,7 @@ from typing import Any, Protocol
 
 import anyio
 
-from ._codec import rejection
+from ._rejection import rejection
 from ._credentials import Keyring, Secret
 from ._errors import CyberunError, ServiceUnavailableError
 from ._exchange import ExchangeFailedError, FailureKind, Reply

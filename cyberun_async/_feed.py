@@ -11,12 +11,10 @@ from typing import Any, Protocol
 
 import anyio
 
-from ._codec import rejection
+from ._rejection import rejection
 from ._credentials import Secret
 from ._errors import (
     CyberunError,
-    NotFoundError,
-    PermissionDeniedError,
     RateLimitedError,
     RequestRejectedError,
     ServiceUnavailableError,
@@ -167,6 +165,11 @@ class Feed:
         self.bench()
         self._hub.slots.forget(self)
         if self._line_closed is not None:
+            await self._line_closed.wait()
+
+    async def line_closed(self, *, only_if_done: bool) -> None:
+        """Wait until the connection has been given back."""
+        if self._line_closed is not None and (self.is_done or not only_if_done):
             await self._line_closed.wait()
 
     def bench(self) -> None:
@@ -324,7 +327,7 @@ class Feed:
 
     async def _read_stream(self, last_event_id: str | None) -> None:
         watch, now = self.watch, self._hub.now
-        if watch.counters_reconnect:
+        if watch.is_reconnecting:
             await anyio.sleep(max(0.0, self._hub.slots.start_moment(now()) - now()))
         try:
             connection = await self._open(last_event_id)
@@ -437,6 +440,3 @@ def stream_refusal(reply: Reply) -> CyberunError:
             body=reply.body,
         )
     return rejection(reply, task=True)
-
-
-__all__ = ["Feed", "NotFoundError", "PermissionDeniedError", "copied", "stream_refusal"]

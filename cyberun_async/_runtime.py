@@ -17,7 +17,6 @@ from typing import Any
 
 import anyio
 import anyio.abc
-import sniffio
 
 from ._errors import ClientStateError, WrongEventLoopError
 
@@ -26,19 +25,19 @@ class Runtime:
     """The loop a client belongs to, and the one owner of the tasks it starts."""
 
     def __init__(self) -> None:
-        self._library = sniffio.current_async_library()
+        self._is_asyncio = _asyncio_is_running()
         self._token = anyio.lowlevel.current_token()
         self._tasks: set[asyncio.Task[Any]] = set()
         self._group: anyio.abc.TaskGroup | None = None
         self._stack = AsyncExitStack()
         self._home: int | None = None
         self.now: Callable[[], float] = anyio.current_time
-        if self._library == "asyncio":
+        if self._is_asyncio:
             self.now = asyncio.get_running_loop().time
 
     async def open(self) -> None:
         """Make ready to start tasks."""
-        if self._library != "asyncio":
+        if not self._is_asyncio:
             self._home = anyio.get_current_task().id
             self._group = await self._stack.enter_async_context(anyio.create_task_group())
 
@@ -76,6 +75,14 @@ class Runtime:
                 for task in tuple(self._tasks):
                     task.cancel()
                 await asyncio.wait(tuple(self._tasks))
+
+
+def _asyncio_is_running() -> bool:
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return False
+    return True
 
 
 _WRONG_LOOP = (

@@ -1,0 +1,139 @@
+"""
+Asyncio-native client for Cyberun Cloud.
+
+Submit GPU workflows, follow them to their end however the network behaves, and
+collect what they made.
+"""
+
+from ._client import CyberunClient
+from ._errors import (
+    AuthenticationError,
+    ClientClosedError,
+    ClientStateError,
+    ConfigurationError,
+    CyberunError,
+    DetachedHandleError,
+    InvalidInputError,
+    NotFoundError,
+    ParameterError,
+    PermissionDeniedError,
+    RateLimitedError,
+    RequestRejectedError,
+    ServiceUnavailableError,
+    SlowReaderError,
+    SubmissionUncertainError,
+    TaskCancelledError,
+    TaskEndedError,
+    TaskFailedError,
+    TaskNotFoundError,
+    TransferError,
+    UnexpectedResponseError,
+    WaitTimeoutError,
+    WatchLostError,
+    WebhookVerificationError,
+    WrongEventLoopError,
+)
+from ._events import (
+    CancelledEvent,
+    CompletedEvent,
+    Connected,
+    Event,
+    FailedEvent,
+    Gap,
+    GaveUp,
+    Notice,
+    PollingStarted,
+    ProgressEvent,
+    ServerErrorEvent,
+    StatusEvent,
+    StreamingResumed,
+    StreamLost,
+    UnknownEvent,
+)
+from ._exchange import Reply
+from ._handle import TaskHandle
+from ._models import (
+    Agent,
+    ArtifactLink,
+    GpuDevice,
+    ParameterDef,
+    ResultRecord,
+    ResumeToken,
+    TaskSnapshot,
+    TaskStatus,
+    Workflow,
+)
+from ._options import Limits, RetryPolicy, Timeouts, WatchPolicy
+from ._results import Artifact, TaskResult
+from ._statistics import ClientStatistics
+from ._stream import EventStream
+from ._version import version as _version
+
+__all__ = [
+    "Agent",
+    "Artifact",
+    "ArtifactLink",
+    "AuthenticationError",
+    "CancelledEvent",
+    "ClientClosedError",
+    "ClientStateError",
+    "ClientStatistics",
+    "CompletedEvent",
+    "ConfigurationError",
+    "Connected",
+    "CyberunClient",
+    "CyberunError",
+    "DetachedHandleError",
+    "Event",
+    "EventStream",
+    "FailedEvent",
+    "Gap",
+    "GaveUp",
+    "GpuDevice",
+    "InvalidInputError",
+    "Limits",
+    "NotFoundError",
+    "Notice",
+    "ParameterDef",
+    "ParameterError",
+    "PermissionDeniedError",
+    "PollingStarted",
+    "ProgressEvent",
+    "RateLimitedError",
+    "Reply",
+    "RequestRejectedError",
+    "ResultRecord",
+    "ResumeToken",
+    "RetryPolicy",
+    "ServerErrorEvent",
+    "ServiceUnavailableError",
+    "SlowReaderError",
+    "StatusEvent",
+    "StreamLost",
+    "StreamingResumed",
+    "SubmissionUncertainError",
+    "TaskCancelledError",
+    "TaskEndedError",
+    "TaskFailedError",
+    "TaskHandle",
+    "TaskNotFoundError",
+    "TaskResult",
+    "TaskSnapshot",
+    "TaskStatus",
+    "Timeouts",
+    "TransferError",
+    "UnexpectedResponseError",
+    "UnknownEvent",
+    "WaitTimeoutError",
+    "WatchLostError",
+    "WatchPolicy",
+    "WebhookVerificationError",
+    "Workflow",
+    "WrongEventLoopError",
+]
+
+
+def __getattr__(name: str) -> str:
+    if name == "__version__":
+        return _version()
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,0 +1,631 @@
+"""The client: one method per thing a user wants done."""
+
+import inspect
+import os
+import ssl
+from collections.abc import Awaitable, Callable, Mapping
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self
+from uuid import UUID
+
+import anyio
+
+from ._caller import Caller
+from ._codec import decode_result, decode_submission, decode_task
+from ._credentials import Keyring, KeyProvider
+from ._errors import (
+    ClientClosedError,
+    ClientStateError,
+    ConfigurationError,
+    CyberunError,
+    InvalidInputError,
+    ServiceUnavailableError,
+    SubmissionUncertainError,
+    TaskCancelledError,
+    TaskFailedError,
+    TransferError,
+    UnexpectedResponseError,
+    WaitTimeoutError,
+)
+from ._events import Notice, ProgressEvent
+from ._exchange import Reply
+from ._feed import Feed, copied
+from ._handle import TaskHandle
+from ._hub import Hub
+from ._inputs import (
+    base_url_of,
+    header_text,
+    path_for,
+    positive_seconds,
+    task_id_of,
+    workflow_path,
+    workflow_ref,
+)
+from ._json_values import parameters_of
+from ._models import ResultRecord, ResumeToken, TaskSnapshot, TaskStatus
+from ._options import Limits, RetryPolicy, Timeouts, WatchPolicy
+from ._results import Download, TaskResult, may_fetch
+from ._runtime import Runtime, draw, utc_now
+from ._statistics import ClientStatistics
+from ._stream import EventStream
+from ._transport import Transport, TransportSettings
+from ._version import version
+
+if TYPE_CHECKING:
+    import httpx
+
+DEFAULT_BASE_URL = "https://core.cyberun.cloud/api/v1"
+
+TaskRef = TaskHandle | ResumeToken | UUID | str
+OnProgress = Callable[[ProgressEvent], Awaitable[None] | None]
+
+
+class CyberunClient:
+    """
+    The way to Cyberun Cloud: submit runs, follow them, fetch what they made.
+
+    Use it as an async context manager, one for the process and event loop; it serves
+    any number of tasks. Leaving the block ends every watch with
+    :class:`ClientClosedError` and closes every connection. The remote tasks go on.
+
+    On asyncio it may also be opened and closed from different tasks; on trio it is
+    closed in the task that opened it.
+
+    Args:
+        api_key:
+            An integration key (``sk-``), a device key (``dk-``), a user token (JWT), or a
+            callable that returns one and is asked before each request. None reads
+            ``CYBERUN_API_KEY`` or ``CYBERUN_KEY`` from the environment.
+
+        team_id: Needed with a user token, sent with no other credential.
+        base_url: None reads ``CYBERUN_BASE_URL``, or is the public service.
+        policy: How watches behave when the service does not.
+        retries: How plain requests are repeated.
+        timeouts: Limits of one request, by phase.
+        limits: What may grow, and how far.
+        proxy: A proxy for everything; None asks the environment.
+        verify: False turns certificates off, a path or context replaces the default.
+        transport_factory: Makes an ``httpx`` transport for each connection, for tests.
+        http_client: Serves plain requests in place of connections of the library's own.
+        user_agent: Put in front of the library's own.
+        headers: Sent with every request to the API, never to other origins.
+        on_notice: Called with each :class:`Notice` of any watch. It must not block.
+
+    Raises:
+        ConfigurationError: The key, the base URL or a setting is wrong.
+    """
+
+    def __init__(
+        self,
+        api_key: str | KeyProvider | None = None,
+        *,
+        team_id: str | None = None,
+        base_url: str | None = None,
+        # How watches and requests behave
+        policy: WatchPolicy | None = None,
+        retries: RetryPolicy | None = None,
+        timeouts: Timeouts | None = None,
+        limits: Limits | None = None,
+        # The network
+        proxy: str | None = None,
+        verify: bool | str | ssl.SSLContext = True,
+        transport_factory: "Callable[[], httpx.AsyncBaseTransport] | None" = None,
+        http_client: "httpx.AsyncClient | None" = None,
+        user_agent: str | None = None,
+        headers: Mapping[str, str] | None = None,
+        # Who is told
+        on_notice: Callable[[Notice], None] | None = None,
+    ) -> None:
+        self._keyring = Keyring(_key_or_environment(api_key), _team_of(team_id))
+        self._base_url = base_url_of(
+            base_url or os.environ.get("CYBERUN_BASE_URL") or DEFAULT_BASE_URL
+        )
+        self._policy = policy or WatchPolicy()
+        self._retries = retries or RetryPolicy()
+        self._timeouts = timeouts or Timeouts()
+        self._limits = limits or Limits()
+        self._proxy = proxy
+        self._verify = verify
+        self._transport_factory = transport_factory
+        self._http_client = http_client
+        self._headers = _common_headers(user_agent, headers or {})
+        self._on_notice = on_notice
+        self._state: _Open | None = None
+        self._was_opened = False
+
+    def __repr__(self) -> str:
+        state = "open" if self._state else "closed" if self._was_opened else "not opened"
+        return f"<CyberunClient {self._base_url} {state}>"
+
+    # Lifetime
+
+    async def __aenter__(self) -> Self:
+        if self._was_opened:
+            raise ClientStateError("a client can be opened once; make a new one")
+        self._was_opened = True
+        runtime = Runtime()
+        transport = Transport(self._transport_settings(runtime))
+        caller = Caller(
+            transport, self._keyring, policy=self._retries, draw=draw, headers=self._headers
+        )
+        hub = Hub(
+            runtime=runtime,
+            transport=transport,
+            caller=caller,
+            policy=self._policy,
+            limits=self._limits,
+            on_notice=self._on_notice,
+        )
+        await runtime.open()
+        self._state = _Open(runtime, transport, caller, hub)
+        return self
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await self.aclose()
+
+    async def aclose(self, *, drain: float | None = None) -> None:
+        """
+        End every watch, then close every connection. Closing again does nothing.
+
+        Args:
+            drain: Seconds to let the tasks being followed end by themselves first.
+
+        Raises:
+            ClientStateError: On trio, from another task than the one that opened it.
+        """
+        state = self._state
+        if state is None:
+            return
+        state.runtime.check()
+        if drain is not None:
+            with anyio.move_on_after(positive_seconds("drain", drain)):
+                for feed in tuple(state.hub.feeds.values()):
+                    await feed.wait_done()
+        state.hub.close()
+        try:
+            await state.runtime.aclose()
+        finally:
+            with anyio.CancelScope(shield=True):
+                await state.transport.aclose()
+        self._state = None
+
+    # Runs
+
+    async def submit(
+        self,
+        workflow: str | UUID,
+        parameters: Mapping[str, Any] | None = None,
+        *,
+        slug: bool | None = None,
+        dispatch_target: str | None = None,
+        target_pool: str | None = None,
+        submitter_region: str | None = None,
+        tool_type: str | None = None,
+    ) -> TaskHandle:
+        """
+        Submit a run and return its handle at once.
+
+        Sent again only where it provably did not arrive or the service itself
+        declined it for now, since a run costs money. Cancelled while the answer is
+        awaited, the run may or may not have been accepted.
+
+        Args:
+            workflow: A slug, ``slug@version``, or a workflow's id (UUID-shaped).
+            parameters: Values by parameter key; anything JSON can hold.
+            slug: True takes a UUID-shaped *workflow* for a slug.
+            dispatch_target, target_pool, submitter_region, tool_type: Passed through.
+
+        Raises:
+            SubmissionUncertainError: No answer was read; look before submitting again.
+            RequestRejectedError: The service declined it, for instance the parameters.
+            ServiceUnavailableError: It could not be sent.
+            InvalidInputError: An argument is malformed.
+        """
+        state = self._use()
+        ref = workflow_ref(str(workflow), slug=slug)
+        body: dict[str, Any] = {"parameters": parameters_of(parameters or {})}
+        extras = {
+            "dispatch_target": dispatch_target,
+            "target_pool": target_pool,
+            "submitter_region": submitter_region,
+            "tool_type": tool_type,
+        }
+        body.update({key: value for key, value in extras.items() if value is not None})
+        sent_at = utc_now()
+        try:
+            reply = await state.caller.call(
+                "POST", workflow_path(ref, "run"), json_body=body, is_submission=True
+            )
+            task_id = decode_submission(reply)
+        except (ServiceUnavailableError, UnexpectedResponseError) as error:
+            if _is_certain(error):
+                raise
+            raise SubmissionUncertainError(
+                workflow=str(workflow),
+                parameters=body["parameters"],
+                sent_at=sent_at,
+                reason=str(error),
+            ) from error
+        return TaskHandle(task_id, client=self, submitted_at=sent_at)
+
+    async def run(
+        self,
+        workflow: str | UUID,
+        parameters: Mapping[str, Any] | None = None,
+        *,
+        on_progress: OnProgress | None = None,
+        timeout: float | None = None,
+        cancel_on_timeout: bool = False,
+        cancel_on_exit: bool = False,
+        slug: bool | None = None,
+    ) -> TaskResult:
+        """
+        Submit a run, wait for its end, and return what it made.
+
+        Cancelled locally, the remote task goes on and is paid for, unless
+        *cancel_on_exit* is set.
+
+        Args:
+            workflow, parameters, slug: As for :meth:`submit`.
+            on_progress: Called with each :class:`ProgressEvent`; may be a coroutine function.
+            timeout: Seconds for the whole; None waits for ever.
+            cancel_on_timeout: Ask the service to cancel the task when time is up.
+            cancel_on_exit: Ask it likewise when this call is cancelled or fails.
+
+        Raises:
+            TaskFailedError: The task failed.
+            TaskCancelledError: It was cancelled.
+            WaitTimeoutError: Time was up.
+        """
+        task = await self.submit(workflow, parameters, slug=slug)
+        try:
+            if on_progress is None:
+                return await self.result(task, timeout=timeout, cancel_on_timeout=cancel_on_timeout)
+            return await self._run_watched(task, on_progress, timeout, cancel_on_timeout)
+        except (TaskFailedError, TaskCancelledError, WaitTimeoutError):
+            raise
+        except BaseException:
+            if cancel_on_exit:
+                await self._use().hub.request_cancel(task.id)
+            raise
+
+    async def _run_watched(
+        self,
+        task: TaskHandle,
+        on_progress: OnProgress,
+        timeout: float | None,
+        cancel_on_timeout: bool,
+    ) -> TaskResult:
+        with anyio.move_on_after(_seconds("timeout", timeout)) as scope:
+            async with self.watch(task) as events:
+                async for event in events:
+                    if isinstance(event, ProgressEvent):
+                        answer = on_progress(event)
+                        if inspect.isawaitable(answer):
+                            await answer
+            return await self.result(task)
+        assert scope.cancelled_caught
+        raise await self._timed_out(task.id, timeout or 0.0, "end", None, cancel_on_timeout)
+
+    # Following
+
+    def task(self, task: TaskRef) -> TaskHandle:
+        """Return a handle bound to this client, without asking the service."""
+        if isinstance(task, TaskHandle):
+            return task.bound_to(self)
+        token = _token_of(task)
+        return TaskHandle(token.task_id, client=self, submitted_at=token.submitted_at)
+
+    def watch(
+        self, task: TaskRef, *, notices: bool = False, cancel_on_exit: bool = False
+    ) -> EventStream:
+        """
+        Follow a task to its end.
+
+        Events come in order, the end exactly once and last; or, instead of it, one
+        typed error. Connections that break are replaced, and where streaming does not
+        work the same iterator goes on by polling. Several watches of one task share
+        one connection. To stop watching does not cancel the remote task.
+
+        Args:
+            task: A handle, an id, or the resume token of an earlier watch.
+            notices: Deliver :class:`Notice` values in between, too.
+            cancel_on_exit: Ask the service to cancel the task if the watch is left early.
+
+        Raises:
+            InvalidInputError: *task* is no task id.
+        """
+        return EventStream(
+            self,
+            _token_of(task),
+            capacity=self._limits.reader_capacity,
+            notices=notices,
+            cancel_on_exit=cancel_on_exit,
+        )
+
+    async def wait(
+        self,
+        task: TaskRef,
+        *,
+        timeout: float | None = None,
+        start_timeout: float | None = None,
+        cancel_on_timeout: bool = False,
+    ) -> TaskSnapshot:
+        """
+        Wait until the task has ended and return its final state; a failed task does not raise.
+
+        It needs no stream: thousands may wait at once on a few requests.
+
+        Args:
+            task: A handle, an id or a resume token.
+            timeout: Seconds for the whole; None waits for ever.
+            start_timeout: Seconds within which the task must have left the queue.
+            cancel_on_timeout: Ask the service to cancel the task when time is up.
+
+        Raises:
+            WaitTimeoutError: Time was up; it carries a resume token.
+            TaskNotFoundError: No such task, or not yours.
+            AuthenticationError: The key is not accepted.
+            WatchLostError: Nothing was heard for longer than the policy allows.
+        """
+        state = self._use()
+        token = _token_of(task)
+        limit = _seconds("timeout", timeout)
+        start_limit = _seconds("start_timeout", start_timeout)
+        begun = state.runtime.now()
+        feed: Feed | None = None
+        if start_limit is not None and (limit is None or start_limit < limit):
+            with anyio.move_on_after(start_limit):
+                feed = await state.hub.wait_end(token)
+            if feed is None and not await self._has_started(token):
+                raise await self._timed_out(
+                    token.task_id, start_limit, "start", None, cancel_on_timeout
+                )
+            limit = None if limit is None else max(0.0, limit - (state.runtime.now() - begun))
+        if feed is None:
+            with anyio.move_on_after(limit):
+                feed = await state.hub.wait_end(token)
+        if feed is None:
+            raise await self._timed_out(
+                token.task_id, timeout or 0.0, "end", None, cancel_on_timeout
+            )
+        return await self._final(feed)
+
+    async def _final(self, feed: Feed) -> TaskSnapshot:
+        watch = feed.watch
+        if watch.error is not None:
+            raise copied(watch.error, watch)
+        if watch.snapshot is not None and watch.snapshot.is_terminal:
+            return watch.snapshot
+        return await self.get_task(feed.task_id)
+
+    async def _has_started(self, token: ResumeToken) -> bool:
+        snapshot = await self.get_task(token.task_id)
+        return (
+            snapshot.is_terminal
+            or snapshot.started_at is not None
+            or (snapshot.status == TaskStatus.RUNNING)
+        )
+
+    async def _timed_out(
+        self,
+        task_id: str,
+        seconds: float,
+        what: str,
+        snapshot: TaskSnapshot | None,
+        cancel: bool,
+    ) -> WaitTimeoutError:
+        if cancel:
+            await self._use().hub.request_cancel(task_id)
+        error = WaitTimeoutError(
+            task_id=task_id, timeout=seconds, what=what, snapshot=snapshot, cancel_requested=cancel
+        )
+        return error.with_token(ResumeToken(task_id=task_id))
+
+    async def result(
+        self, task: TaskRef, *, timeout: float | None = None, cancel_on_timeout: bool = False
+    ) -> TaskResult:
+        """
+        Wait until the task has ended and return what it made.
+
+        Raises:
+            TaskFailedError: It failed.
+            TaskCancelledError: It was cancelled.
+            WaitTimeoutError: Time was up.
+        """
+        snapshot = await self.wait(task, timeout=timeout, cancel_on_timeout=cancel_on_timeout)
+        if snapshot.status == TaskStatus.FAILED:
+            raise TaskFailedError(task_id=snapshot.id, error=snapshot.error, snapshot=snapshot)
+        if snapshot.status == TaskStatus.CANCELLED:
+            raise TaskCancelledError(task_id=snapshot.id, error=snapshot.error, snapshot=snapshot)
+        record = await self.result_record(snapshot.id)
+        return TaskResult(self, record, parallel=self._limits.parallel_transfers)
+
+    # Single requests
+
+    async def get_task(self, task: TaskRef) -> TaskSnapshot:
+        """Ask for a task's present state, with one request."""
+        task_id = _token_of(task).task_id
+        reply = await self._use().caller.call("GET", path_for("tasks", task_id), task=True)
+        return decode_task(reply)
+
+    async def result_record(self, task: TaskRef) -> ResultRecord:
+        """Ask for a task's result as the service reports it, without waiting."""
+        path = path_for("tasks", _token_of(task).task_id, "result")
+        return decode_result(await self._use().caller.call("GET", path, task=True))
+
+    async def cancel(self, task: TaskRef) -> None:
+        """
+        Ask the service to cancel a task.
+
+        Success means that the request was taken: the task may have completed first,
+        and a running one takes a moment. :meth:`cancel_and_wait` tells which.
+        """
+        await self._use().hub.cancel_task(_token_of(task).task_id)
+
+    async def cancel_and_wait(self, task: TaskRef, *, timeout: float | None = None) -> TaskSnapshot:
+        """Ask the service to cancel a task and return the state in which it really ended."""
+        await self.cancel(task)
+        return await self.wait(task, timeout=timeout)
+
+    async def request(
+        self,
+        method: str,
+        path: str,
+        *,
+        params: Mapping[str, Any] | None = None,
+        json: Any = None,
+    ) -> Reply:
+        """
+        Make a request of the API that is not wrapped yet, with the same keys, retries and errors.
+
+        Args:
+            method: GET and HEAD are repeated on failure, others are not.
+            path: Relative to the base URL, such as ``/r/containers``, already quoted.
+            params: The query.
+            json: The body.
+        """
+        repeatable = method.upper() in ("GET", "HEAD")
+        return await self._use().caller.call(
+            method.upper(), path, params=params, json_body=json, repeatable=repeatable
+        )
+
+    def statistics(self) -> ClientStatistics:
+        """Return what the client is doing now and has done so far."""
+        state = self._use()
+        hub, counters, network = state.hub, state.hub.counters, state.transport.statistics()
+        return ClientStatistics(
+            open_streams=network.open_streams,
+            followed_tasks=len(hub.feeds),
+            stream_slots=self._limits.max_streams,
+            requests=network.requests,
+            retries=state.caller.retries,
+            asks=hub.roster.asks,
+            events=counters.events,
+            reconnects=counters.reconnects,
+            switches_to_polling=counters.switches_to_polling,
+            repeats_dropped=counters.repeats_dropped,
+            foreign_frames=counters.foreign_frames,
+            garbled_payloads=counters.garbled_payloads,
+        )
+
+    # For the values this client makes.
+
+    def check_open(self) -> None:
+        """Raise :class:`ClientStateError` unless the client is open, on its own event loop."""
+        self._use()
+
+    def subscribe(self, token: ResumeToken, reader: Any) -> Feed:
+        """Used by :class:`EventStream`."""
+        return self._use().hub.subscribe(token, reader)
+
+    async def unsubscribe(self, feed: Feed, reader: Any) -> None:
+        """Used by :class:`EventStream`."""
+        if self._state is not None:
+            await self._state.hub.unsubscribe(feed, reader)
+
+    async def request_cancel(self, task_id: str) -> None:
+        """Used by :class:`EventStream`."""
+        if self._state is not None:
+            await self._state.hub.request_cancel(task_id)
+
+    async def fetch(self, url: str, headers: Mapping[str, str]) -> Download:
+        """Used by :class:`Artifact`: fetch a presigned link without any credential."""
+        state = self._use()
+        insecure = self._base_url.startswith("http://")
+        if not may_fetch(url, insecure=insecure):
+            raise TransferError("the service gave a link that is not https; it is not followed")
+        return await state.transport.fetch("GET", url, headers=headers)
+
+    # Within
+
+    def _use(self) -> "_Open":
+        if self._state is None:
+            if self._was_opened:
+                raise ClientClosedError("the client is closed; make a new one")
+            raise ClientStateError(
+                "the client is not open; use `async with CyberunClient(...) as client:`"
+            )
+        self._state.hub.check_open()
+        return self._state
+
+    def _transport_settings(self, runtime: Runtime) -> TransportSettings:
+        return TransportSettings(
+            base_url=self._base_url,
+            timeouts=self._timeouts,
+            limits=self._limits,
+            proxy=self._proxy,
+            verify=self._verify,
+            transport_factory=self._transport_factory,
+            http_client=self._http_client,
+            clock=runtime.now,
+            idle_backstop=self._policy.idle_timeout + 60.0,
+        )
+
+
+class _Open:
+    """What exists only while a client is open."""
+
+    __slots__ = ("caller", "hub", "runtime", "transport")
+
+    def __init__(self, runtime: Runtime, transport: Transport, caller: Caller, hub: Hub) -> None:
+        self.runtime = runtime
+        self.transport = transport
+        self.caller = caller
+        self.hub = hub
+
+
+def _key_or_environment(api_key: str | KeyProvider | None) -> str | KeyProvider:
+    if api_key is None:
+        api_key = os.environ.get("CYBERUN_API_KEY") or os.environ.get("CYBERUN_KEY")
+    if api_key is None:
+        raise ConfigurationError(
+            "no API key: pass api_key=... or set CYBERUN_API_KEY in the environment"
+        )
+    return api_key
+
+
+def _team_of(team_id: str | None) -> str | None:
+    return None if team_id is None else header_text("team_id", team_id)
+
+
+def _common_headers(user_agent: str | None, headers: Mapping[str, str]) -> Mapping[str, str]:
+    own = f"cyberun_async/{version()}"
+    agent = f"{header_text('user_agent', user_agent)} {own}" if user_agent else own
+    extra = {name: header_text(name, value) for name, value in headers.items()}
+    return {"User-Agent": agent, "Accept": "application/json", **extra}
+
+
+def _seconds(name: str, value: float | None) -> float | None:
+    return None if value is None else positive_seconds(name, value)
+
+
+def _token_of(task: object) -> ResumeToken:
+    match task:
+        case ResumeToken():
+            return task
+        case TaskHandle():
+            return ResumeToken(task_id=task_id_of(task.id), submitted_at=task.submitted_at)
+        case str() | UUID():
+            return ResumeToken(task_id=task_id_of(task))
+        case _:
+            raise InvalidInputError(
+                f"a task is a TaskHandle, a task id (str or UUID) or a ResumeToken, "
+                f"not {type(task).__name__}"
+            )
+
+
+def _is_certain(error: CyberunError) -> bool:
+    """Return whether the run was certainly not accepted."""
+    if isinstance(error, UnexpectedResponseError):
+        return False
+    if isinstance(error, ServiceUnavailableError):
+        if error.status is None:
+            return not error.maybe_sent
+        return error.status == 503 and error.error_message is not None
+    return True

@@ -1,0 +1,260 @@
+"""
+Following tasks, behind the client: feeds, their roster, stream slots and the network.
+
+One feed a task, however many watch or wait for it. Everything a feed needs of the rest
+of the library comes through here.
+"""
+
+import logging
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import anyio
+import attrs
+
+from ._caller import Caller
+from ._codec import decode_result, decode_task
+from ._credentials import Secret
+from ._errors import ClientClosedError, CyberunError
+from ._events import (
+    Event,
+    GaveUp,
+    Notice,
+    PollingStarted,
+    StatusEvent,
+    StreamingResumed,
+    StreamLost,
+)
+from ._feed import Feed
+from ._inputs import path_for
+from ._models import ResumeToken, TaskSnapshot
+from ._options import Limits, WatchPolicy
+from ._reader import Reader
+from ._roster import Roster
+from ._runtime import Runtime, draw, utc_now
+from ._slots import StreamSlots
+from ._transport import EventConnection, Transport
+from ._watch import Counters, Watch
+
+logger = logging.getLogger("cyberun_async")
+
+_CANCEL_SECONDS = 10.0
+
+
+class Hub:
+    """What all watches of one client share."""
+
+    def __init__(
+        self,
+        *,
+        runtime: Runtime,
+        transport: Transport,
+        caller: Caller,
+        policy: WatchPolicy,
+        limits: Limits,
+        on_notice: Callable[[Notice], None] | None,
+    ) -> None:
+        self._runtime = runtime
+        self._transport = transport
+        self._caller = caller
+        self.policy = policy
+        self._on_notice = on_notice
+        self.now = runtime.now
+        self.slots = StreamSlots(limits.max_streams, limits.reconnect_spread)
+        self.counters = Counters()
+        self.feeds: dict[str, Feed] = {}
+        self.roster = Roster(
+            now=runtime.now, spawn=runtime.spawn, ask=self.ask_task, rate=limits.poll_rate
+        )
+        self._closed: CyberunError | None = None
+
+    # What the client asks.
+
+    def check_open(self) -> None:
+        """Raise unless the client is open and this is its event loop."""
+        if self._closed is not None:
+            raise ClientClosedError("the client is closed; make a new one")
+        self._runtime.check()
+
+    def subscribe(self, token: ResumeToken, reader: Reader) -> Feed:
+        """Attach *reader* to the one feed of its task, making it if need be."""
+        known = self.feeds.get(token.task_id)
+        feed = known or self._new_feed(token, streaming=True)
+        feed.attach(reader, [] if known is None else _current_state(feed, token))
+        return feed
+
+    async def unsubscribe(self, feed: Feed, reader: Reader) -> None:
+        """Detach *reader*; the last one gives the stream's connection back."""
+        feed.detach(reader)
+        if feed.readers or feed.is_done:
+            await feed.line_closed(only_if_done=True)
+            return
+        if feed.was_shared and self.policy.linger > 0:
+            self._runtime.spawn(self._linger, feed)
+            return
+        await self._stop(feed)
+
+    async def wait_end(self, token: ResumeToken) -> Feed:
+        """Wait until the task has ended, by polling unless it is streamed anyway."""
+        feed = self.feeds.get(token.task_id) or self._new_feed(token, streaming=False)
+        feed.waiters += 1
+        try:
+            await feed.wait_done()
+        finally:
+            feed.waiters -= 1
+            if not feed.waiters and not feed.readers and not feed.is_done:
+                self._forget(feed)
+        return feed
+
+    async def request_cancel(self, task_id: str) -> None:
+        """Ask the service to cancel the task, shielded and within some seconds."""
+        with anyio.move_on_after(_CANCEL_SECONDS, shield=True):
+            try:
+                await self.cancel_task(task_id)
+            except CyberunError as error:
+                logger.warning("task %s could not be cancelled: %s", task_id, type(error).__name__)
+
+    async def cancel_task(self, task_id: str) -> None:
+        """Ask the service to cancel the task."""
+        await self._caller.call("POST", path_for("tasks", task_id, "cancel"), task=True)
+
+    async def ask_task(self, task_id: str) -> TaskSnapshot:
+        """Ask for the task's state."""
+        return decode_task(await self._caller.call("GET", path_for("tasks", task_id), task=True))
+
+    def close(self) -> None:
+        """End every feed with :class:`ClientClosedError`."""
+        self._closed = ClientClosedError("the client was closed while the task was being followed")
+        for feed in tuple(self.feeds.values()):
+            feed.fail(self._closed)
+
+    # What feeds ask.
+
+    def spawn(self, function: Callable[..., Any], *args: Any) -> None:
+        """Start a task that the client owns."""
+        self._runtime.spawn(function, *args)
+
+    def schedule(self, feed: Feed) -> None:
+        """Wake *feed* when it is due."""
+        self.roster.schedule(feed)
+
+    def settled(self, feed: Feed) -> None:
+        """*feed* has ended."""
+        self._remove(feed)
+        if feed.watch.error is not None:
+            self.noticed(
+                GaveUp(
+                    task_id=feed.task_id,
+                    cause=type(feed.watch.error).__name__,
+                    token=feed.watch.token(),
+                    snapshot=feed.watch.snapshot,
+                )
+            )
+
+    def noticed(self, notice: Notice) -> None:
+        """Log *notice* and hand it to the callback."""
+        match notice:
+            case StreamLost(cause=cause, delay=delay):
+                logger.info(
+                    "task %s: stream lost (%s), again in %.1f s", notice.task_id, cause, delay
+                )
+            case PollingStarted(cause=cause):
+                logger.info("task %s: polling (%s)", notice.task_id, cause)
+            case StreamingResumed():
+                logger.info("task %s: streaming again", notice.task_id)
+            case _:
+                logger.debug("task %s: %s", notice.task_id, type(notice).__name__)
+        if self._on_notice is not None:
+            try:
+                self._on_notice(notice)
+            except Exception:
+                logger.exception("the on_notice callback failed")
+
+    @property
+    def can_refresh(self) -> bool:
+        """Whether a refused key may be replaced."""
+        return self._caller.can_refresh
+
+    async def stream_headers(self, refused: Secret | None) -> tuple[Secret, dict[str, str]]:
+        """Return the key to use and the headers it makes."""
+        return await self._caller.headers(refused)
+
+    async def open_stream(self, task_id: str, headers: Mapping[str, str]) -> EventConnection:
+        """Open the task's event stream."""
+        path = path_for("tasks", task_id, "events")
+        return await self._transport.open_stream(
+            path, headers=headers, open_timeout=self.policy.open_timeout
+        )
+
+    async def read_output(self, task_id: str) -> tuple[Mapping[str, Any] | None, str | None]:
+        """Return the output of a completed task, or why it cannot be read."""
+        try:
+            reply = await self._caller.call("GET", path_for("tasks", task_id, "result"), task=True)
+            return decode_result(reply).output, None
+        except CyberunError as error:
+            return None, str(error)
+
+    # Within.
+
+    def _new_feed(self, token: ResumeToken, *, streaming: bool) -> Feed:
+        now = self.now()
+        watch = Watch(
+            task_id=token.task_id,
+            policy=self.policy,
+            draw=draw,
+            started_at=now,
+            streaming=streaming,
+            not_found_until=now + self._grace_left(token),
+            counters=self.counters,
+            status=token.status,
+            attempt=token.attempt,
+            retry_count=token.retry_count,
+            last_event_id=token.last_event_id,
+        )
+        feed = Feed(self, watch)
+        self.feeds[token.task_id] = feed
+        self.roster.add(feed)
+        feed.begin()
+        return feed
+
+    def _grace_left(self, token: ResumeToken) -> float:
+        if token.submitted_at is None:
+            return 0.0
+        age = (utc_now() - token.submitted_at).total_seconds()
+        return max(0.0, self.policy.not_found_grace - max(0.0, age))
+
+    async def _linger(self, feed: Feed) -> None:
+        await anyio.sleep(self.policy.linger)
+        if not feed.readers and not feed.is_done:
+            await self._stop(feed)
+
+    async def _stop(self, feed: Feed) -> None:
+        if feed.waiters:
+            await feed.stop_streaming()
+            return
+        self._forget(feed)
+        await feed.stop_streaming()
+
+    def _forget(self, feed: Feed) -> None:
+        self._remove(feed)
+        self.slots.forget(feed)
+
+    def _remove(self, feed: Feed) -> None:
+        if self.feeds.get(feed.task_id) is feed:
+            del self.feeds[feed.task_id]
+        self.roster.remove(feed)
+
+
+def _current_state(feed: Feed, token: ResumeToken) -> list[Event]:
+    """Return what a late reader is told first."""
+    watch = feed.watch
+    told: list[Event] = []
+    if watch.status is not None and watch.status != token.status:
+        told.append(
+            StatusEvent(
+                task_id=watch.task_id, attempt=watch.attempt, origin="poll", status=watch.status
+            )
+        )
+    if watch.last_tick is not None:
+        told.append(attrs.evolve(watch.last_tick))
+    return told

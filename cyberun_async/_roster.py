@@ -1,0 +1,176 @@
+"""
+One schedule for everything that has to be asked: who is due, in which order, at what pace.
+
+The roster is the client's one timer. It wakes each feed when its machine has something
+to decide, and answers the asks that are due: a few by single GETs, many by list pages,
+whichever costs fewer requests.
+"""
+
+import heapq
+from collections.abc import Awaitable, Callable
+from itertools import count
+from typing import Any
+
+import anyio
+
+from ._errors import CyberunError, RateLimitedError, ServiceUnavailableError
+from ._feed import Feed
+from ._models import TaskSnapshot
+from ._runtime import wall_minus_monotonic
+
+# Single asks under way at once; the pace limits them further.
+_PARALLEL_ASKS = 8
+# A jump of the wall clock against the monotonic one that means the machine slept.
+_SUSPEND_SECONDS = 20.0
+_LONGEST_SLEEP = 30.0
+
+AskTask = Callable[[str], Awaitable[TaskSnapshot]]
+
+
+class Roster:
+    """Wakes feeds and answers their asks, for one client."""
+
+    def __init__(
+        self,
+        *,
+        now: Callable[[], float],
+        spawn: Callable[..., Any],
+        ask: AskTask,
+        rate: float,
+    ) -> None:
+        self._now = now
+        self._spawn = spawn
+        self._ask_task = ask
+        self._pause = 1.0 / rate
+        self._heap: list[tuple[float, int, Feed]] = []
+        self._sequence = count()
+        self._waker: anyio.Event | None = None
+        self._asks: dict[Feed, None] = {}
+        self._askers = 0
+        self._next_ask_at = 0.0
+        self._offset = wall_minus_monotonic()
+        self._running = False
+        self._feeds: set[Feed] = set()
+        self.slowed_until = 0.0
+        self.asks = 0
+
+    def add(self, feed: Feed) -> None:
+        """Look after *feed* until :meth:`remove`."""
+        self._feeds.add(feed)
+        if not self._running:
+            self._running = True
+            self._spawn(self._run)
+
+    def remove(self, feed: Feed) -> None:
+        """Forget *feed*."""
+        self._feeds.discard(feed)
+        self._asks.pop(feed, None)
+
+    def schedule(self, feed: Feed) -> None:
+        """Note when *feed* wants to be looked at next."""
+        if feed not in self._feeds:
+            return
+        due = feed.due_at()
+        if due is None or due == float("inf"):
+            return
+        if feed.scheduled_at is not None and feed.scheduled_at <= due:
+            return  # it will be looked at sooner, and scheduled again then
+        feed.scheduled_at = due
+        heapq.heappush(self._heap, (due, next(self._sequence), feed))
+        if self._waker is not None and self._heap[0][2] is feed:
+            self._waker.set()
+
+    @property
+    def waiting_asks(self) -> int:
+        """How many asks are due and not yet sent."""
+        return len(self._asks)
+
+    async def _run(self) -> None:
+        while True:
+            now = self._now()
+            self._notice_suspend(now)
+            self._wake_due(now)
+            self._start_askers()
+            await self._sleep()
+
+    async def _sleep(self) -> None:
+        self._waker = anyio.Event()
+        due = self._heap[0][0] if self._heap else float("inf")
+        pause = min(due - self._now(), _LONGEST_SLEEP)
+        if pause > 0:
+            if not self._heap and not self._feeds:
+                await self._waker.wait()
+            else:
+                with anyio.move_on_after(pause):
+                    await self._waker.wait()
+        else:
+            await anyio.lowlevel.checkpoint()
+        self._waker = None
+
+    def _wake_due(self, now: float) -> None:
+        while self._heap and self._heap[0][0] <= now:
+            due, _, feed = heapq.heappop(self._heap)
+            if feed not in self._feeds or feed.scheduled_at != due:
+                continue
+            feed.scheduled_at = None
+            ask_at = feed.watch.ask_at
+            if ask_at is not None and ask_at <= now and not feed.asking:
+                feed.asking = True
+                self._asks[feed] = None
+            feed.on_time(now)
+
+    def _notice_suspend(self, now: float) -> None:
+        offset = wall_minus_monotonic()
+        jumped = offset - self._offset > _SUSPEND_SECONDS
+        self._offset = offset
+        if jumped:
+            for feed in tuple(self._feeds):
+                feed.watch.woke(now)
+                feed.advance()
+
+    # Asks.
+
+    def _start_askers(self) -> None:
+        while self._asks and self._askers < _PARALLEL_ASKS:
+            feed = next(iter(self._asks))
+            del self._asks[feed]
+            self._askers += 1
+            self._spawn(self._work, feed)
+
+    async def _work(self, feed: Feed) -> None:
+        try:
+            await self._keep_pace()
+            if feed in self._feeds and not feed.is_done:
+                await self._ask(feed)
+        finally:
+            feed.asking = False
+            self._askers -= 1
+            self._start_askers()
+        self.schedule(feed)
+
+    async def _keep_pace(self) -> None:
+        now = self._now()
+        moment = max(now, self._next_ask_at, self.slowed_until)
+        self._next_ask_at = moment + self._pause
+        if moment > now:
+            await anyio.sleep(moment - now)
+
+    async def _ask(self, feed: Feed) -> None:
+        sent_at = self._now()
+        self.asks += 1
+        feed.watch.asked()
+        answer: TaskSnapshot | CyberunError
+        try:
+            answer = await self._ask_task(feed.task_id)
+        except CyberunError as error:
+            answer = error
+            self._slow_down(error)
+        feed.asking = False
+        if feed in self._feeds:
+            feed.on_answer(answer, sent_at)
+
+    def _slow_down(self, error: CyberunError) -> None:
+        # What one task's ask was told holds for all: they share one account.
+        if isinstance(error, RateLimitedError | ServiceUnavailableError):
+            pause = error.retry_after or 0.0
+            self.slowed_until = max(self.slowed_until, self._now() + min(pause, 300.0))

@@ -1,0 +1,176 @@
+"""The public iterator over a task's events."""
+
+import warnings
+from types import TracebackType
+from typing import Protocol, Self
+
+import anyio
+
+from ._errors import ClientStateError
+from ._events import Event, Notice
+from ._feed import Feed
+from ._models import ResumeToken, TaskSnapshot
+from ._reader import Reader
+
+
+class Subscriptions(Protocol):
+    """What a stream needs of its client."""
+
+    def check_open(self) -> None:
+        """Raise unless the client may be used here and now."""
+        ...
+
+    def subscribe(self, token: ResumeToken, reader: Reader) -> Feed:
+        """Attach *reader* to the task's feed."""
+        ...
+
+    async def unsubscribe(self, feed: Feed, reader: Reader) -> None:
+        """Detach it, and give the connection back."""
+        ...
+
+    async def request_cancel(self, task_id: str) -> None:
+        """Ask the service to cancel the task, within some seconds."""
+        ...
+
+
+class EventStream:
+    """
+    The events of one task, in order, up to and including its end.
+
+    Use it as ``async with client.watch(task) as events: async for event in events``:
+    the connection is then given back before the block is left, however it is left. A
+    bare ``async for`` works too and closes itself at its end, on errors and on
+    cancellation; left by ``break`` it stays open until it is closed, and warns.
+
+    One reader per stream: call :meth:`CyberunClient.watch` once for each.
+    """
+
+    def __init__(
+        self,
+        client: Subscriptions,
+        token: ResumeToken,
+        *,
+        capacity: int,
+        notices: bool = False,
+        cancel_on_exit: bool = False,
+    ) -> None:
+        self._client = client
+        self._token = token
+        self._reader = Reader(capacity, notices=notices)
+        self._cancel_on_exit = cancel_on_exit
+        self._feed: Feed | None = None
+        self._is_closed = False
+        self._is_reading = False
+
+    def __repr__(self) -> str:
+        phase = "closed" if self._is_closed else "not begun"
+        if self._feed is not None and not self._is_closed:
+            phase = self._feed.watch.phase.value
+        return f"<EventStream of task {self._token.task_id}: {phase}>"
+
+    # What is known.
+
+    @property
+    def task_id(self) -> str:
+        """The task."""
+        return self._token.task_id
+
+    @property
+    def phase(self) -> str:
+        """Where the watch stands, in a word; for people and logs."""
+        return "not begun" if self._feed is None else self._feed.watch.phase.value
+
+    @property
+    def progress_is_live(self) -> bool:
+        """Whether progress arrives as it happens; not so while polling."""
+        return self._feed is not None and self._feed.watch.progress_is_live
+
+    @property
+    def status(self) -> str | None:
+        """The last known status, or None."""
+        return self._token.status if self._feed is None else self._feed.watch.status
+
+    @property
+    def snapshot(self) -> TaskSnapshot | None:
+        """The last full state that an ask brought, or None."""
+        return None if self._feed is None else self._feed.watch.snapshot
+
+    @property
+    def coalesced(self) -> int:
+        """How many ticks were overwritten by newer ones because this reader was slow."""
+        return self._reader.coalesced
+
+    def token(self) -> ResumeToken:
+        """Return what another process needs to go on from here."""
+        return self._token if self._feed is None else self._feed.watch.token()
+
+    # Reading.
+
+    async def __aenter__(self) -> Self:
+        self._begin()
+        return self
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await self.aclose()
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> Event | Notice:
+        if self._is_reading:
+            raise ClientStateError(
+                "two tasks read one event stream; call client.watch(task) once for each"
+            )
+        if self._is_closed:
+            raise StopAsyncIteration
+        self._begin()
+        self._is_reading = True
+        try:
+            item = await self._reader.next()
+        except BaseException:
+            self._is_reading = False
+            await self.aclose()
+            raise
+        self._is_reading = False
+        if item is None:
+            await self.aclose()
+            raise StopAsyncIteration
+        return item
+
+    async def aclose(self) -> None:
+        """
+        Stop watching and give the connection back. The task itself goes on.
+
+        With ``cancel_on_exit=True`` a task that has not ended is asked to cancel.
+        """
+        if self._is_closed:
+            return
+        self._is_closed = True
+        feed = self._feed
+        if feed is None:
+            return
+        with anyio.CancelScope(shield=True):
+            await self._client.unsubscribe(feed, self._reader)
+            if self._cancel_on_exit and feed.watch.terminal is None:
+                await self._client.request_cancel(self.task_id)
+
+    def _begin(self) -> None:
+        if self._is_closed:
+            raise ClientStateError("this event stream is closed; call client.watch(task) again")
+        self._client.check_open()
+        if self._feed is None:
+            self._feed = self._client.subscribe(self._token, self._reader)
+
+    def __del__(self) -> None:
+        if self._feed is not None and not self._is_closed and not self._reader.is_finished:
+            warnings.warn(
+                f"{self!r} was left without being closed; use `async with client.watch(...)`",
+                ResourceWarning,
+                source=self,
+                stacklevel=2,
+            )
