@@ -69,6 +69,7 @@ from ._statistics import ClientStatistics
 from ._stream import EventStream
 from ._version import version as _version
 
+
 __all__ = [
     "Agent",
     "Artifact",

@@ -11,11 +11,11 @@ from typing import Any, Protocol
 
 import anyio
 
-from ._rejection import rejection
 from ._credentials import Keyring, Secret
 from ._errors import CyberunError, ServiceUnavailableError
 from ._exchange import ExchangeFailedError, FailureKind, Reply
 from ._options import RetryPolicy
+from ._rejection import rejection
 from ._verdict import GiveUp, RetryQuota, judge
 
 

@@ -12,7 +12,7 @@ import anyio
 
 from ._caller import Caller
 from ._codec import decode_result, decode_submission, decode_task
-from ._credentials import Keyring, KeyProvider
+from ._credentials import KeyProvider, Keyring
 from ._errors import (
     ClientClosedError,
     ClientStateError,
@@ -51,8 +51,9 @@ from ._stream import EventStream
 from ._transport import Transport, TransportSettings
 from ._version import version
 
+
 if TYPE_CHECKING:
-    import httpx
+    import httpx  # noqa: TID251 - named in two types, never imported
 
 DEFAULT_BASE_URL = "https://core.cyberun.cloud/api/v1"
 
@@ -301,7 +302,7 @@ class CyberunClient:
         timeout: float | None,
         cancel_on_timeout: bool,
     ) -> TaskResult:
-        with anyio.move_on_after(_seconds("timeout", timeout)) as scope:
+        with anyio.move_on_after(_seconds("timeout", timeout)):
             async with self.watch(task) as events:
                 async for event in events:
                     if isinstance(event, ProgressEvent):
@@ -309,7 +310,6 @@ class CyberunClient:
                         if inspect.isawaitable(answer):
                             await answer
             return await self.result(task)
-        assert scope.cancelled_caught
         raise await self._timed_out(task.id, timeout or 0.0, "end", None, cancel_on_timeout)
 
     # Following

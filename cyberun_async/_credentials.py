@@ -11,6 +11,7 @@ from collections.abc import Awaitable, Callable, Mapping
 
 from ._errors import ConfigurationError
 
+
 KeyProvider = Callable[[], "str | Awaitable[str]"]
 
 
@@ -93,11 +94,10 @@ class Keyring:
     """Where the key comes from: a fixed text, or a callable that is asked before each use."""
 
     def __init__(self, api_key: str | KeyProvider, team_id: str | None) -> None:
-        self._provider = api_key if callable(api_key) else None
-        self._fixed = None if callable(api_key) else Secret(api_key)
+        self._source = api_key if callable(api_key) else Secret(api_key)
         self._team_id = team_id
-        if self._fixed is not None:
-            headers_for(self._fixed, team_id)
+        if isinstance(self._source, Secret):
+            headers_for(self._source, team_id)
 
     def __repr__(self) -> str:
         return "<Keyring>"
@@ -105,14 +105,13 @@ class Keyring:
     @property
     def can_refresh(self) -> bool:
         """Whether a refused key may be replaced by a newer one."""
-        return self._provider is not None
+        return not isinstance(self._source, Secret)
 
     async def current(self) -> Secret:
         """Return the key to use now, asking the provider where there is one."""
-        if self._provider is None:
-            assert self._fixed is not None
-            return self._fixed
-        answer = self._provider()
+        if isinstance(self._source, Secret):
+            return self._source
+        answer = self._source()
         key = await answer if inspect.isawaitable(answer) else answer
         if not isinstance(key, str):
             raise ConfigurationError("the api_key callable must return a string")

@@ -39,6 +39,7 @@ from typing import Any, Self
 
 from ._models import ResumeToken, TaskSnapshot
 
+
 EXCERPT_CHARACTERS = 200
 
 

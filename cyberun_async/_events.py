@@ -15,6 +15,7 @@ import attrs
 
 from ._models import ResumeToken, TaskSnapshot
 
+
 Origin = Literal["stream", "poll"]
 
 

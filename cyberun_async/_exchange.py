@@ -1,5 +1,5 @@
 """
-What one HTTP exchange can come to: a reply, or a failure that says whether the request may have arrived.
+What one HTTP exchange can come to: a reply, or a failure and whether the request may have arrived.
 
 These are the facts on which the retry decisions rest; they know nothing of the HTTP library.
 """

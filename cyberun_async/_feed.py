@@ -6,12 +6,11 @@ when its time has come and when an ask was answered; its *line* (the one reading
 reports what the stream brings.
 """
 
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
 from typing import Any, Protocol
 
 import anyio
 
-from ._rejection import rejection
 from ._credentials import Secret
 from ._errors import (
     CyberunError,
@@ -24,10 +23,12 @@ from ._events import CompletedEvent, Event, Notice
 from ._exchange import ExchangeFailedError, Reply
 from ._models import TaskSnapshot
 from ._reader import Reader
+from ._rejection import rejection
 from ._slots import StreamSlots
 from ._sse_codec import PayloadError, decode_event
 from ._verdict import retry_after_of
 from ._watch import Connect, Fail, FetchResult, Finish, Phase, Watch
+
 
 # A burst is handed on in pieces, so that readers run in between.
 _EVENTS_BETWEEN_YIELDS = 256
@@ -70,7 +71,7 @@ class Hub(Protocol):
     slots: StreamSlots
     now: Callable[[], float]
 
-    def spawn(self, function: Callable[..., Any], *args: Any) -> None: ...
+    def spawn(self, function: Callable[..., Coroutine[Any, Any, None]], *args: Any) -> None: ...
     def schedule(self, feed: "Feed") -> None: ...
     def settled(self, feed: "Feed") -> None: ...
     def noticed(self, notice: Notice) -> None: ...
@@ -87,17 +88,17 @@ class Feed:
     __slots__ = (
         "__weakref__",
         "_connection",
+        "_done",
         "_fetching",
         "_hub",
         "_line_closed",
         "_line_scope",
-        "_done",
-        "readers",
-        "was_shared",
-        "waiters",
-        "watch",
         "asking",
+        "readers",
         "scheduled_at",
+        "waiters",
+        "was_shared",
+        "watch",
     )
 
     def __init__(self, hub: Hub, watch: Watch) -> None:

@@ -1,13 +1,15 @@
 """A submitted task as its caller holds it: plain data, bound to a client or not."""
 
-from collections.abc import Generator
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Self
 
 from ._errors import DetachedHandleError
 from ._models import TaskSnapshot
 
+
 if TYPE_CHECKING:
+    from collections.abc import Generator
+
     from ._client import CyberunClient
     from ._results import TaskResult
     from ._stream import EventStream

@@ -6,7 +6,7 @@ of the library comes through here.
 """
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from typing import Any
 
 import anyio
@@ -35,6 +35,7 @@ from ._runtime import Runtime, draw, utc_now
 from ._slots import StreamSlots
 from ._transport import EventConnection, Transport
 from ._watch import Counters, Watch
+
 
 logger = logging.getLogger("cyberun_async")
 
@@ -130,7 +131,7 @@ class Hub:
 
     # What feeds ask.
 
-    def spawn(self, function: Callable[..., Any], *args: Any) -> None:
+    def spawn(self, function: Callable[..., Coroutine[Any, Any, None]], *args: Any) -> None:
         """Start a task that the client owns."""
         self._runtime.spawn(function, *args)
 

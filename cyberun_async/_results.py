@@ -16,6 +16,7 @@ from ._exchange import ExchangeFailedError, FailureKind
 from ._filenames import filename_of
 from ._models import ArtifactLink, ResultRecord
 
+
 # Each try begins with a link of its own; links expire, and connections break.
 _TRIES = 4
 _LINK_REFUSALS = frozenset({400, 401, 403, 404, 410})

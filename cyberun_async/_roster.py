@@ -18,6 +18,7 @@ from ._feed import Feed
 from ._models import TaskSnapshot
 from ._runtime import wall_minus_monotonic
 
+
 # Single asks under way at once; the pace limits them further.
 _PARALLEL_ASKS = 8
 # A jump of the wall clock against the monotonic one that means the machine slept.

@@ -10,7 +10,7 @@ the client, and left with it, in the same task.
 import asyncio
 import random
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Coroutine
 from contextlib import AsyncExitStack
 from datetime import UTC, datetime
 from typing import Any
@@ -50,14 +50,14 @@ class Runtime:
         if not same:
             raise WrongEventLoopError(_WRONG_LOOP)
 
-    def spawn(self, function: Callable[..., Awaitable[None]], *args: Any) -> None:
+    def spawn(self, function: Callable[..., Coroutine[Any, Any, None]], *args: Any) -> None:
         """Start *function* as a task that :meth:`aclose` cancels and awaits at the latest."""
         if self._group is not None:
             self._group.start_soon(function, *args)
             return
-        task = asyncio.ensure_future(function(*args))
-        self._tasks.add(task)  # type: ignore[arg-type]
-        task.add_done_callback(self._tasks.discard)  # type: ignore[arg-type]
+        task = asyncio.create_task(function(*args))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
 
     async def aclose(self) -> None:
         """Cancel every task and wait until all have ended."""
@@ -92,7 +92,7 @@ _WRONG_LOOP = (
 
 def draw() -> float:
     """Return an evenly distributed number from 0 to 1, for jitter."""
-    return random.random()  # noqa: S311 - spreads load, keeps no secret
+    return random.random()
 
 
 def utc_now() -> datetime:

@@ -28,6 +28,7 @@ from cyberun_async import (
 )
 from cyberun_async.testing import Simulator, TaskPlan, faults
 
+
 PROMPTS = ("a fox in the snow", "a lighthouse at dusk", "a tin robot, sleeping")
 
 
