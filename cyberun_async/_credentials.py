@@ -52,6 +52,8 @@ def kind_of(key: str) -> CredentialKind:
     Raises:
         ConfigurationError: The key is of no accepted family; its text is not repeated.
     """
+    if not isinstance(key, str):  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise ConfigurationError("the API key, or what its callable returns, must be a string")
     if not key or not key.isascii() or any(ord(letter) <= 32 or letter == "\x7f" for letter in key):
         raise ConfigurationError(
             "the API key is empty or holds blanks, control or non-ASCII characters; "
@@ -113,8 +115,6 @@ class Keyring:
             return self._source
         answer = self._source()
         key = await answer if inspect.isawaitable(answer) else answer
-        if not isinstance(key, str):
-            raise ConfigurationError("the api_key callable must return a string")
         kind_of(key)
         return Secret(key)
 

@@ -45,7 +45,7 @@ class Event:
     task_id: str
     attempt: int = 1
     origin: Origin = "stream"
-    raw: Mapping[str, Any] = attrs.field(factory=dict, repr=False, eq=False)
+    raw: Mapping[str, Any] = attrs.field(factory=dict[str, Any], repr=False, eq=False)
 
     @property
     def is_terminal(self) -> bool:

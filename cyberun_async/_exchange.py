@@ -15,7 +15,7 @@ class Reply:
     """A complete answer. Header names are in lower case."""
 
     status: int
-    headers: Mapping[str, str] = attrs.field(factory=dict, hash=False)
+    headers: Mapping[str, str] = attrs.field(factory=dict[str, str], hash=False)
     body: bytes = b""
     method: str = "GET"
     path: str = ""

@@ -220,7 +220,7 @@ class ArtifactLink:
     output_id: str
     url: str = attrs.field(repr=False)
     storage_key: str | None = None
-    metadata: Mapping[str, Any] = attrs.field(factory=dict, repr=False, hash=False)
+    metadata: Mapping[str, Any] = attrs.field(factory=dict[str, Any], repr=False, hash=False)
 
 
 @attrs.frozen(kw_only=True)

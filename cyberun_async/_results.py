@@ -1,7 +1,7 @@
 """What a completed task made: its output and its files, and how they are fetched."""
 
 import os
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from datetime import datetime
 from pathlib import Path
@@ -38,8 +38,8 @@ class Download(Protocol):
 class Fetcher(Protocol):
     """What fetching files needs of the client."""
 
-    async def fetch(self, url: str, headers: Mapping[str, str]) -> Download: ...
-    async def result_record(self, task_id: str) -> ResultRecord: ...
+    async def fetch(self, url: str, headers: Mapping[str, str], /) -> Download: ...
+    async def result_record(self, task_id: str, /) -> ResultRecord: ...
 
 
 class Artifact:
@@ -142,7 +142,7 @@ class Artifact:
                 await anyio.sleep(0.2 * (_TRIES - tries_left))
 
     @asynccontextmanager
-    async def _open(self, offset: int) -> AsyncIterator[Download]:
+    async def _open(self, offset: int) -> AsyncGenerator[Download]:
         headers = {"Range": f"bytes={offset}-"} if offset else {}
         download = await self._fetcher.fetch(self._link.url, headers)
         if download.status in _LINK_REFUSALS:
