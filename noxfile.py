@@ -18,6 +18,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import nox
+from nox.command import CommandFailed
 
 
 nox.needs_version = ">=2025.2.9"
@@ -43,6 +44,18 @@ def _group(name: str) -> tuple[str, ...]:
 def _pinned(session: nox.Session, *what: str) -> None:
     """Install *what* in the versions the project is developed with."""
     session.install("--constraint", str(CONSTRAINTS), *what)
+
+
+def _run_each(session: nox.Session, *commands: tuple[str, ...]) -> None:
+    """Run all *commands*, and fail afterwards if one did: one round tells everything."""
+    failed: list[str] = []
+    for command in commands:
+        try:
+            session.run(*command)
+        except CommandFailed:
+            failed.append(" ".join(command))
+    if failed:
+        session.error(f"failed: {', '.join(failed)}")
 
 
 def _pytest(session: nox.Session, *args: str, **env: str) -> None:
@@ -72,17 +85,15 @@ def tests(session: nox.Session) -> None:
 def lint(session: nox.Session) -> None:
     """Check style and formatting."""
     _pinned(session, *_group("lint"))
-    session.run("ruff", "check")
-    session.run("ruff", "format", "--check")
+    _run_each(session, ("ruff", "check"), ("ruff", "format", "--check"))
 
 
 @nox.session
 def types(session: nox.Session) -> None:
     """Check types with mypy and pyright, both strict, and that the public ones are complete."""
     _pinned(session, ".[testing,cli,asgi]", *_group("typing"))
-    session.run("mypy")
-    session.run("pyright")
-    session.run("pyright", "--verifytypes", PROJECT["name"], "--ignoreexternal")
+    complete = ("pyright", "--verifytypes", PROJECT["name"], "--ignoreexternal")
+    _run_each(session, ("mypy",), ("pyright",), complete)
 
 
 @nox.session
@@ -172,7 +183,7 @@ def extras(session: nox.Session) -> None:
 
 def _wheel(session: nox.Session) -> Path:
     _pinned(session, *_group("build"), "virtualenv")
-    dist = Path(session.create_tmp(), "dist")
+    dist = Path(session.create_tmp(), "dist").resolve()
     shutil.rmtree(dist, ignore_errors=True)
     session.run("python", "-m", "build", "--outdir", str(dist), silent=True)
     [wheel] = dist.glob("*.whl")

@@ -20,16 +20,20 @@ _KEEP_ALIVE = 75
 _NO_LINGER = struct.pack("ii", 1, 0)
 
 
-def listen(port: int) -> socket.socket:
-    """Return a socket that is bound to *port* on 127.0.0.1; 0 takes a free one."""
-    bound = socket.socket()
-    try:
-        bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        bound.bind(("127.0.0.1", port))
-    except OSError:
-        bound.close()
-        raise
-    return bound
+def listen(*ports: int) -> list[socket.socket]:
+    """
+    Return sockets bound to *ports* on 127.0.0.1; 0 takes a free one.
+
+    Raises:
+        OSError: A port is taken.
+    """
+    with contextlib.ExitStack() as stack:
+        sockets = [stack.enter_context(socket.socket()) for _ in ports]
+        for one, port in zip(sockets, ports, strict=True):
+            one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            one.bind(("127.0.0.1", port))
+        stack.pop_all()
+    return sockets
 
 
 @attrs.define(eq=False)

@@ -14,6 +14,7 @@ from ._sim_loops import running_loop
 from ._sim_streams import OpenStream
 from ._sim_tasks import SimTask
 from ._sim_teller import Teller
+from ._sim_timeline import ROUNDING
 from ._sim_wire import ConnectionCutError, StreamEndError
 from ._sim_world import World
 
@@ -86,7 +87,7 @@ class EventStream(Response):
         while True:
             stream.arm()
             told = await self._tell_since(told, teller)
-            await self._rest(stream, teller)
+            await self._rest(stream, teller, told)
 
     async def _open(self, teller: Teller) -> int:
         """Say what a new reader is told first, and return how many marks that covers."""
@@ -138,22 +139,25 @@ class EventStream(Response):
         for frame in frames_of(self._task, number, mark, self._behaviour, clock):
             await teller.tell(frame)
 
-    async def _rest(self, stream: OpenStream, teller: Teller) -> None:
+    async def _rest(self, stream: OpenStream, teller: Teller, told: int) -> None:
         now = self._world.clock.now()
-        due = [at for at in (self._task.next_at(now), self._closes_at()) if at is not None]
-        beat = self._behaviour.heartbeat
-        wait = min([at - now for at in due], default=float("inf"))
-        if beat is not None and wait > (
-            rest := max(teller.last_write + beat - anyio.current_time(), 0)
-        ):
-            await stream.pause(rest)
-            if anyio.current_time() >= teller.last_write + beat:
-                await teller.write(block([COMMENT], self._behaviour))
-        else:
-            await stream.pause(wait)
+        # By number, not by time: a mark may have become due since the last one was told.
+        due = [at - now for at in (self._task.due_at(told), self._closes_at()) if at is not None]
+        beat_in = self._beat_in(teller)
+        await stream.pause(min([*due, beat_in]))
+        if beat_in <= 0:
+            await teller.write(block([COMMENT], self._behaviour))
         closes_at = self._closes_at()
         if closes_at is not None and self._world.clock.now() >= closes_at:
             raise StreamEndError
+
+    def _beat_in(self, teller: Teller) -> float:
+        """Return in how many seconds a comment is due, exactly 0 if it is now."""
+        period = self._behaviour.heartbeat
+        if period is None:
+            return float("inf")
+        seconds = teller.last_write + period - anyio.current_time()
+        return seconds if seconds > ROUNDING else 0.0
 
     def _closes_at(self) -> float | None:
         lifetime = self._behaviour.stream_lifetime

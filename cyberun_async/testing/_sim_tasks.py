@@ -66,13 +66,11 @@ class SimTask:
         """The whole life, the future included."""
         return self._marks
 
-    def next_at(self, now: float) -> float | None:
-        """Return when the next thing happens, in seconds of the service's life."""
+    def due_at(self, number: int) -> float | None:
+        """Return when the mark of this number happens, in seconds of the service's life."""
         with self._lock:
-            reached = self._reached(now)
-            if reached == len(self._offsets):
-                return None
-            return self.created + self._offsets[reached]
+            known = number < len(self._offsets)
+            return self.created + self._offsets[number] if known else None
 
     @property
     def ends_at(self) -> float | None:

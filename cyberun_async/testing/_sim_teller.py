@@ -72,7 +72,8 @@ class Teller:
     def _copies(self) -> int:
         for action in self._claim.actions:
             if isinstance(action, Repeat):
-                self._claim.fire(action)
+                if self._count == 0:
+                    self._claim.fire(action)
                 return action.copies
         return 1
 

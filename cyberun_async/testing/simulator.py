@@ -1,6 +1,7 @@
 """The simulated service as its users see it."""
 
 import random
+import threading
 import types
 from collections.abc import Mapping, Sequence
 from datetime import datetime
@@ -94,6 +95,7 @@ class Simulator:
         self._courier = Courier(self._world, webhook_sender or post)
         self._ports = (port, 0)
         self._server: ServerThread | None = None
+        self._switching = threading.Lock()
         self.key = self.issue_key("sk")
         self.device_key = self.issue_key("dk")
         self.jwt = self.issue_key("jwt")
@@ -127,9 +129,10 @@ class Simulator:
 
     def kill(self) -> None:
         """Cut all connections and refuse new ones; the service's clock runs on."""
-        if self._server is not None:
-            self._server.stop()
-            self._server = None
+        with self._switching:
+            server, self._server = self._server, None
+            if server is not None:
+                server.stop()
 
     def restart(self) -> None:
         """
@@ -138,16 +141,20 @@ class Simulator:
         Raises:
             OSError: The port is taken.
         """
-        if self._server is not None:
-            return
+        with self._switching:
+            if self._server is None:
+                self._server = self._serve()
+
+    def _serve(self) -> ServerThread:
         self._world.clock.follow_threads()
-        sockets = [listen(port) for port in self._ports]
+        sockets = listen(*self._ports)
         self._ports = (sockets[0].getsockname()[1], sockets[1].getsockname()[1])
         self._world.api_base, self._world.store_base = (
             f"http://127.0.0.1:{port}" for port in self._ports
         )
-        self._server = ServerThread(self._app, sockets, self._accepted, self._courier.run)
-        self._server.start()
+        server = ServerThread(self._app, sockets, self._accepted, self._courier.run)
+        server.start()
+        return server
 
     @property
     def app(self) -> ASGIApp:
