@@ -156,9 +156,12 @@ def decode_sightings(reply: Reply) -> Page[Sighting]:
 
 
 def _sighting(row: Fields) -> Sighting | None:
-    task_id, status = text(row, "id", "task_id"), text(row, "task_status", "status")
-    if task_id is None or status is None:
-        return None
+    task_id, status = row.get("id"), row.get("task_status")
+    if not (type(task_id) is str and type(status) is str and task_id and status):
+        # Thousands of rows pass here, so only the unusual ones are looked at closely.
+        task_id, status = text(row, "id", "task_id"), text(row, "task_status", "status")
+        if task_id is None or status is None:
+            return None
     retries = row.get("retry_count")
     is_plain = type(retries) is int and retries >= 0
     return Sighting(task_id, parse_status(status), retries if is_plain else None)

@@ -70,3 +70,8 @@ class WebhookEvent:
     task_error: str | None = None
     timestamp: datetime | None = None
     raw: bytes = attrs.field(default=b"", repr=False, eq=False)
+
+    @property
+    def key(self) -> tuple[str, str]:
+        """What makes a delivery the same as another: the task and the event."""
+        return (self.task_id, self.event_type)

@@ -1,0 +1,165 @@
+"""
+Whether the parameters of a run fit the workflow's definition, before anything is sent.
+
+Only what the definition says for certain is a fault: a missing type, an unknown type or
+options of an unknown form are left to the service.
+"""
+
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from difflib import get_close_matches
+from os import PathLike
+from typing import cast
+
+from ._errors import InvalidInputError, ParameterError
+from ._models import ParameterDef, Workflow
+from ._redaction import shown
+
+
+_LONGEST_INTEGER_BITS = 200
+
+
+def validate(workflow: Workflow, parameters: object, *, file_types: tuple[type, ...] = ()) -> None:
+    """
+    Check *parameters* against the definition in *workflow*, if it has one.
+
+    A key that is left out is fine if it is optional or has a default. For a parameter of
+    type ``file``, the key of an uploaded file, a path, or a value of *file_types* will do.
+
+    Raises:
+        ParameterError: They do not fit; ``faults`` lists all that was found.
+        InvalidInputError: They are no mapping.
+    """
+    if not isinstance(parameters, Mapping):
+        kind = type(parameters).__name__
+        raise InvalidInputError(f"parameters must be a mapping of names to values, not {kind}")
+    if workflow.parameters is None:
+        return
+    given = cast("Mapping[object, object]", parameters)
+    faults = [*_misfits(workflow.parameters, given, file_types)]
+    faults += _strangers(workflow.parameters, given)
+    if faults:
+        raise ParameterError(faults, workflow=workflow.slug or workflow.id)
+
+
+def _misfits(
+    definitions: Sequence[ParameterDef],
+    given: Mapping[object, object],
+    file_types: tuple[type, ...],
+) -> Iterator[str]:
+    for definition in definitions:
+        if fault := _fault_of(definition, given, file_types):
+            yield f"{shown(definition.key)} {fault}"
+
+
+def _fault_of(
+    definition: ParameterDef, given: Mapping[object, object], file_types: tuple[type, ...]
+) -> str | None:
+    if definition.key not in given:
+        is_missing = definition.required and definition.default is None
+        return "is required" if is_missing else None
+    value = given[definition.key]
+    if value is None:
+        return "is required, but is None" if definition.required else None
+    if definition.type == "file":
+        return _file_fault(value, file_types)
+    if _is_file(value, file_types):
+        return f"is not of type file, so it takes no {type(value).__name__}"
+    check = _CHECKS.get(definition.type or "")
+    return None if check is None else check(value, definition)
+
+
+def _file_fault(value: object, file_types: tuple[type, ...]) -> str | None:
+    if isinstance(value, str):
+        return None if value else "is the empty string, which is no file's key"
+    if _is_file(value, file_types):
+        return None
+    return f"must be a path or the key of an uploaded file, not {_kind(value)}"
+
+
+def _is_file(value: object, file_types: tuple[type, ...]) -> bool:
+    return isinstance(value, PathLike) or isinstance(value, file_types)  # noqa: SIM101
+
+
+def _string_fault(value: object, _: ParameterDef) -> str | None:
+    return None if isinstance(value, str) else f"must be a string, not {_kind(value)}"
+
+
+def _boolean_fault(value: object, _: ParameterDef) -> str | None:
+    return None if isinstance(value, bool) else f"must be True or False, not {_kind(value)}"
+
+
+def _number_fault(value: object, definition: ParameterDef) -> str | None:
+    # True is an int for Python, but not for whoever reads the JSON.
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return f"must be a number, not {_kind(value)}"
+    if not math.isfinite(value):
+        return f"must be a finite number, not {value}"
+    if definition.min is not None and value < definition.min:
+        return f"must be at least {definition.min}, not {_told(value)}"
+    if definition.max is not None and value > definition.max:
+        return f"must be at most {definition.max}, not {_told(value)}"
+    return None
+
+
+def _integer_fault(value: object, definition: ParameterDef) -> str | None:
+    fault = _number_fault(value, definition)
+    if fault is None and isinstance(value, float) and not value.is_integer():
+        return f"must be a whole number, not {value}"
+    return fault
+
+
+def _select_fault(value: object, definition: ParameterDef) -> str | None:
+    options = definition.options
+    if not options or value in options:
+        return None
+    if not isinstance(value, str):
+        return f"must be one of its options, not {_kind(value)}"
+    return f"cannot be {shown(value)}{_meant(value, options)}; options: {_listed(options)}"
+
+
+_CHECKS: Mapping[str, Callable[[object, ParameterDef], str | None]] = {
+    "string": _string_fault,
+    "number": _number_fault,
+    "integer": _integer_fault,
+    "boolean": _boolean_fault,
+    "select": _select_fault,
+}
+
+
+def _strangers(
+    definitions: Sequence[ParameterDef], given: Mapping[object, object]
+) -> Iterator[str]:
+    known = [definition.key for definition in definitions]
+    for key in given:
+        if not isinstance(key, str):
+            yield f"a key is of type {type(key).__name__}, keys are strings"
+        elif key not in known:
+            yield f"{shown(key)} is not known{_meant(key, known) or _known(known)}"
+
+
+def _meant(word: str, known: Sequence[str]) -> str:
+    by_lower = {one.lower(): one for one in known}
+    # Longer words are slow to compare and no mistyped names.
+    near = get_close_matches(word.lower(), by_lower, n=1) if len(word) <= 100 else []
+    return f" (did you mean {shown(by_lower[near[0]])}?)" if near else ""
+
+
+def _known(known: Sequence[str]) -> str:
+    return f"; known: {_listed(known)}" if known else "; the workflow takes no parameters"
+
+
+def _listed(words: Sequence[str], most: int = 10) -> str:
+    more = f" and {len(words) - most} more" if len(words) > most else ""
+    return ", ".join(shown(word) for word in words[:most]) + more
+
+
+def _kind(value: object) -> str:
+    return type(value).__name__
+
+
+def _told(value: float) -> str:
+    # Python refuses to print integers of thousands of digits.
+    if isinstance(value, int) and value.bit_length() > _LONGEST_INTEGER_BITS:
+        return "a number so large"
+    return repr(value)

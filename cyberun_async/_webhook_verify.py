@@ -1,0 +1,278 @@
+"""Whether a webhook delivery comes from the service, is recent and is new; and what it says."""
+
+import hmac
+import re
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import Protocol, cast
+
+from ._errors import (
+    ConfigurationError,
+    InvalidInputError,
+    WebhookVerificationError,
+)
+from ._fields import Fields, is_object, moment, nested, parse_json, text
+from ._inputs import positive_seconds, task_id_of
+from ._webhook_models import WebhookEvent
+
+
+SIGNATURE_HEADER = "X-Webhook-Signature-256"
+DEFAULT_TOLERANCE = 300.0
+MAX_BODY_BYTES = 4 * 1024 * 1024
+DEFAULT_MEMORY = 10_000
+
+_SIGNATURE = re.compile(rb"sha256=([0-9a-fA-F]{64})")
+
+DeliveryKey = tuple[str, str]
+
+
+class RepeatedDeliveryError(WebhookVerificationError):
+    """
+    An authentic delivery that was seen before: answer it with 2xx, and do nothing else.
+
+    Attributes:
+        event: What it says.
+    """
+
+    def __init__(self, event: WebhookEvent) -> None:
+        self.event = event
+        super().__init__(f"{event.event_type} of task {event.task_id} was delivered before")
+
+
+class DedupStore(Protocol):
+    """What remembers deliveries by (task id, event type). A plain ``set`` is one, unbounded."""
+
+    def __contains__(self, key: object, /) -> bool:
+        """Return whether *key* was added."""
+        ...
+
+    def add(self, key: DeliveryKey, /) -> None:
+        """Remember *key*."""
+        ...
+
+
+class RecentDeliveries:
+    """
+    Remembers the last deliveries, in the memory of this process.
+
+    Args:
+        limit: How many; the oldest are forgotten first.
+    """
+
+    def __init__(self, limit: int = DEFAULT_MEMORY) -> None:
+        if limit < 1:
+            raise ConfigurationError(f"limit must be at least 1, not {limit}")
+        self._limit = limit
+        self._keys: dict[DeliveryKey, None] = {}
+
+    def __contains__(self, key: object, /) -> bool:
+        return key in self._keys
+
+    def __len__(self) -> int:
+        return len(self._keys)
+
+    def add(self, key: DeliveryKey, /) -> None:
+        """Remember *key*, as the newest."""
+        self._keys.pop(key, None)
+        self._keys[key] = None
+        while len(self._keys) > self._limit:
+            del self._keys[next(iter(self._keys))]
+
+    def discard(self, key: DeliveryKey, /) -> None:
+        """Forget *key*, so that the service's next attempt is taken."""
+        self._keys.pop(key, None)
+
+
+def verify(
+    raw_body: bytes,
+    header: str | bytes | None,
+    secret: str | Sequence[str],
+    *,
+    now: datetime | None = None,
+    tolerance: float | None = DEFAULT_TOLERANCE,
+    seen: DedupStore | None = None,
+) -> WebhookEvent:
+    """
+    Check a webhook delivery and return what it says.
+
+    The signature is the HMAC-SHA256 of the body as received, keyed with the whole secret
+    (``whsec_`` included), and compared in constant time. Parse nothing before: a body that
+    was decoded and written again has another signature.
+
+    A delivery can be repeated, by the service as by whoever recorded it. Against records
+    its own time stamp must be near *now*; against repetitions give *seen*, and take the
+    event out of it again if handling it fails.
+
+    Args:
+        raw_body: The body, byte for byte.
+
+        header: The value of ``X-Webhook-Signature-256``, or None if there was none.
+
+        secret: The secret, or several while one replaces another; each is tried.
+
+        now: Aware moment to judge the age by. None is the present.
+
+        tolerance:
+            Seconds by which the delivery's time stamp may differ from *now*, both ways.
+            The service's last attempt comes some 155 s after the first. None turns the
+            check off.
+
+        seen: Remembers deliveries by task and event; a new one is added. None checks nothing.
+
+    Returns:
+        The event. Its ``task_output`` has no links; ask for the result.
+
+    Raises:
+        WebhookVerificationError:
+            It is not to be trusted: answer 400. The message is for your log.
+
+        RepeatedDeliveryError:
+            It is authentic, but was seen before: answer 2xx, or it comes again.
+
+        ConfigurationError: *secret* is empty or malformed.
+
+        InvalidInputError: *now* or *tolerance* is malformed.
+    """
+    check_signature(raw_body, header, keys_of(secret))
+    event = read_event(raw_body)
+    if tolerance is not None:
+        check_age(event, datetime.now(UTC) if now is None else now, tolerance)
+    if seen is not None:
+        if event.key in seen:
+            raise RepeatedDeliveryError(event)
+        seen.add(event.key)
+    return event
+
+
+def sign(raw_body: bytes, secret: str) -> str:
+    """Return the signature header's value for *raw_body*, for tests of a receiver."""
+    (key,) = keys_of(secret)
+    return f"sha256={hmac.digest(key, raw_body, 'sha256').hex()}"
+
+
+def keys_of(secret: object) -> tuple[bytes, ...]:
+    """
+    Return the keys made of one secret or several.
+
+    Raises:
+        ConfigurationError: There is none, or one is empty or malformed; it is not repeated.
+    """
+    secrets: Sequence[object] = (secret,) if isinstance(secret, str) else _several(secret)
+    if not secrets:
+        raise ConfigurationError("no webhook secret is given")
+    return tuple(_key(one) for one in secrets)
+
+
+def _several(secret: object) -> Sequence[object]:
+    if isinstance(secret, Sequence) and not isinstance(secret, bytes | bytearray):
+        return cast("Sequence[object]", secret)
+    kind = type(secret).__name__
+    raise ConfigurationError(f"the webhook secret must be a string or several, not {kind}")
+
+
+def _key(secret: object) -> bytes:
+    if not isinstance(secret, str):
+        raise ConfigurationError(f"a webhook secret must be a string, not {type(secret).__name__}")
+    if not secret or not secret.isascii() or not secret.isprintable() or " " in secret:
+        raise ConfigurationError(
+            "a webhook secret is empty or has blanks, line ends or characters outside ASCII; "
+            "copy it again, its whsec_ included"
+        )
+    return "".join(secret).encode("ascii")
+
+
+def check_signature(raw_body: object, header: object, keys: Sequence[bytes]) -> None:
+    """
+    Check that one of *keys* made the signature in *header*.
+
+    Raises:
+        WebhookVerificationError: None did, or there is nothing to check.
+    """
+    if not isinstance(raw_body, bytes | bytearray):
+        kind = type(raw_body).__name__
+        raise WebhookVerificationError(f"the body must be the bytes as received, not {kind}")
+    if len(raw_body) > MAX_BODY_BYTES:
+        raise WebhookVerificationError(f"the body is larger than {MAX_BODY_BYTES} bytes")
+    signature = _signature_in(header)
+    matches = False
+    for key in keys:
+        # Every key is tried, so that the time taken does not tell which one fits.
+        matches |= hmac.compare_digest(hmac.digest(key, raw_body, "sha256"), signature)
+    if not matches:
+        raise WebhookVerificationError("the signature does not fit the body and the secret")
+
+
+def _signature_in(header: object) -> bytes:
+    if header is None:
+        raise WebhookVerificationError(f"the header {SIGNATURE_HEADER} is missing")
+    if isinstance(header, str) and header.isascii():
+        header = header.encode("ascii")
+    match = _SIGNATURE.fullmatch(header) if isinstance(header, bytes) else None
+    if match is None:
+        raise WebhookVerificationError(
+            f"the header {SIGNATURE_HEADER} is not sha256= and 64 hexadecimal digits"
+        )
+    return bytes.fromhex(match[1].decode("ascii"))
+
+
+def read_event(raw_body: bytes) -> WebhookEvent:
+    """
+    Return what a body says whose signature was found good.
+
+    Raises:
+        WebhookVerificationError: It is no JSON object, or lacks the event or the task.
+    """
+    raw_body = bytes(raw_body)
+    try:
+        fields = parse_json(raw_body)
+    except ValueError:
+        raise WebhookVerificationError("the body is no JSON that can be read") from None
+    if not is_object(fields):
+        raise WebhookVerificationError("the body is no JSON object")
+    has_output = any(is_object(fields.get(name)) for name in ("task_output", "output"))
+    return WebhookEvent(
+        event_type=_essential(fields, "event_type"),
+        task_id=_task_id(_essential(fields, "task_id")),
+        task_status=text(fields, "task_status", "status"),
+        task_output=(nested(fields, "task_output") or nested(fields, "output"))
+        if has_output
+        else None,
+        task_error=text(fields, "task_error", "error"),
+        timestamp=moment(fields, "timestamp"),
+        raw=raw_body,
+    )
+
+
+def _essential(fields: Fields, name: str) -> str:
+    value = text(fields, name)
+    if value is None:
+        raise WebhookVerificationError(f"the body has no {name} that is a text")
+    return value
+
+
+def _task_id(value: str) -> str:
+    try:
+        return task_id_of(value)
+    except InvalidInputError:
+        raise WebhookVerificationError("the body has a task_id that cannot be one") from None
+
+
+def check_age(event: WebhookEvent, now: object, tolerance: object) -> None:
+    """
+    Check that *event* was emitted at most *tolerance* seconds from *now*.
+
+    Raises:
+        WebhookVerificationError: It was not, or does not say when.
+        InvalidInputError: *now* is naive, or *tolerance* no positive number.
+    """
+    limit = positive_seconds("tolerance", tolerance)
+    if not isinstance(now, datetime) or now.tzinfo is None:
+        raise InvalidInputError("now must be an aware datetime, as datetime.now(UTC)")
+    if event.timestamp is None:
+        raise WebhookVerificationError("the body has no timestamp that can be read")
+    distance = (now - event.timestamp).total_seconds()
+    if abs(distance) > limit:
+        when = "before" if distance > 0 else "after"
+        raise WebhookVerificationError(
+            f"it was emitted {abs(distance):.0f} s {when} the present, {limit:g} s are allowed"
+        )
