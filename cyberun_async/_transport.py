@@ -90,6 +90,10 @@ class Transport:
         self._proxies = (
             rules_from_environment() if settings.proxy is None else rules_for_all(settings.proxy)
         )
+        proxy = self._proxies.proxy_for(settings.base_url)
+        if proxy is not None and settings.transport_factory is None:
+            # Raises now and not at the first request.
+            make_proxy(proxy)
         self._turns = Turns(settings.limits.max_connections)
         self._stock = LaneStock(
             lambda: self._lane(self._base), settings.clock, settings.limits.max_connections

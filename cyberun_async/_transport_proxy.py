@@ -85,7 +85,7 @@ def rules_for_all(proxy: str) -> ProxyRules:
     return ProxyRules({"all": with_scheme(proxy)})
 
 
-def make_proxy(proxy: str, context: ssl.SSLContext) -> httpx.Proxy:
+def make_proxy(proxy: str, context: ssl.SSLContext | None = None) -> httpx.Proxy:
     """
     Return the proxy as httpx wants it.
 

@@ -130,12 +130,14 @@ class WireServer:
         requests: What was asked, over all connections.
         connections: How many connections there were.
         gone: How many of them the client closed while the server stalled.
+        ended: How many of them are closed.
     """
 
     _scripts: Sequence[Script]
     requests: list[Request] = attrs.field(factory=list[Request])
     connections: int = 0
     gone: int = 0
+    ended: int = 0
     port: int = attrs.field(init=False, default=0)
     _changed: threading.Condition = attrs.field(factory=threading.Condition)
 
@@ -146,6 +148,9 @@ class WireServer:
             for step in script:
                 await self._play(step, reader, writer)
         writer.close()
+        with self._changed:
+            self.ended += 1
+            self._changed.notify_all()
 
     async def _play(
         self, step: Step, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
@@ -183,6 +188,11 @@ class WireServer:
         """Wait until the client has closed so many stalled connections."""
         with self._changed:
             assert self._changed.wait_for(lambda: self.gone >= count, timeout=5)
+
+    def wait_until_all_ended(self) -> None:
+        """Wait until no connection is open."""
+        with self._changed:
+            assert self._changed.wait_for(lambda: self.ended == self.connections, timeout=5)
 
     @property
     def url(self) -> str:

@@ -1,0 +1,62 @@
+"""What a client may have left behind: descriptors, tasks, connection objects."""
+
+import asyncio
+import contextlib
+import gc
+import os
+from collections.abc import AsyncGenerator
+
+import anyio.lowlevel
+import sniffio
+
+from cyberun_async._transport_body import Body
+from cyberun_async._transport_lane import Lane
+
+
+_KINDS = ("AsyncHTTP11Connection", "AsyncConnectionPool", "SocketStream", "TLSStream")
+
+
+def sockets() -> int:
+    """Return how many sockets this process has open."""
+    count = 0
+    for name in os.listdir("/proc/self/fd"):
+        with contextlib.suppress(OSError):
+            count += os.readlink(f"/proc/self/fd/{name}").startswith("socket:")
+    return count
+
+
+def connection_objects() -> list[object]:
+    """Return what is left of connections after the collector has run."""
+    gc.collect()
+    return [
+        found
+        for found in gc.get_objects()
+        if isinstance(found, Lane | Body) or type(found).__name__ in _KINDS
+    ]
+
+
+def other_tasks() -> set[object]:
+    """Return asyncio's tasks but the current one."""
+    if sniffio.current_async_library() != "asyncio":
+        return set()
+    return {*asyncio.all_tasks()} - {asyncio.current_task()}
+
+
+@contextlib.asynccontextmanager
+async def nothing_left(*, counting_sockets: bool = True) -> AsyncGenerator[None]:
+    """
+    Fail if the block leaves a socket, a task or an object of a connection behind.
+
+    Where the server lives in the same process, its sockets cannot be told from the client's.
+    """
+    tasks, sockets_before = other_tasks(), sockets()
+    objects = len(connection_objects())
+    yield
+    # Closed transports let go of their sockets in the next turns of the loop.
+    for _ in range(5):
+        await anyio.lowlevel.checkpoint()
+    assert other_tasks() - tasks == set()
+    if counting_sockets:
+        assert sockets() == sockets_before
+    left = connection_objects()
+    assert len(left) == objects, left

@@ -1,0 +1,122 @@
+"""A request is cancelled at its first suspension, at its second, and so on to its last."""
+
+import asyncio
+import types
+from collections.abc import Awaitable, Callable, Generator
+from typing import Any
+
+import pytest
+
+from cyberun_async._options import Limits
+from cyberun_async._transport import Transport, TransportSettings
+
+from ..wire.server import Expect, Send, Stall, chunk, reply, serving
+from ..wire.server import STREAM_HEAD
+from .leaks import nothing_left
+
+
+pytestmark = pytest.mark.asyncio_only("Task.cancel is asyncio's")
+
+HEADERS = {"authorization": "Bearer sk-x"}
+
+
+class Steps:
+    """Runs a coroutine and cancels its task at the n-th suspension, several times in a row."""
+
+    def __init__(self, at: int, times: int) -> None:
+        self._at = at
+        self._times = times
+        self.reached = False
+
+    async def run(self, work: Awaitable[Any]) -> Any:
+        return await self._stepping(work.__await__())
+
+    @types.coroutine
+    def _stepping(self, steps: Generator[Any, Any, Any]) -> Generator[Any, Any, Any]:
+        count = 0
+        send: Callable[[], Any] = lambda: steps.send(None)
+        while True:
+            try:
+                suspended = send()
+            except StopIteration as end:
+                return end.value
+            count += 1
+            if count == self._at:
+                self.reached = True
+                self._cancel(asyncio.current_task(), self._times)
+            try:
+                yield suspended
+            except BaseException as error:  # noqa: BLE001 - goes on into the coroutine
+                thrown = error
+                send = lambda thrown=thrown: steps.throw(thrown)
+            else:
+                send = lambda: steps.send(None)
+
+    def _cancel(self, task: "asyncio.Task[Any] | None", times: int) -> None:
+        assert task is not None
+        loop = asyncio.get_running_loop()
+
+        def once(left: int) -> None:
+            task.cancel()
+            if left > 1:
+                loop.call_soon(once, left - 1)
+
+        loop.call_soon(once, times)
+
+
+async def request(transport: Transport) -> None:
+    await transport.exchange("POST", "/x", headers=HEADERS, content=b"{}")
+
+
+async def stream(transport: Transport) -> None:
+    connection = await transport.open_stream("/x", headers=HEADERS, open_timeout=30)
+    try:
+        await anext(connection.batches())
+    finally:
+        await connection.aclose()
+
+
+async def fetch(transport: Transport) -> None:
+    url = transport._settings.base_url
+    async with await transport.fetch("PUT", url, headers={}, content=b"abc") as answer:
+        await answer.aread(10)
+
+
+@pytest.mark.parametrize("times", [1, 2, 3])
+@pytest.mark.parametrize("work", [request, stream, fetch])
+async def test_a_cancellation_at_any_step_leaves_the_transport_usable(
+    work: Callable[[Transport], Awaitable[None]], times: int
+):
+    """Whatever was awaited, and however often it is cancelled, nothing stays behind."""
+    answer = STREAM_HEAD + chunk(b"data: x\n\n") if work is stream else reply()
+    with serving([Expect(), Send(answer), Expect(), Send(answer), Stall()]) as server:
+        at, reached = 0, True
+        while reached:
+            at += 1
+            reached = await cancelled_at(at, times, server.url, work)
+        server.wait_until_all_ended()
+
+    assert at > 5
+
+
+async def cancelled_at(
+    at: int, times: int, url: str, work: Callable[[Transport], Awaitable[None]]
+) -> bool:
+    async with nothing_left(counting_sockets=False):
+        limits = Limits(max_connections=1)
+        transport = Transport(TransportSettings(base_url=url, limits=limits))
+        reached = await cancelled_in(transport, Steps(at, times), work)
+        await work(transport)
+        statistics = transport.statistics()
+        assert (statistics.busy_connections, statistics.open_streams) == (0, 0)
+        await transport.aclose()
+    return reached
+
+
+async def cancelled_in(
+    transport: Transport, steps: Steps, work: Callable[[Transport], Awaitable[None]]
+) -> bool:
+    task = asyncio.create_task(steps.run(work(transport)))
+    await asyncio.wait([task])
+    assert task.cancelled() or task.exception() is None
+    return steps.reached
