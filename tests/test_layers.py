@@ -75,9 +75,10 @@ LAYERS = (
         "decisions",
         (
             *("_backoff", "_codec", "_fields", "_framing", "_rejection", "_sse_codec"),
-            *("_verdict", "_watch"),
+            *("_order", "_parameters", "_plan", "_verdict", "_watch", "_webhook_verify"),
         ),
-        PURE,
+        # A parameter may be a path of the file system.
+        PURE | {"os"},
         above=("values",),
     ),
     Layer("version", ("_version",), frozenset({"importlib"})),
@@ -96,12 +97,15 @@ LAYERS = (
     ),
     Layer(
         "facade",
-        ("_client", "_files", "_group", "_handle", "_resources", "_results", "_stream"),
+        (
+            *("_client", "_downloads", "_files", "_group", "_handle", "_resources", "_results"),
+            *("_stream", "_uploads", "_webhook_asgi", "_webhook_admin"),
+        ),
         SHELL,
         above=(*VALUE_LAYERS, "runtime", "network", "loops", "version"),
     ),
     Layer("package", ("__init__",), VALUES, above=(*INNER_LAYERS, "version")),
-    _surface("webhooks", "starlette"),
+    Layer("webhooks", ("webhooks",), VALUES, above=(*VALUE_LAYERS, "facade")),
     _surface("relay", "starlette"),
     _surface("batch"),
     _surface("cli", "click", "rich", "signal"),
