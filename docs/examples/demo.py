@@ -1,7 +1,7 @@
 """
 Three runs at once against the local service, two of them in trouble.
 
-The second run's stream is cut in the middle: watch it recover. The third has no
+The second run's stream is cut in the middle: watch it recover. The third gets no
 stream at all and is followed by polling, without live progress. Then the pictures
 are downloaded. The part that a user would write is `follow` and `main`.
 """
@@ -59,9 +59,10 @@ class Screen:
     def __init__(self, console: Console) -> None:
         self.console = console
         self.bars = Progress(
-            TextColumn("{task.description:<24}"),
-            BarColumn(bar_width=30),
-            TextColumn("{task.percentage:>3.0f} %  {task.fields[note]}"),
+            TextColumn("{task.description:<22}"),
+            BarColumn(bar_width=28),
+            TextColumn("{task.fields[share]:>5}"),
+            TextColumn("{task.fields[note]}"),
             console=console,
             disable=not console.is_terminal,
         )
@@ -70,41 +71,46 @@ class Screen:
 
     def show(self, name: str, event: Event | Notice, *, live: bool) -> None:
         """Take one event or notice of the task called *name*."""
-        note = describe(event, live=live)
         if name not in self.rows:
-            self.rows[name] = self.bars.add_task(name, total=100, note="submitted")
+            self.rows[name] = self.bars.add_task(name, total=1.0, share="", note="")
+        note = describe(event, live=live)
         row = self.rows[name]
-        if isinstance(event, ProgressEvent):
-            self.bars.update(row, completed=100 * (event.progress or 0.0), note=note or "streaming")
-        elif isinstance(event, CompletedEvent):
-            self.bars.update(row, completed=100, note="completed")
-        elif note:
-            self.bars.update(row, note=note)
+        match event:
+            case ProgressEvent(progress=progress):
+                share = progress or 0.0
+                self.bars.update(row, completed=share, share=f"{share:.0%}", note=note)
+            case CompletedEvent():
+                self.bars.update(row, total=1.0, completed=1.0, share="100%", note=note)
+            case PollingStarted():
+                self.bars.update(row, total=None, share="?", note=note)  # a bar that only moves
+            case _ if note:
+                self.bars.update(row, note=note)
         if not self.console.is_terminal:
             self._print_line(name, note, event)
 
     def _print_line(self, name: str, note: str, event: Event | Notice) -> None:
-        if isinstance(event, ProgressEvent) and (event.step_current or 0) % 5:
-            return
-        line = f"{name:<24} {note or 'streaming'}"
         if isinstance(event, ProgressEvent):
-            line = f"{name:<24} {100 * (event.progress or 0):3.0f} %"
-        if line != self.last_line.get(name):
-            self.last_line[name] = line
-            print(line, flush=True)
+            if (event.step_current or 0) % 5:
+                return
+            note = f"{event.progress or 0.0:.0%}"
+        if note and note != self.last_line.get(name):
+            self.last_line[name] = note
+            self.console.print(f"{name:<22} {note}", highlight=False)
 
 
 def describe(event: Event | Notice, *, live: bool) -> str:
     """Say in a few words what *event* means to somebody who waits."""
     match event:
         case StreamLost():
-            return "stream cut, reconnecting"
+            return "[yellow]stream cut, reconnecting"
         case PollingStarted():
-            return "polling, no live progress"
+            return "[yellow]polling, no live progress"
+        case ProgressEvent(step_current=step, step_total=steps):
+            return f"step {step} of {steps}"
         case StatusEvent(status=status):
-            return f"{status}" if live else f"{status} (polling, no live progress)"
+            return status if live else "[yellow]polling, no live progress"
         case CompletedEvent():
-            return "completed"
+            return "[green]completed"
         case _:
             return ""
 
@@ -112,10 +118,13 @@ def describe(event: Event | Notice, *, live: bool) -> str:
 def service_in_trouble(speed: float) -> Simulator:
     """Return the local service, told to cut one stream and to refuse another."""
     service = Simulator(speed=speed)
+    cut = faults.drop_after(events=12)
+    restarting = faults.on("events", faults.refuse(503, retry_after=2))
+    refused = faults.on("events", faults.refuse(403), times=None)
     service.plan(
-        TaskPlan(step_seconds=0.3),
-        TaskPlan(step_seconds=0.3, faults=(faults.drop_after(events=12),)),
-        TaskPlan(step_seconds=0.3, faults=(faults.on("events", faults.refuse(403), times=None),)),
+        TaskPlan(step_seconds=0.3, file_names=("fox.png",)),
+        TaskPlan(step_seconds=0.3, file_names=("lighthouse.png",), faults=(cut, restarting)),
+        TaskPlan(step_seconds=0.3, file_names=("robot.png",), faults=(refused,)),
     )
     return service
 
