@@ -1,0 +1,26 @@
+"""What a message may quote: no credential, no presigned link, one short line."""
+
+import pytest
+
+from cyberun_async._redaction import redacted, shown
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("https://s3.example/a.png?X-Amz-Signature=abc", "https://s3.example/a.png?<redacted>"),
+        (r"https:\/\/s3.example\/a?sig=1", r"https:\/\/s3.example\/a?<redacted>"),
+        ('"http://s3/a\\u003fsig=1\\u0026b=2" x', '"http://s3/a?<redacted>" x'),
+        ("Bearer sk-live-abc.", "Bearer sk-<redacted>"),
+        ("whsec_abcdef", "whsec_<redacted>"),
+        ("no task-one? here", "no task-one? here"),
+    ],
+)
+def test_excerpts_hold_no_key_and_no_link(text: str, expected: str) -> None:
+    """What a message may quote of a reply lacks what gives access."""
+    assert expected == redacted(text)
+
+
+def test_quoted_values_are_escaped_and_cut() -> None:
+    """A message stays on one line and short."""
+    assert shown("a\n" * 100) == repr("a\n" * 30) + "..."
