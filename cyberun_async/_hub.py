@@ -13,7 +13,7 @@ import anyio
 import attrs
 
 from ._caller import Caller
-from ._codec import decode_result, decode_task
+from ._codec import decode_result, decode_sightings, decode_task
 from ._credentials import Secret
 from ._errors import ClientClosedError, CyberunError
 from ._events import (
@@ -29,6 +29,8 @@ from ._feed import Feed
 from ._inputs import path_for
 from ._models import ResumeToken, TaskSnapshot
 from ._options import Limits, WatchPolicy
+from ._pages import Page, Sighting
+from ._plan import PAGE_SIZE
 from ._reader import Reader
 from ._roster import Roster
 from ._runtime import Runtime, draw, utc_now
@@ -65,7 +67,11 @@ class Hub:
         self.counters = Counters()
         self.feeds: dict[str, Feed] = {}
         self.roster = Roster(
-            now=runtime.now, spawn=runtime.spawn, ask=self.ask_task, rate=limits.poll_rate
+            now=runtime.now,
+            spawn=runtime.spawn,
+            ask=self.ask_task,
+            list_page=self.list_page,
+            rate=limits.poll_rate,
         )
         self._closed: CyberunError | None = None
 
@@ -122,6 +128,11 @@ class Hub:
     async def ask_task(self, task_id: str) -> TaskSnapshot:
         """Ask for the task's state."""
         return decode_task(await self._caller.call("GET", path_for("tasks", task_id), task=True))
+
+    async def list_page(self, state: str, number: int) -> Page[Sighting]:
+        """Ask for one page of the team's tasks in *state*."""
+        params = {"status": str(state), "current_page": number, "per_page": PAGE_SIZE}
+        return decode_sightings(await self._caller.call("GET", path_for("tasks"), params=params))
 
     def close(self) -> None:
         """End every feed with :class:`ClientClosedError`."""

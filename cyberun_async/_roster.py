@@ -7,7 +7,7 @@ whichever costs fewer requests.
 """
 
 import heapq
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from itertools import count
 from typing import Any
 
@@ -16,7 +16,10 @@ import anyio
 from ._errors import CyberunError, RateLimitedError, ServiceUnavailableError
 from ._feed import Feed
 from ._models import TaskSnapshot
+from ._pages import Page, Sighting
+from ._plan import FEW, ListMemory
 from ._runtime import wall_minus_monotonic
+from ._sweep import ListPage, Sweep
 
 
 # Single asks under way at once; the pace limits them further.
@@ -37,6 +40,7 @@ class Roster:
         now: Callable[[], float],
         spawn: Callable[..., Any],
         ask: AskTask,
+        list_page: ListPage,
         rate: float,
     ) -> None:
         self._now = now
@@ -46,30 +50,35 @@ class Roster:
         self._heap: list[tuple[float, int, Feed]] = []
         self._sequence = count()
         self._waker: anyio.Event | None = None
-        self._asks: dict[Feed, None] = {}
+        # Due asks, oldest first; True for those that confirm what the list only hinted at.
+        self._asks: dict[Feed, bool] = {}
         self._askers = 0
         self._next_ask_at = 0.0
         self._offset = wall_minus_monotonic()
         self._running = False
-        self._feeds: set[Feed] = set()
+        self._feeds: dict[str, Feed] = {}
+        self._sweep = Sweep(self._paced(list_page), now, ListMemory())
+        self._sweeping = False
+        self.pages = 0
         self.slowed_until = 0.0
         self.asks = 0
 
     def add(self, feed: Feed) -> None:
         """Look after *feed* until :meth:`remove`."""
-        self._feeds.add(feed)
+        self._feeds[feed.task_id] = feed
         if not self._running:
             self._running = True
             self._spawn(self._run)
 
     def remove(self, feed: Feed) -> None:
         """Forget *feed*."""
-        self._feeds.discard(feed)
+        if self._feeds.get(feed.task_id) is feed:
+            del self._feeds[feed.task_id]
         self._asks.pop(feed, None)
 
     def schedule(self, feed: Feed) -> None:
         """Note when *feed* wants to be looked at next."""
-        if feed not in self._feeds:
+        if not self._has(feed):
             return
         due = feed.due_at()
         if due is None or due == float("inf"):
@@ -111,13 +120,13 @@ class Roster:
     def _wake_due(self, now: float) -> None:
         while self._heap and self._heap[0][0] <= now:
             due, _, feed = heapq.heappop(self._heap)
-            if feed not in self._feeds or feed.scheduled_at != due:
+            if not self._has(feed) or feed.scheduled_at != due:
                 continue
             feed.scheduled_at = None
             ask_at = feed.watch.ask_at
             if ask_at is not None and ask_at <= now and not feed.asking:
                 feed.asking = True
-                self._asks[feed] = None
+                self._asks[feed] = False
             feed.on_time(now)
 
     def _notice_suspend(self, now: float) -> None:
@@ -125,28 +134,67 @@ class Roster:
         jumped = offset - self._offset > _SUSPEND_SECONDS
         self._offset = offset
         if jumped:
-            for feed in tuple(self._feeds):
+            for feed in tuple(self._feeds.values()):
                 feed.watch.woke(now)
                 feed.advance()
 
+    def _has(self, feed: Feed) -> bool:
+        return self._feeds.get(feed.task_id) is feed
+
     # Asks.
 
-    def _start_askers(self) -> None:
-        while self._asks and self._askers < _PARALLEL_ASKS:
+    def _start_askers(self, *, sweep: bool = True) -> None:
+        if sweep and len(self._asks) > FEW and not self._sweeping:
+            self._sweeping = True
+            self._spawn(self._run_sweep)
+        while not self._sweeping and self._asks and self._askers < _PARALLEL_ASKS:
             feed = next(iter(self._asks))
-            del self._asks[feed]
+            confirms = self._asks.pop(feed)
             self._askers += 1
-            self._spawn(self._work, feed)
+            self._spawn(self._work, feed, confirms)
 
-    async def _work(self, feed: Feed) -> None:
+    async def _run_sweep(self) -> None:
+        due, self._asks = self._asks, {}
+        left: Iterable[Feed] = due
         try:
+            left = await self._sweep.run(due, self._feeds)
+        except CyberunError as error:
+            self._slow_down(error)
+            self._answer_all(due, error)
+            left = ()
+        finally:
+            self._sweeping = False
+        # What the list did not tell is asked singly, in one go, before anything else.
+        self._asks = {**dict.fromkeys(left, True), **self._asks}
+        self._start_askers(sweep=False)
+
+    def _answer_all(self, feeds: Iterable[Feed], error: CyberunError) -> None:
+        sent_at = self._now()
+        for feed in feeds:
+            if feed.asking and self._has(feed):
+                feed.asking = False
+                feed.watch.asked()
+                feed.on_answer(error, sent_at)
+
+    def _paced(self, list_page: ListPage) -> ListPage:
+        async def paced(state: str, number: int) -> Page[Sighting]:
             await self._keep_pace()
-            if feed in self._feeds and not feed.is_done:
+            self.pages += 1
+            return await list_page(state, number)
+
+        return paced
+
+    async def _work(self, feed: Feed, confirms: bool) -> None:  # noqa: FBT001
+        try:
+            # Each task ends once: what confirms that is no polling, and need not be slowed.
+            if not confirms:
+                await self._keep_pace()
+            if self._has(feed) and not feed.is_done:
                 await self._ask(feed)
         finally:
             feed.asking = False
             self._askers -= 1
-            self._start_askers()
+            self._start_askers(sweep=False)
         self.schedule(feed)
 
     async def _keep_pace(self) -> None:
@@ -167,7 +215,7 @@ class Roster:
             answer = error
             self._slow_down(error)
         feed.asking = False
-        if feed in self._feeds:
+        if self._has(feed):
             feed.on_answer(answer, sent_at)
 
     def _slow_down(self, error: CyberunError) -> None:

@@ -91,7 +91,7 @@ LAYERS = (
     ),
     Layer(
         "loops",
-        ("_caller", "_feed", "_hub", "_reader", "_roster", "_slots"),
+        ("_caller", "_feed", "_hub", "_reader", "_roster", "_slots", "_sweep"),
         SHELL,
         above=(*VALUE_LAYERS, "runtime", "network"),
     ),

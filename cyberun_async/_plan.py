@@ -1,0 +1,63 @@
+"""
+Whether a state's tasks are asked for by list pages or one by one.
+
+The list belongs to the team: foreign tasks fill its pages too, and whether a page is
+worth its request is known only from what the pages before it cost.
+"""
+
+import math
+
+import attrs
+
+from ._models import TaskStatus
+
+
+PAGE_SIZE = 100
+# Below this many, single requests are as good and know more.
+FEW = 10
+
+# Where a task can be of which nothing is known yet.
+USUAL_STATES = (
+    TaskStatus.PENDING,
+    TaskStatus.WAITING,
+    TaskStatus.QUEUED,
+    TaskStatus.RUNNING,
+)
+
+
+@attrs.define
+class ListMemory:
+    """What the list was good for in earlier rounds."""
+
+    refused: set[str] = attrs.field(factory=set[str])
+    _pages: dict[str, int] = attrs.field(factory=dict[str, int])
+
+    def states_to_list(self, due: dict[str | None, int]) -> list[str]:
+        """Return the states to ask pages for, given how many tasks are due in each."""
+        unknown = due.get(None, 0)
+        counts = {state: count for state, count in due.items() if state is not None}
+        if unknown > FEW:
+            for state in USUAL_STATES:
+                counts[state] = counts.get(state, 0) + unknown
+        return [state for state, count in counts.items() if self._is_worth(state, count)]
+
+    def _is_worth(self, state: str, count: int) -> bool:
+        if state in self.refused or count <= FEW:
+            return False
+        return self._pages.get(state, 1) < count
+
+    def note_pages(self, state: str, total_count: int | None, read: int) -> None:
+        """Remember how many pages *state* has."""
+        self._pages[state] = max(pages_of(total_count), read, 1)
+
+
+def pages_of(total_count: int | None) -> int:
+    """Return how many pages that many rows fill."""
+    return math.ceil((total_count or 0) / PAGE_SIZE)
+
+
+def is_worth_going_on(total_count: int | None, read: int, missing: int) -> bool:
+    """Return whether the pages not read yet cost less than asking for each missing task."""
+    if not missing:
+        return False
+    return max(pages_of(total_count) - read, 1) < missing
