@@ -9,7 +9,7 @@ from typing import Any, Protocol, cast
 import anyio
 import attrs
 
-from ._errors import WebhookVerificationError
+from ._errors import ConfigurationError, WebhookVerificationError
 from ._inputs import positive_seconds
 from ._webhook_models import WebhookEvent
 from ._webhook_verify import (
@@ -19,10 +19,8 @@ from ._webhook_verify import (
     DedupStore,
     DeliveryKey,
     RecentDeliveries,
-    check_age,
-    check_signature,
+    check_delivery,
     keys_of,
-    read_event,
 )
 
 
@@ -95,7 +93,7 @@ class WebhookEndpoint:
         now: Returns the present as an aware datetime, for tests.
 
     Raises:
-        ConfigurationError: *secret* is empty or malformed.
+        ConfigurationError: *secret* is empty or malformed, or *max_body_bytes* below 1.
         InvalidInputError: *tolerance* is no positive number.
     """
 
@@ -111,11 +109,9 @@ class WebhookEndpoint:
     ) -> None:
         self._keys = keys_of(secret)
         self._callback = callback
-        if tolerance is not None:
-            positive_seconds("tolerance", tolerance)
-        self._tolerance = tolerance
+        self._tolerance = None if tolerance is None else positive_seconds("tolerance", tolerance)
         self._seen = _store_of(seen)
-        self._max_body_bytes = max_body_bytes
+        self._max_body_bytes = _checked_size(max_body_bytes)
         self._now = now if now is not None else _present
         self._under_way: dict[DeliveryKey, _Handling] = {}
 
@@ -151,11 +147,14 @@ class WebhookEndpoint:
 
     def _verified(self, body: bytes, headers: Iterable[tuple[bytes, bytes]]) -> WebhookEvent:
         signatures = [value for name, value in headers if name.lower() == _SIGNATURE_NAME]
-        check_signature(body, signatures[0] if len(signatures) == 1 else None, self._keys)
-        event = read_event(body)
-        if self._tolerance is not None:
-            check_age(event, self._now(), self._tolerance)
-        return event
+        return check_delivery(
+            body,
+            signatures[0] if len(signatures) == 1 else None,
+            self._keys,
+            now=self._now(),
+            tolerance=self._tolerance,
+            limit=self._max_body_bytes,
+        )
 
     async def _take(self, event: WebhookEvent) -> bool:
         earlier = self._under_way.get(event.key)
@@ -202,6 +201,12 @@ def _store_of(
     if isinstance(seen, bool):
         return RecentDeliveries() if seen else None
     return seen
+
+
+def _checked_size(size: object) -> int:
+    if type(size) is not int or size < 1:
+        raise ConfigurationError(f"max_body_bytes must be a whole number from 1 on, not {size!r}")
+    return size
 
 
 def _present() -> datetime:

@@ -3,7 +3,7 @@
 import hmac
 import re
 from collections.abc import Sequence
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Protocol, cast
 
 from ._errors import (
@@ -60,8 +60,8 @@ class RecentDeliveries:
     """
 
     def __init__(self, limit: int = DEFAULT_MEMORY) -> None:
-        if limit < 1:
-            raise ConfigurationError(f"limit must be at least 1, not {limit}")
+        if type(limit) is not int or limit < 1:
+            raise ConfigurationError(f"limit must be a whole number from 1 on, not {limit!r}")
         self._limit = limit
         self._keys: dict[DeliveryKey, None] = {}
 
@@ -83,71 +83,46 @@ class RecentDeliveries:
         self._keys.pop(key, None)
 
 
-def verify(
+def check_delivery(
     raw_body: bytes,
     header: str | bytes | None,
-    secret: str | Sequence[str],
+    keys: Sequence[bytes],
     *,
-    now: datetime | None = None,
-    tolerance: float | None = DEFAULT_TOLERANCE,
-    seen: DedupStore | None = None,
+    now: datetime,
+    tolerance: float | None,
+    limit: int = MAX_BODY_BYTES,
 ) -> WebhookEvent:
     """
-    Check a webhook delivery and return what it says.
-
-    The signature is the HMAC-SHA256 of the body as received, keyed with the whole secret
-    (``whsec_`` included), and compared in constant time. Parse nothing before: a body that
-    was decoded and written again has another signature.
-
-    A delivery can be repeated, by the service as by whoever recorded it. Against records
-    its own time stamp must be near *now*; against repetitions give *seen*, and take the
-    event out of it again if handling it fails.
-
-    Args:
-        raw_body: The body, byte for byte.
-
-        header: The value of ``X-Webhook-Signature-256``, or None if there was none.
-
-        secret: The secret, or several while one replaces another; each is tried.
-
-        now: Aware moment to judge the age by. None is the present.
-
-        tolerance:
-            Seconds by which the delivery's time stamp may differ from *now*, both ways.
-            The service's last attempt comes some 155 s after the first. None turns the
-            check off.
-
-        seen: Remembers deliveries by task and event; a new one is added. None checks nothing.
-
-    Returns:
-        The event. Its ``task_output`` has no links; ask for the result.
+    Return what a delivery says, if it is authentic and, where *tolerance* is given, recent.
 
     Raises:
-        WebhookVerificationError:
-            It is not to be trusted: answer 400. The message is for your log.
-
-        RepeatedDeliveryError:
-            It is authentic, but was seen before: answer 2xx, or it comes again.
-
-        ConfigurationError: *secret* is empty or malformed.
-
-        InvalidInputError: *now* or *tolerance* is malformed.
+        WebhookVerificationError: It is not to be trusted.
+        InvalidInputError: *now* is naive, or *tolerance* no positive number.
     """
-    check_signature(raw_body, header, keys_of(secret))
+    if tolerance is not None:
+        check_window(now, tolerance)
+    check_signature(raw_body, header, keys, limit=limit)
     event = read_event(raw_body)
     if tolerance is not None:
-        check_age(event, datetime.now(UTC) if now is None else now, tolerance)
-    if seen is not None:
-        if event.key in seen:
-            raise RepeatedDeliveryError(event)
-        seen.add(event.key)
+        check_age(event, now, tolerance)
     return event
+
+
+def check_new(event: WebhookEvent, seen: DedupStore) -> None:
+    """
+    Check that *event* was not seen before, and note it.
+
+    Raises:
+        RepeatedDeliveryError: It was.
+    """
+    if event.key in seen:
+        raise RepeatedDeliveryError(event)
+    seen.add(event.key)
 
 
 def sign(raw_body: bytes, secret: str) -> str:
     """Return the signature header's value for *raw_body*, for tests of a receiver."""
-    (key,) = keys_of(secret)
-    return f"sha256={hmac.digest(key, raw_body, 'sha256').hex()}"
+    return f"sha256={hmac.digest(_key(secret), raw_body, 'sha256').hex()}"
 
 
 def keys_of(secret: object) -> tuple[bytes, ...]:
@@ -181,9 +156,11 @@ def _key(secret: object) -> bytes:
     return "".join(secret).encode("ascii")
 
 
-def check_signature(raw_body: object, header: object, keys: Sequence[bytes]) -> None:
+def check_signature(
+    raw_body: object, header: object, keys: Sequence[bytes], *, limit: int = MAX_BODY_BYTES
+) -> None:
     """
-    Check that one of *keys* made the signature in *header*.
+    Check that one of *keys* made the signature in *header*, of a body of up to *limit* bytes.
 
     Raises:
         WebhookVerificationError: None did, or there is nothing to check.
@@ -191,8 +168,8 @@ def check_signature(raw_body: object, header: object, keys: Sequence[bytes]) -> 
     if not isinstance(raw_body, bytes | bytearray):
         kind = type(raw_body).__name__
         raise WebhookVerificationError(f"the body must be the bytes as received, not {kind}")
-    if len(raw_body) > MAX_BODY_BYTES:
-        raise WebhookVerificationError(f"the body is larger than {MAX_BODY_BYTES} bytes")
+    if len(raw_body) > limit:
+        raise WebhookVerificationError(f"the body is larger than {limit} bytes")
     signature = _signature_in(header)
     matches = False
     for key in keys:
@@ -257,22 +234,30 @@ def _task_id(value: str) -> str:
         raise WebhookVerificationError("the body has a task_id that cannot be one") from None
 
 
-def check_age(event: WebhookEvent, now: object, tolerance: object) -> None:
+def check_window(now: object, tolerance: object) -> None:
+    """
+    Check that the age of an event can be judged by *now* and *tolerance*.
+
+    Raises:
+        InvalidInputError: *now* is naive, or *tolerance* no positive number.
+    """
+    positive_seconds("tolerance", tolerance)
+    if not isinstance(now, datetime) or now.utcoffset() is None:
+        raise InvalidInputError("now must be an aware datetime, as datetime.now(UTC)")
+
+
+def check_age(event: WebhookEvent, now: datetime, tolerance: float) -> None:
     """
     Check that *event* was emitted at most *tolerance* seconds from *now*.
 
     Raises:
         WebhookVerificationError: It was not, or does not say when.
-        InvalidInputError: *now* is naive, or *tolerance* no positive number.
     """
-    limit = positive_seconds("tolerance", tolerance)
-    if not isinstance(now, datetime) or now.tzinfo is None:
-        raise InvalidInputError("now must be an aware datetime, as datetime.now(UTC)")
     if event.timestamp is None:
         raise WebhookVerificationError("the body has no timestamp that can be read")
     distance = (now - event.timestamp).total_seconds()
-    if abs(distance) > limit:
+    if abs(distance) > tolerance:
         when = "before" if distance > 0 else "after"
         raise WebhookVerificationError(
-            f"it was emitted {abs(distance):.0f} s {when} the present, {limit:g} s are allowed"
+            f"it was emitted {abs(distance):.0f} s {when} the present, {tolerance:g} s are allowed"
         )
