@@ -51,6 +51,7 @@ from ._events import (
     UnknownEvent,
 )
 from ._exchange import Reply
+from ._group import MergedEvents, Outcome, Submission
 from ._handle import TaskHandle
 from ._models import (
     Agent,
@@ -64,10 +65,13 @@ from ._models import (
     Workflow,
 )
 from ._options import Limits, RetryPolicy, Timeouts, WatchPolicy
+from ._parameters import validate
+from ._resources import Listing
 from ._results import Artifact, TaskResult
 from ._statistics import ClientStatistics
 from ._stream import EventStream
 from ._version import version as _version
+from ._webhook_models import CreatedWebhook, Webhook
 
 
 __all__ = [
@@ -82,6 +86,7 @@ __all__ = [
     "CompletedEvent",
     "ConfigurationError",
     "Connected",
+    "CreatedWebhook",
     "CyberunClient",
     "CyberunError",
     "DetachedHandleError",
@@ -93,8 +98,11 @@ __all__ = [
     "GpuDevice",
     "InvalidInputError",
     "Limits",
+    "Listing",
+    "MergedEvents",
     "NotFoundError",
     "Notice",
+    "Outcome",
     "ParameterDef",
     "ParameterError",
     "PermissionDeniedError",
@@ -112,6 +120,7 @@ __all__ = [
     "StatusEvent",
     "StreamLost",
     "StreamingResumed",
+    "Submission",
     "SubmissionUncertainError",
     "TaskCancelledError",
     "TaskEndedError",
@@ -128,9 +137,11 @@ __all__ = [
     "WaitTimeoutError",
     "WatchLostError",
     "WatchPolicy",
+    "Webhook",
     "WebhookVerificationError",
     "Workflow",
     "WrongEventLoopError",
+    "validate",
 ]
 
 

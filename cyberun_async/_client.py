@@ -3,7 +3,7 @@
 import inspect
 import os
 import ssl
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import AsyncIterable, Awaitable, Callable, Iterable, Mapping
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 from uuid import UUID
@@ -30,26 +30,33 @@ from ._errors import (
 from ._events import Notice, ProgressEvent
 from ._exchange import Reply
 from ._feed import Feed, copied
+from ._group import MergedEvents, Outcome, Submission, in_order, outcomes, submissions
 from ._handle import TaskHandle
 from ._hub import Hub
 from ._inputs import (
+    WorkflowRef,
     base_url_of,
     header_text,
+    method_of,
     path_for,
     positive_seconds,
+    raw_path_of,
     task_id_of,
     workflow_path,
-    workflow_ref,
 )
 from ._json_values import parameters_of
-from ._models import ResultRecord, ResumeToken, TaskSnapshot, TaskStatus
+from ._models import ResultRecord, ResumeToken, TaskSnapshot, TaskStatus, Workflow
 from ._options import Limits, RetryPolicy, Timeouts, WatchPolicy
+from ._parameters import validate as check_parameters
+from ._pump import Pump
+from ._resources import Agents, Tasks, Workflows, json_of, query_of, reference_of
 from ._results import Download, TaskResult, may_fetch
 from ._runtime import Runtime, draw, utc_now
 from ._statistics import ClientStatistics
 from ._stream import EventStream
 from ._transport import Transport, TransportSettings
 from ._version import version
+from ._webhook_admin import Webhooks
 
 
 if TYPE_CHECKING:
@@ -199,10 +206,12 @@ class CyberunClient:
 
     async def submit(
         self,
-        workflow: str | UUID,
+        workflow: str | UUID | Workflow,
         parameters: Mapping[str, Any] | None = None,
         *,
         slug: bool | None = None,
+        validate: bool | None = None,
+        definition: Workflow | None = None,
         dispatch_target: str | None = None,
         target_pool: str | None = None,
         submitter_region: str | None = None,
@@ -216,20 +225,28 @@ class CyberunClient:
         awaited, the run may or may not have been accepted.
 
         Args:
-            workflow: A slug, ``slug@version``, or a workflow's id (UUID-shaped).
+            workflow: A slug, ``slug@version``, a workflow's id (UUID-shaped), or a workflow.
             parameters: Values by parameter key; anything JSON can hold.
             slug: True takes a UUID-shaped *workflow* for a slug.
+
+            validate:
+                True fetches the definition if need be and checks the parameters before
+                anything is sent; None checks them where the definition is at hand.
+
+            definition: What to check the parameters against.
             dispatch_target, target_pool, submitter_region, tool_type: Passed through.
 
         Raises:
             SubmissionUncertainError: No answer was read; look before submitting again.
             RequestRejectedError: The service declined it, for instance the parameters.
             ServiceUnavailableError: It could not be sent.
+            ParameterError: The parameters do not fit the definition.
             InvalidInputError: An argument is malformed.
         """
         state = self._use()
-        ref = workflow_ref(str(workflow), slug=slug)
-        body: dict[str, Any] = {"parameters": parameters_of(parameters or {})}
+        ref = reference_of(workflow, slug=slug)
+        body: dict[str, Any] = {"parameters": parameters_of(parameters)}
+        await self._validate(ref, body["parameters"], workflow, definition, validate)
         extras = {
             "dispatch_target": dispatch_target,
             "target_pool": target_pool,
@@ -247,16 +264,31 @@ class CyberunClient:
             if _is_certain(error):
                 raise
             raise SubmissionUncertainError(
-                workflow=str(workflow),
+                workflow=ref.text,
                 parameters=body["parameters"],
                 sent_at=sent_at,
                 reason=str(error),
             ) from error
         return TaskHandle(task_id, client=self, submitted_at=sent_at)
 
+    async def _validate(
+        self,
+        ref: WorkflowRef,
+        parameters: Mapping[str, Any],
+        workflow: str | UUID | Workflow,
+        definition: Workflow | None,
+        validate: bool | None,
+    ) -> None:
+        if definition is None and isinstance(workflow, Workflow):
+            definition = workflow
+        if validate and (definition is None or definition.parameters is None):
+            definition = await self.workflows.get(ref)
+        if definition is not None and validate is not False:
+            check_parameters(definition, parameters)
+
     async def run(
         self,
-        workflow: str | UUID,
+        workflow: str | UUID | Workflow,
         parameters: Mapping[str, Any] | None = None,
         *,
         on_progress: OnProgress | None = None,
@@ -446,6 +478,102 @@ class CyberunClient:
         record = await self.result_record(snapshot.id)
         return TaskResult(self, record, parallel=self._limits.parallel_transfers)
 
+    # What the service holds
+
+    @property
+    def workflows(self) -> Workflows:
+        """The team's workflows."""
+        return Workflows(self._ask)
+
+    @property
+    def tasks(self) -> Tasks:
+        """The team's tasks, those of other programs included."""
+        return Tasks(self._ask, self)
+
+    @property
+    def agents(self) -> Agents:
+        """The GPU agents that are connected."""
+        return Agents(self._ask)
+
+    @property
+    def webhooks(self) -> Webhooks:
+        """The team's webhooks."""
+        return Webhooks(self._ask, allow_http=self._base_url.startswith("http://"))
+
+    # Many tasks
+
+    def watch_many(
+        self, tasks: Iterable[TaskRef] | AsyncIterable[TaskRef], *, notices: bool = False
+    ) -> MergedEvents:
+        """
+        Follow many tasks in one iterator; it ends when all have ended.
+
+        More may be added while it runs, with its ``add``. A watch that fails does not
+        disturb the others: its error, or an ``ExceptionGroup`` of several, is raised at
+        the end. Use it with ``async with``, or close it.
+        """
+        return MergedEvents(self, self._use().runtime.spawn, tasks, notices=notices)
+
+    def as_completed(self, tasks: Iterable[TaskRef] | AsyncIterable[TaskRef]) -> Pump[Outcome]:
+        """
+        Return an async iterator over the :class:`Outcome` of each task, as they end.
+
+        It raises for no single task. Use it with ``async with``, or close it.
+        """
+        return outcomes(self, self._use().runtime.spawn, tasks)
+
+    async def wait_many(
+        self,
+        tasks: Iterable[TaskRef] | AsyncIterable[TaskRef],
+        *,
+        return_exceptions: bool = False,
+    ) -> list[TaskSnapshot | CyberunError]:
+        """
+        Wait for all tasks and return their final states, in the order of *tasks*.
+
+        A failed task does not raise; a watch that fails does, after all others have
+        ended: one error as it is, several as an ``ExceptionGroup``. With
+        *return_exceptions* errors stand in the list instead.
+        """
+        return await in_order(
+            tasks, self.wait, return_exceptions=return_exceptions, what="tasks were not followed"
+        )
+
+    async def result_many(
+        self,
+        tasks: Iterable[TaskRef] | AsyncIterable[TaskRef],
+        *,
+        return_exceptions: bool = False,
+    ) -> list[TaskResult | CyberunError]:
+        """
+        Wait for all tasks and return what they made, in the order of *tasks*.
+
+        Failed and cancelled tasks raise as in :meth:`result`, after all have ended;
+        several errors come as an ``ExceptionGroup``.
+        """
+        return await in_order(
+            tasks, self.result, return_exceptions=return_exceptions, what="tasks gave no result"
+        )
+
+    def submit_many(
+        self,
+        workflow: str,
+        parameter_sets: Iterable[Mapping[str, Any]] | AsyncIterable[Mapping[str, Any]],
+        *,
+        concurrency: int = 8,
+        **options: Any,
+    ) -> Pump[Submission]:
+        """
+        Submit one run per parameter set, a few at a time; yield each :class:`Submission`.
+
+        The sets are taken as room frees, so they may come from a generator without
+        end. A submission that fails is yielded with its error and stops none of the
+        others. *options* go to :meth:`submit`.
+        """
+        return submissions(
+            self, self._use().runtime.spawn, workflow, parameter_sets, concurrency, options
+        )
+
     # Single requests
 
     async def get_task(self, task: TaskRef) -> TaskSnapshot:
@@ -489,10 +617,19 @@ class CyberunClient:
             path: Relative to the base URL, such as ``/r/containers``, already quoted.
             params: The query.
             json: The body.
+
+        Raises:
+            RequestRejectedError: The service refused it.
+            ServiceUnavailableError: It could not be reached or kept failing.
+            InvalidInputError: An argument is malformed, or the path leads elsewhere.
         """
-        repeatable = method.upper() in ("GET", "HEAD")
-        return await self._use().caller.call(
-            method.upper(), path, params=params, json_body=json, repeatable=repeatable
+        verb = method_of(method)
+        return await self._ask(
+            verb,
+            raw_path_of(path),
+            params=None if params is None else query_of(params),
+            json_body=json_of(json),
+            repeatable=verb in ("GET", "HEAD"),
         )
 
     def statistics(self) -> ClientStatistics:
@@ -543,6 +680,19 @@ class CyberunClient:
         return await state.transport.fetch("GET", url, headers=headers)
 
     # Within
+
+    async def _ask(
+        self,
+        method: str,
+        path: str,
+        *,
+        params: Mapping[str, Any] | None = None,
+        json_body: Any = None,
+        repeatable: bool = True,
+    ) -> Reply:
+        return await self._use().caller.call(
+            method, path, params=params, json_body=json_body, repeatable=repeatable
+        )
 
     def _use(self) -> "_Open":
         if self._state is None:

@@ -142,7 +142,12 @@ class ParameterDef:
 
 @attrs.frozen(kw_only=True)
 class Workflow:
-    """A workflow and the parameters it takes."""
+    """
+    A workflow and the parameters it takes.
+
+    *pinned* says that it was fetched as ``slug@version``, so that running it runs
+    that version and not the newest.
+    """
 
     id: str
     slug: str | None = None
@@ -161,6 +166,7 @@ class Workflow:
     tool_type: str | None = None
     created_at: datetime | None = None
     updated_at: datetime | None = None
+    pinned: bool = False
     raw: bytes = attrs.field(default=b"", repr=False, eq=False)
 
     def raw_json(self) -> Any:

@@ -24,7 +24,17 @@ PACKAGE = Path(__file__).parents[1] / ROOT
 VALUES = frozenset(
     {
         *("abc", "base64", "binascii", "collections", "contextlib", "copy", "datetime"),
-        *("decimal", "difflib", "email", "enum", "fractions", "functools", "hashlib", "heapq", "hmac"),
+        *(
+            "decimal",
+            "difflib",
+            "email",
+            "enum",
+            "fractions",
+            "functools",
+            "hashlib",
+            "heapq",
+            "hmac",
+        ),
         *("inspect", "ipaddress", "itertools", "json", "keyword", "math", "mimetypes"),
         *("numbers", "operator", "posixpath", "re", "reprlib", "string", "textwrap", "types"),
         *("typing", "unicodedata", "urllib", "uuid", "warnings"),
@@ -98,8 +108,8 @@ LAYERS = (
     Layer(
         "facade",
         (
-            *("_client", "_downloads", "_files", "_group", "_handle", "_resources", "_results"),
-            *("_stream", "_uploads", "_webhook_asgi", "_webhook_admin"),
+            *("_client", "_downloads", "_files", "_group", "_handle", "_pump", "_resources"),
+            *("_results", "_stream", "_uploads", "_webhook_asgi", "_webhook_admin"),
         ),
         SHELL,
         above=(*VALUE_LAYERS, "runtime", "network", "loops", "version"),

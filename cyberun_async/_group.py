@@ -1,0 +1,212 @@
+"""Many tasks at once: merged events, outcomes as they come, results in order."""
+
+from collections.abc import AsyncGenerator, AsyncIterable, Awaitable, Callable, Iterable, Mapping
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import anyio
+import attrs
+
+from ._errors import (
+    ClientStateError,
+    CyberunError,
+    TaskCancelledError,
+    TaskFailedError,
+)
+from ._events import Event, Notice
+from ._handle import TaskHandle
+from ._models import TaskSnapshot, TaskStatus
+from ._pump import Emit, Pump, Spawner, each
+
+
+if TYPE_CHECKING:
+    from ._client import CyberunClient, TaskRef
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+
+@attrs.frozen(kw_only=True)
+class Outcome:
+    """
+    How following one task ended: with its final state, or with the error of the watch.
+
+    A failed task is no error here: its snapshot says ``failed``.
+    """
+
+    handle: TaskHandle
+    snapshot: TaskSnapshot | None = None
+    error: CyberunError | None = None
+
+    @property
+    def is_completed(self) -> bool:
+        """Whether the task is known to have completed."""
+        return self.snapshot is not None and self.snapshot.status == TaskStatus.COMPLETED
+
+    def unwrap(self) -> TaskSnapshot:
+        """
+        Return the snapshot of a completed task.
+
+        Raises:
+            TaskFailedError: It failed.
+            TaskCancelledError: It was cancelled.
+            CyberunError: It could not be followed to its end.
+        """
+        if self.error is not None:
+            raise self.error
+        snapshot = self.snapshot
+        if snapshot is None:
+            raise ClientStateError("an outcome has either a snapshot or an error")
+        if snapshot.status == TaskStatus.FAILED:
+            raise TaskFailedError(task_id=snapshot.id, error=snapshot.error, snapshot=snapshot)
+        if snapshot.status == TaskStatus.CANCELLED:
+            raise TaskCancelledError(task_id=snapshot.id, error=snapshot.error, snapshot=snapshot)
+        return snapshot
+
+
+@attrs.frozen(kw_only=True)
+class Submission:
+    """
+    What came of one run of :meth:`CyberunClient.submit_many`: a handle, or an error.
+
+    ``index`` counts the parameter sets from 0.
+    """
+
+    index: int
+    parameters: Mapping[str, Any] = attrs.field(hash=False)
+    handle: TaskHandle | None = None
+    error: CyberunError | None = None
+
+
+class MergedEvents(Pump[Event | Notice]):
+    """
+    The events of many tasks in one iterator; each names its task.
+
+    Tasks may be added while it runs. It ends when all have ended; the errors of watches
+    that failed are raised then, so that one does not hide the others.
+    """
+
+    def __init__(
+        self,
+        client: "CyberunClient",
+        spawn: Spawner,
+        tasks: "Iterable[TaskRef] | AsyncIterable[TaskRef]",
+        *,
+        notices: bool = False,
+    ) -> None:
+        self._client = client
+        self._notices = notices
+        self._added: list[TaskRef] = []
+        self._running = 0
+        self._changed = anyio.Event()
+        super().__init__(spawn, self._arriving(tasks), self._follow)
+
+    def add(self, task: "TaskRef") -> None:
+        """
+        Follow *task*, too.
+
+        Raises:
+            ClientStateError: All tasks have ended, or the iterator is closed.
+        """
+        if self._is_closed or self._ended.is_set():
+            raise ClientStateError("this iterator has ended; call client.watch_many() again")
+        self._added.append(task)
+        self._changed.set()
+
+    async def _arriving(
+        self, tasks: "Iterable[TaskRef] | AsyncIterable[TaskRef]"
+    ) -> "AsyncGenerator[TaskRef, None]":
+        async for task in each(tasks):
+            self._running += 1
+            yield task
+        while self._running or self._added:
+            while self._added:
+                self._running += 1
+                yield self._added.pop(0)
+            if self._running:
+                await self._changed.wait()
+                self._changed = anyio.Event()
+
+    async def _follow(self, task: "TaskRef", emit: Emit[Event | Notice]) -> None:
+        try:
+            async with self._client.watch(task, notices=self._notices) as events:
+                async for event in events:
+                    await emit(event)
+        except CyberunError as error:
+            self.fail(error)
+        finally:
+            self._running -= 1
+            self._changed.set()
+
+
+def outcomes(
+    client: "CyberunClient", spawn: Spawner, tasks: "Iterable[TaskRef] | AsyncIterable[TaskRef]"
+) -> Pump[Outcome]:
+    """Return an iterator over the outcomes of *tasks*, in the order in which they end."""
+
+    async def follow(task: "TaskRef", emit: Emit[Outcome]) -> None:
+        handle = client.task(task)
+        try:
+            snapshot = await client.wait(task)
+        except CyberunError as error:
+            await emit(Outcome(handle=handle, error=error))
+        else:
+            await emit(Outcome(handle=handle, snapshot=snapshot))
+
+    return Pump(spawn, tasks, follow)
+
+
+def submissions(
+    client: "CyberunClient",
+    spawn: Spawner,
+    workflow: str,
+    parameter_sets: Iterable[Mapping[str, Any]] | AsyncIterable[Mapping[str, Any]],
+    concurrency: int,
+    options: Mapping[str, Any],
+) -> Pump[Submission]:
+    """Return an iterator over the submissions of *workflow*, as they are answered."""
+    count = 0
+
+    async def submit(parameters: Mapping[str, Any], emit: Emit[Submission]) -> None:
+        nonlocal count
+        index, count = count, count + 1
+        try:
+            handle = await client.submit(workflow, parameters, **options)
+        except CyberunError as error:
+            await emit(Submission(index=index, parameters=parameters, error=error))
+        else:
+            await emit(Submission(index=index, parameters=parameters, handle=handle))
+
+    return Pump(spawn, parameter_sets, submit, concurrency=concurrency)
+
+
+async def in_order(
+    tasks: Iterable[T] | AsyncIterable[T],
+    work: Callable[[T], Awaitable[R]],
+    *,
+    return_exceptions: bool,
+    what: str,
+) -> list[R | CyberunError]:
+    """
+    Return what *work* gives for each of *tasks*, in their order.
+
+    All are awaited even if some fail; then one failure is raised as it is, several as
+    an ``ExceptionGroup``, unless they are to be returned.
+    """
+    results: dict[int, R | CyberunError] = {}
+    failures: list[CyberunError] = []
+
+    async def one(index: int, task: T) -> None:
+        try:
+            results[index] = await work(task)
+        except CyberunError as error:
+            results[index] = error
+            failures.append(error)
+
+    async with anyio.create_task_group() as group:
+        index = 0
+        async for task in each(tasks):
+            group.start_soon(one, index, task)
+            index += 1
+    if failures and not return_exceptions:
+        raise failures[0] if len(failures) == 1 else ExceptionGroup(what, failures)
+    return [results[position] for position in range(len(results))]

@@ -1,0 +1,156 @@
+"""Work on many items side by side, and hand over what comes of it as it comes."""
+
+from collections.abc import AsyncGenerator, AsyncIterable, Awaitable, Callable, Coroutine, Iterable
+from contextlib import aclosing
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Generic, Protocol, Self, TypeVar
+
+import anyio
+
+from ._errors import CyberunError
+
+
+if TYPE_CHECKING:
+    from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
+
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+Emit = Callable[[R], Awaitable[None]]
+
+
+class Spawner(Protocol):
+    """What starts a task that somebody owns."""
+
+    def __call__(self, function: Callable[..., Coroutine[Any, Any, None]], *args: Any) -> None: ...
+
+
+class Pump(Generic[R]):
+    """
+    An async iterator over what *work* emits for each item of *source*.
+
+    One task of the client runs it all; closing cancels that task and waits for it.
+    Nothing is buffered: a slow reader holds the work up.
+    """
+
+    def __init__(
+        self,
+        spawn: Spawner,
+        source: Iterable[T] | AsyncIterable[T],
+        work: Callable[[T, Emit[R]], Awaitable[None]],
+        *,
+        concurrency: int | None = None,
+    ) -> None:
+        self._spawn = spawn
+        self._run_with = lambda: self._run(source, work, concurrency)
+        self._send: MemoryObjectSendStream[R]
+        self._receive: MemoryObjectReceiveStream[R]
+        self._send, self._receive = anyio.create_memory_object_stream[R](0)
+        self._scope = anyio.CancelScope()
+        self._ended = anyio.Event()
+        self._is_begun = False
+        self._is_closed = False
+        self._failures: list[CyberunError] = []
+        self._crash: Exception | None = None
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await self.aclose()
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> R:
+        if self._is_closed:
+            raise StopAsyncIteration
+        if not self._is_begun:
+            self._is_begun = True
+            self._spawn(self._run_with)
+        try:
+            return await self._receive.receive()
+        except anyio.EndOfStream:
+            await self.aclose()
+        except BaseException:
+            await self.aclose()
+            raise
+        self._raise_failures()
+        raise StopAsyncIteration
+
+    async def aclose(self) -> None:
+        """Stop all work and wait until it has stopped. The remote tasks go on."""
+        if self._is_closed:
+            return
+        self._is_closed = True
+        self._scope.cancel()
+        with anyio.CancelScope(shield=True):
+            if self._is_begun:
+                await self._ended.wait()
+        self._receive.close()
+        self._send.close()
+
+    def fail(self, error: CyberunError) -> None:
+        """Remember *error*; it is raised, with the others, after all else has been delivered."""
+        self._failures.append(error)
+
+    def _raise_failures(self) -> None:
+        if self._crash is not None:
+            raise self._crash
+        if len(self._failures) == 1:
+            raise self._failures[0]
+        if self._failures:
+            raise ExceptionGroup("several tasks could not be followed", self._failures)
+
+    async def _run(
+        self,
+        source: Iterable[T] | AsyncIterable[T],
+        work: Callable[[T, Emit[R]], Awaitable[None]],
+        concurrency: int | None,
+    ) -> None:
+        turns = None if concurrency is None else anyio.Semaphore(concurrency)
+        try:
+            with self._scope:
+                async with anyio.create_task_group() as group, aclosing(each(source)) as items:
+                    async for item in items:
+                        if turns is not None:
+                            await turns.acquire()
+                        group.start_soon(self._work_on, item, work, turns)
+        except Exception as error:  # noqa: BLE001 - told to the reader, whose error it is
+            self._crash = error.exceptions[0] if isinstance(error, ExceptionGroup) else error
+        finally:
+            self._send.close()
+            self._ended.set()
+
+    async def _work_on(
+        self,
+        item: T,
+        work: Callable[[T, Emit[R]], Awaitable[None]],
+        turns: anyio.Semaphore | None,
+    ) -> None:
+        try:
+            await work(item, self._send.send)
+        finally:
+            if turns is not None:
+                turns.release()
+
+
+async def each(source: Iterable[T] | AsyncIterable[T]) -> AsyncGenerator[T, None]:
+    """Yield the items of either kind of iterable, letting other tasks run in between."""
+    if isinstance(source, AsyncGenerator):
+        async with aclosing(source):
+            async for item in source:
+                yield item
+    elif isinstance(source, AsyncIterable):
+        async for item in source:
+            yield item
+    else:
+        for item in source:
+            yield item
+            await anyio.lowlevel.checkpoint()
