@@ -1,0 +1,64 @@
+"""A service of canned answers, for tests of plain requests without a socket."""
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+import httpx
+
+from cyberun_async import CyberunClient, RetryPolicy
+
+
+KEY = "sk-0123456789abcdefghij"
+TASK = "0197a000-0000-7000-8000-000000000001"
+BASE = "https://api.test/api/v1"
+QUICK = RetryPolicy(backoff_base=0.001, backoff_cap=0.002)
+
+Handler = Callable[[httpx.Request], httpx.Response]
+
+
+class FakeService:
+    """Answers by method and path, and remembers what it was asked."""
+
+    def __init__(self) -> None:
+        self.requests: list[httpx.Request] = []
+        self._routes: dict[tuple[str, str], Handler] = {}
+
+    def on(self, method: str, path: str, answer: Any, status: int = 200) -> None:
+        """Answer *path* below the base URL with a handler, a response, or JSON."""
+        self._routes[method, path] = _handler(answer, status)
+
+    def on_url(self, method: str, url: str, answer: Any, status: int = 200) -> None:
+        """Answer a whole address, query left out."""
+        self._routes[method, url] = _handler(answer, status)
+
+    def asked(self, method: str, end: str) -> list[httpx.Request]:
+        return [one for one in self.requests if one.method == method and one.url.path.endswith(end)]
+
+    def client(self, **settings: Any) -> CyberunClient:
+        return CyberunClient(
+            **{"api_key": KEY, "base_url": BASE, "retries": QUICK}
+            | settings
+            | {"transport_factory": lambda: httpx.MockTransport(self._answer)}
+        )
+
+    async def _answer(self, request: httpx.Request) -> httpx.Response:
+        await request.aread()
+        self.requests.append(request)
+        whole = f"{request.url.scheme}://{request.url.netloc.decode()}{request.url.path}"
+        handler = self._routes.get((request.method, whole)) or self._routes.get(
+            (request.method, whole.removeprefix(BASE))
+        )
+        if handler is None:
+            return httpx.Response(404, json={"error_message": "resource not found"})
+        return handler(request)
+
+
+def _handler(answer: Any, status: int) -> Handler:
+    if callable(answer):
+        handler: Handler = answer
+        return handler
+    body = json.dumps(answer).encode() if not isinstance(answer, bytes) else answer
+    return lambda request: httpx.Response(
+        status, content=body, headers={"Content-Type": "application/json"}
+    )
