@@ -35,9 +35,9 @@ VALUES = frozenset(
             "heapq",
             "hmac",
         ),
-        *("inspect", "ipaddress", "itertools", "json", "keyword", "math", "mimetypes"),
-        *("numbers", "operator", "posixpath", "re", "reprlib", "string", "textwrap", "types"),
-        *("typing", "unicodedata", "urllib", "uuid", "warnings"),
+        *("inspect", "ipaddress", "itertools", "json", "keyword", "math"),
+        *("mimetypes", "numbers", "operator", "posixpath", "re", "reprlib", "string", "textwrap"),
+        *("types", "typing", "unicodedata", "urllib", "uuid", "warnings"),
     }
 )
 # What only the runtime module may know: the event loop, the clock and chance.
@@ -85,7 +85,16 @@ LAYERS = (
         "decisions",
         (
             *("_backoff", "_codec", "_fields", "_framing", "_rejection", "_sse_codec"),
-            *("_order", "_parameters", "_plan", "_verdict", "_watch", "_webhook_verify"),
+            *(
+                "_asks",
+                "_order",
+                "_parameters",
+                "_plan",
+                "_steps",
+                "_verdict",
+                "_watch",
+                "_webhook_verify",
+            ),
         ),
         # A parameter may be a path of the file system.
         PURE | {"os"},
