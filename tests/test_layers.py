@@ -24,20 +24,10 @@ PACKAGE = Path(__file__).parents[1] / ROOT
 VALUES = frozenset(
     {
         *("abc", "base64", "binascii", "collections", "contextlib", "copy", "datetime"),
-        *(
-            "decimal",
-            "difflib",
-            "email",
-            "enum",
-            "fractions",
-            "functools",
-            "hashlib",
-            "heapq",
-            "hmac",
-        ),
-        *("inspect", "ipaddress", "itertools", "json", "keyword", "math"),
-        *("mimetypes", "numbers", "operator", "posixpath", "re", "reprlib", "string", "textwrap"),
-        *("types", "typing", "unicodedata", "urllib", "uuid", "warnings"),
+        *("decimal", "difflib", "email", "enum", "fractions", "functools", "hashlib", "heapq"),
+        *("hmac", "inspect", "ipaddress", "itertools", "json", "keyword", "math", "mimetypes"),
+        *("numbers", "operator", "posixpath", "re", "reprlib", "string", "textwrap", "types"),
+        *("typing", "unicodedata", "urllib", "uuid", "warnings"),
     }
 )
 # What only the runtime module may know: the event loop, the clock and chance.
