@@ -1,30 +1,33 @@
 """
-The decision core of a watch: what does a follower of one task do next?
+The decision core of a watch: what a follower of one task does next.
 
 Facts go in, each with the moment at which it happened; the next step comes out, and
 events and notices collect in an outbox. There is no await, no clock and no lot in
 here: moments are numbers, and draws from 0 to 1 come from a source passed in.
 
-============ =============================== ======================================== =====================
-phase        step the shell must obey        fact it reports back                     next phase
-============ =============================== ======================================== =====================
-CONNECTING   ``Connect``: open the stream    ``connected``                            READING
-..                                           ``lost``                                 RESTING or POLLING
-..                                           ``refused``                              ASKING, RESTING
-..                                           ``benched`` (no slot)                    POLLING
-READING      ``Read``: hand over each event  ``received``                             READING or DONE
-..                                           ``lost`` (dirty)                         RESTING or POLLING
-..                                           ``lost`` (clean end)                     ASKING
-..                                           ``tick`` (no byte; stale)                RESTING or POLLING
-RESTING      ``Sleep``: wait until           ``tick``                                 CONNECTING
-ASKING       ``Ask``: wait for the answer    ``polled``                               RESTING, POLLING, DONE
-..                                           ``ask_failed``                           RESTING or POLLING
-POLLING      ``Poll``: asks go on            ``polled``, ``tick`` (climb), ``invited`` POLLING, CONNECTING
-any but DONE asks run beside, by `ask_at`    ``polled`` with a terminal state         FETCHING or DONE
-..                                           ``ask_refused``                          DONE
-FETCHING     ``FetchResult``                 ``resulted``                             DONE
-DONE         ``Finish`` or ``Fail``          -                                        -
-============ =============================== ======================================== =====================
+============ ============================ =================================== =================
+phase        step the shell must obey     fact it reports back                next phase
+============ ============================ =================================== =================
+CONNECTING   `Connect`: open the stream   `connected`                         READING
+..                                        `lost`                              RESTING, POLLING
+..                                        `refused`                           ASKING, RESTING
+..                                        `benched` (no slot)                 POLLING
+READING      `Read`: hand over events     `received`                          READING, DONE
+..                                        `lost` (dirty)                      RESTING, POLLING
+..                                        `lost` (clean end)                  ASKING
+..                                        `tick` (no byte; stale)             RESTING, POLLING
+RESTING      `Sleep`: wait until          `tick`                              CONNECTING
+ASKING       `Ask`: wait for the answer   `polled`                            RESTING, POLLING
+..                                        `ask_failed`                        RESTING, POLLING
+POLLING      `Poll`: asks go on           `polled`                            POLLING
+..                                        `tick` (climb), `invited`           CONNECTING
+any of these asks run beside, by `ask_at` `polled` with a terminal state      FETCHING, DONE
+..                                        `ask_refused`, `tick` (gives up)    DONE
+FETCHING     `FetchResult`                `resulted`                          DONE
+DONE         `Finish` or `Fail`           -                                   -
+============ ============================ =================================== =================
+
+A fact that does not fit the phase comes from a line that was given up, and is ignored.
 
 Decisions, with their reasons:
 
@@ -33,28 +36,24 @@ Decisions, with their reasons:
 * A stream that ends cleanly without a terminal event is a lost stream, but most likely
   the task has just ended: it is asked about before anything is opened again.
 * A status that was already delivered in this attempt, or ranks below the present one,
-  is held, and all behind it, until one ask tells a new attempt (``retry_count`` grew)
-  from a repetition.
+  is held, and all behind it, until an ask sent after it tells a new attempt
+  (``retry_count`` grew) from a repetition. An ask that takes too long counts as failed.
 * What an ask says is believed forward only: a replica may lag, so a lower state with
   the same ``retry_count`` changes nothing.
 * A stream is stale when an ask made after it was connected has shown a change that it
   does not deliver within the grace. The first ask of a connection is only the
   baseline, since a service need not replay what happened before.
+* Only events that show the task move put off asking. The service's ``error`` event says
+  that it cannot see the task, and a repetition may come from anything that only remembers.
 """
 
-import enum
 from collections.abc import Callable
 
 import attrs
 
-from ._backoff import full_jitter, raised
-from ._errors import (
-    CyberunError,
-    NotFoundError,
-    RequestRejectedError,
-    TaskNotFoundError,
-    WatchLostError,
-)
+from ._asks import AskClock
+from ._backoff import climb_pause, poll_pause, rest_pause, retry_pause
+from ._errors import CyberunError, NotFoundError, RequestRejectedError, WatchLostError
 from ._events import (
     CancelledEvent,
     CompletedEvent,
@@ -68,89 +67,49 @@ from ._events import (
     StatusEvent,
     StreamingResumed,
     StreamLost,
+    TerminalEvent,
 )
-from ._models import WAITING_STATUSES, ResumeToken, TaskSnapshot, TaskStatus, is_terminal
+from ._models import WAITING_STATUSES, ResumeToken, TaskSnapshot, TaskStatus
 from ._options import WatchPolicy
+from ._order import Order, Verdict
+from ._steps import (
+    Ask,
+    Connect,
+    Fail,
+    FetchResult,
+    Finish,
+    Phase,
+    Poll,
+    Read,
+    Sleep,
+    Step,
+)
 
-_RANKS: dict[str, int] = {
-    status: rank
-    for rank, status in enumerate(
-        (
-            TaskStatus.PENDING,
-            TaskStatus.WAITING,
-            TaskStatus.PROVISIONING,
-            TaskStatus.QUEUED,
-            TaskStatus.RUNNING,
-        )
-    )
-}
-_MAX_HELD = 1024
+
+__all__ = [
+    "Ask",
+    "Connect",
+    "Counters",
+    "Fail",
+    "FetchResult",
+    "Finish",
+    "Phase",
+    "Poll",
+    "Read",
+    "Sleep",
+    "Step",
+    "Watch",
+]
+
 _MAX_GARBLED_RUN = 5
 _TERMINAL_FRAME_GRACE = 1.0
-_NOT_FOUND_RECHECK = 1.0
-
-
-class Phase(enum.Enum):
-    """Where a watch stands; the table above is about these."""
-
-    CONNECTING = "connecting"
-    READING = "reading"
-    RESTING = "resting"
-    ASKING = "asking"
-    POLLING = "polling"
-    FETCHING = "fetching the result"
-    DONE = "done"
-
-
-@attrs.frozen
-class Connect:
-    """Open the event stream."""
-
-    last_event_id: str | None
-
-
-@attrs.frozen
-class Read:
-    """Hand over whatever the stream brings."""
-
-
-@attrs.frozen
-class Sleep:
-    """Do nothing before the moment *until*."""
-
-    until: float
-
-
-@attrs.frozen
-class Ask:
-    """Wait for the answer to the ask that is due."""
-
-
-@attrs.frozen
-class Poll:
-    """Go on asking; try the stream again at *climb_at* (None: when invited)."""
-
-    climb_at: float | None
-
-
-@attrs.frozen
-class FetchResult:
-    """The task completed: read its output."""
-
-
-@attrs.frozen
-class Finish:
-    """The terminal event has been delivered."""
-
-
-@attrs.frozen
-class Fail:
-    """The watch ends with *error*."""
-
-    error: CyberunError
-
-
-Step = Connect | Read | Sleep | Ask | Poll | FetchResult | Finish | Fail
+_RECHECK = 1.0
+# How long events may wait for the answer that explains a step back.
+_LONGEST_HOLD = 15.0
+# Asks that failed in a row: their first success means that an outage is over.
+_OUTAGE_FAILURES = 3
+_PASSING_STATUSES = frozenset({408, 425, 429})
+_GONE, _FIRST_FAILURE = 410, 500
 
 
 @attrs.define
@@ -176,48 +135,59 @@ class Watch:
     streaming: bool = True
     not_found_until: float = 0.0
     counters: Counters = attrs.field(factory=Counters)
-
-    status: str | None = None
-    attempt: int = 1
-    retry_count: int | None = None
-    snapshot: TaskSnapshot | None = None
     last_event_id: str | None = None
+    _first_status: str | None = attrs.field(default=None, alias="status")
+    _first_attempt: int = attrs.field(default=1, alias="attempt")
+    _first_retry_count: int | None = attrs.field(default=None, alias="retry_count")
+
+    snapshot: TaskSnapshot | None = attrs.field(default=None, init=False)
     terminal: Event | None = attrs.field(default=None, init=False)
     error: CyberunError | None = attrs.field(default=None, init=False)
-    ask_at: float | None = attrs.field(default=None, init=False)
     progress_is_live: bool = attrs.field(default=False, init=False)
     phase: Phase = attrs.field(default=Phase.CONNECTING, init=False)
 
-    _outbox: list[Event | Notice] = attrs.field(factory=list, init=False)
-    _held: list[Event] | None = attrs.field(default=None, init=False)
-    _seen: set[str] = attrs.field(factory=set, init=False)
-    _rank: int = attrs.field(default=-1, init=False)
-    _last_tick: ProgressEvent | None = attrs.field(default=None, init=False)
-    _unsettled: bool = attrs.field(default=False, init=False)
+    _outbox: list[Event | Notice] = attrs.field(factory=list[Event | Notice], init=False)
+    _order: Order = attrs.field(init=False)
+    _asks: AskClock = attrs.field(init=False)
+
+    # What the phase table remembers of streams.
     _losses: int = attrs.field(default=0, init=False)
-    _ask_failures: int = attrs.field(default=0, init=False)
-    _not_founds: int = attrs.field(default=0, init=False)
-    _garbled_run: int = attrs.field(default=0, init=False)
     _climbs: int = attrs.field(default=0, init=False)
     _was_polling: bool = attrs.field(default=False, init=False)
+    _garbled_run: int = attrs.field(default=0, init=False)
     _retry_hint: float | None = attrs.field(default=None, init=False)
-    _last_cause: str = attrs.field(default="no answer yet", init=False)
-    _last_contact_at: float = attrs.field(init=False)
-    _ever_heard: bool = attrs.field(default=False, init=False)
     _connected_at: float | None = attrs.field(default=None, init=False)
     _lost_at: float | None = attrs.field(default=None, init=False)
     _rest_until: float = attrs.field(default=0.0, init=False)
     _climb_at: float | None = attrs.field(default=None, init=False)
     _stale_at: float | None = attrs.field(default=None, init=False)
     _baselined: bool = attrs.field(default=False, init=False)
-    _status_since: float = attrs.field(default=0.0, init=False)
+
+    # And of asks.
+    _ask_failures: int = attrs.field(default=0, init=False)
+    _not_founds: int = attrs.field(default=0, init=False)
+    _not_found_at: float = attrs.field(default=0.0, init=False)
+    _odd_ends: int = attrs.field(default=0, init=False)
+    _asking_since: float = attrs.field(default=0.0, init=False)
+    _held_at: float = attrs.field(default=0.0, init=False)
+    _was_asked_for_held: bool = attrs.field(default=False, init=False)
+
+    _last_cause: str = attrs.field(default="no answer yet", init=False)
+    _last_contact_at: float = attrs.field(init=False)
+    _ever_heard: bool = attrs.field(default=False, init=False)
+    _status_since: float = attrs.field(init=False)
     _pending_end: CompletedEvent | None = attrs.field(default=None, init=False)
 
     def __attrs_post_init__(self) -> None:
         self._last_contact_at = self._status_since = self.started_at
-        self.ask_at = self.started_at
-        if self.status is not None:
-            self._note_status(self.status, self.started_at)
+        self._asks = AskClock(self.started_at)
+        self._order = Order(
+            task_id=self.task_id,
+            outbox=self._outbox,
+            status=self._first_status,
+            attempt=self._first_attempt,
+            retry_count=self._first_retry_count,
+        )
         if not self.streaming:
             self.phase = Phase.POLLING
 
@@ -243,22 +213,24 @@ class Watch:
 
     def take(self) -> list[Event | Notice]:
         """Return what is to be delivered, oldest first, and forget it."""
-        taken, self._outbox = self._outbox, []
+        taken = self._outbox.copy()
+        self._outbox.clear()
+        for item in taken:
+            if isinstance(item, Event):
+                self.counters.events += 1
         return taken
 
     def due_at(self, last_byte_at: float) -> float | None:
         """Return the moment at which :meth:`tick` has something to decide, or None."""
-        if self.phase in (Phase.DONE, Phase.FETCHING):
+        if self._is_over:
             return None
-        return min(
-            moment
-            for moment in (
-                self._phase_due(last_byte_at),
-                self._give_up_at(),
-                float("inf"),
-            )
-            if moment is not None
-        )
+        moments = (self._phase_due(last_byte_at), self._give_up_at(), self._hold_due())
+        return min((moment for moment in moments if moment is not None), default=None)
+
+    @property
+    def ask_at(self) -> float | None:
+        """When to ask for the task's status; None while an ask is under way."""
+        return self._asks.at
 
     def token(self) -> ResumeToken:
         """Return what another process needs to go on."""
@@ -271,55 +243,85 @@ class Watch:
         )
 
     @property
+    def status(self) -> str | None:
+        """The status delivered last, or None."""
+        return self._order.status
+
+    @property
+    def attempt(self) -> int:
+        """The attempt that events belong to, counted from 1."""
+        return self._order.attempt
+
+    @property
+    def retry_count(self) -> int | None:
+        """The service's own count, as far as is known."""
+        return self._order.retry_count
+
+    @property
     def is_running(self) -> bool:
         """Whether the task is past its waiting states, as far as is known."""
         return self.status is not None and self.status not in WAITING_STATUSES
+
+    @property
+    def last_tick(self) -> ProgressEvent | None:
+        """The progress delivered last in this attempt, or None."""
+        return self._order.last_tick
+
+    @property
+    def is_reconnecting(self) -> bool:
+        """Whether a stream was lost or refused before the one to be opened."""
+        return self._losses > 0 or self._lost_at is not None
 
     # Facts about the stream.
 
     def connected(self, now: float) -> None:
         """The stream's headers came and are those of an event stream."""
+        if self.phase is not Phase.CONNECTING:
+            return
         self.phase = Phase.READING
-        self._connected_at = now
         self._contact(now)
-        self._unsettled = True
+        self._order.opened()
+        self._connected_at = now
         self._baselined = False
         self._garbled_run = 0
         self.progress_is_live = not self._was_polling
         if self._lost_at is not None:
             self.counters.reconnects += 1
             self._outbox.append(Gap(task_id=self.task_id, seconds=now - self._lost_at))
+            self._lost_at = None
         self._outbox.append(Connected(task_id=self.task_id))
-        if self.ask_at is None:
-            self.ask_at = now + self.policy.settle_after
+        self._asks.softly(now + self.policy.settle_after)
 
     def received(self, event: Event, now: float) -> None:
         """An event was read from the stream."""
         if self.phase is not Phase.READING:
             return
-        if self._is_foreign(event):
+        named = event.raw.get("task_id")
+        if named is not None and named != self.task_id and not self._is_mine(named):
             self.counters.foreign_frames += 1
             return
-        self._hear(now)
-        if self._held is not None:
-            self._hold(event, now)
-        elif isinstance(event, ProgressEvent):
-            self._take_progress(event, now)
+        order = self._order
+        if type(event) is ProgressEvent and not order.unsettled and not order.is_holding:
+            order.pass_tick(event)
+            self._hear(now)
         else:
-            self._take(event, now)
+            self._garbled_run = 0
+            self._react(order.judge(event), event, now)
 
     def garbled(self, name: str, now: float) -> None:
         """An event's payload could not be read."""
+        if self.phase is not Phase.READING:
+            return
         self.counters.garbled_payloads += 1
         self._garbled_run += 1
         if name in ("completed", "failed", "cancelled"):
-            self._ask_by(now)
+            self._asks.by(now)
         if self._garbled_run >= _MAX_GARBLED_RUN:
             self.lost("the stream brings no readable events", now)
 
     def hinted(self, seconds: float) -> None:
         """The stream's ``retry:`` line asked for a pause before reconnecting."""
-        self._retry_hint = seconds
+        self._retry_hint = max(0.0, seconds)
 
     def lost(
         self, cause: str, now: float, *, clean: bool = False, retry_after: float | None = None
@@ -328,21 +330,23 @@ class Watch:
         if self.phase not in (Phase.CONNECTING, Phase.READING):
             return
         lived = 0.0 if self._connected_at is None else now - self._connected_at
-        self._leave_stream(cause, now)
         if lived < self.policy.steady_after:
             self._losses += 1
-        if clean:
-            self._set_rest(now, retry_after)
-            self.phase = Phase.ASKING
-            self._ask_by(now)
+        self._leave_stream(cause, now)
+        if clean and not self._asks.is_held(now):
+            self._rest_until = now + self._rest_pause(retry_after)
+            self._ask_first(now)
         else:
-            self._rest_or_poll(now, retry_after)
+            self._retreat(now, retry_after)
 
     def refused(self, error: CyberunError, now: float, *, retry_after: float | None = None) -> None:
         """The service answered the request for the stream with something else than a stream."""
         if self.phase is not Phase.CONNECTING:
             return
-        if self._is_passing(error):
+        self._ever_heard = True
+        if retry_after is not None:
+            self._asks.hold(now + min(retry_after, self.policy.hint_cap))
+        if self._is_passing(error, now):
             self.lost(str(error), now, retry_after=retry_after)
             return
         self._leave_stream(str(error), now)
@@ -350,136 +354,134 @@ class Watch:
             # The id may be unknown after a restart: start over without it, once.
             self.last_event_id = None
             self._losses += 1
-            self._rest_or_poll(now, retry_after)
+            self._retreat(now, retry_after)
             return
         self._losses = max(self._losses, self.policy.tries_before_polling)
-        self.phase = Phase.ASKING
-        self._ask_by(now)
+        self._ask_first(now)
 
     def failed(self, error: CyberunError) -> None:
         """Something happened that no repetition can mend."""
         if self.phase is not Phase.DONE:
-            self.phase = Phase.DONE
+            self._end()
             self.error = error
-            self.ask_at = None
-            self.progress_is_live = False
 
     def benched(self, now: float) -> None:
         """There is no slot for a stream, or it was taken back: go on by polling."""
-        if self.phase in (Phase.CONNECTING, Phase.READING, Phase.RESTING):
-            self._leave_stream("no free stream slot", now, noticed=False)
-            self.phase = Phase.POLLING
-            self._climb_at = None
-            self._ask_by(now + self._poll_pause(now))
+        if self.phase in (Phase.POLLING, Phase.FETCHING, Phase.DONE):
+            return
+        was_refused = (
+            self.phase is Phase.ASKING and self._losses >= self.policy.tries_before_polling
+        )
+        self._leave_stream(None, now)
+        if was_refused:
+            self._start_polling(now)
+        else:
+            self._poll_until_invited()
+        self._asks.softly(now + self._poll_pause(now))
 
     def invited(self, now: float) -> None:
         """A slot is free and somebody reads events: stream, unless streaming does not work."""
-        if self.phase is Phase.POLLING and (self._climb_at is None or now >= self._climb_at):
-            self.phase = Phase.CONNECTING
+        may_climb = self._climb_at is None or now >= self._climb_at
+        if self.phase is Phase.POLLING and self.streaming and may_climb:
+            self._connect(now)
 
     # Facts about asks.
 
     def asked(self) -> None:
         """The ask that was due has been sent."""
-        self.ask_at = None
+        self._asks.sent()
+        self._was_asked_for_held = self._order.is_holding
 
     def polled(self, snapshot: TaskSnapshot, sent_at: float, now: float) -> None:
         """The status came back from an ask sent at *sent_at*."""
-        if self.phase in (Phase.DONE, Phase.FETCHING):
+        if self._is_over:
             return
         self._contact(now)
+        self._return_from_outage(now)
         self._ask_failures = self._not_founds = 0
-        self.snapshot = snapshot
-        changed = self._reconcile(snapshot, now)
-        if self.phase in (Phase.DONE, Phase.FETCHING):
-            return
-        if is_terminal(snapshot.status):
-            self._end_by_snapshot(snapshot)
-        else:
+        changed = self._reconcile(snapshot, sent_at, now)
+        if not self._is_over:
             self._judge_stream(changed, sent_at, now)
             self._after_ask(sent_at, now)
 
     def ask_failed(self, cause: str, now: float, *, retry_after: float | None = None) -> None:
         """The ask got no usable answer."""
-        if self.phase in (Phase.DONE, Phase.FETCHING):
+        if self._is_over:
             return
         self._last_cause = cause
         self._ask_failures += 1
-        self._release(None, now)
-        pause = full_jitter(
-            self.draw(),
-            self._ask_failures,
-            base=self.policy.backoff_base,
-            cap=self.policy.backoff_cap,
-        )
-        pause = max(pause, self.policy.poll_interval)
-        pause = raised(pause, retry_after, cap=self.policy.hint_cap, draw=self.draw())
+        self._ever_heard = self._ever_heard or retry_after is not None
+        if self._was_asked_for_held:
+            self._release(now, is_explained=False)
+            if self._is_over:
+                return
+        pause = retry_pause(self.policy, self._ask_failures, retry_after, self.draw)
+        self._asks.hold(now + pause)
         if self.phase is Phase.ASKING:
-            self._rest_or_poll(now, retry_after)
-        self._ask_by(now + pause)
+            self._retreat(now, retry_after)
+        self._asks.by(now + pause)
 
     def ask_refused(self, error: RequestRejectedError, now: float) -> None:
         """The ask was refused for good: 401, 403, 404 or another 4xx."""
-        if self.phase in (Phase.DONE, Phase.FETCHING):
+        if self._is_over:
             return
-        if isinstance(error, NotFoundError):
-            self._not_founds += 1
-            known = self.status is not None
-            if now < self.not_found_until or (known and self._not_founds < 2):
-                self._last_cause = str(error)
-                self._ask_by(now + _NOT_FOUND_RECHECK)
-                return
-        if error.status == 410:
-            gone = TaskNotFoundError(
-                status=410, error_message=error.error_message, method=error.method, path=error.path
-            )
-            self.failed(gone)
+        self._ever_heard = True
+        if isinstance(error, NotFoundError) and error.status != _GONE and self._may_appear(now):
+            self._last_cause = str(error)
+            self._asks.by(now + _RECHECK)
             return
-        self.failed(error)
+        self._fail_with(error, now)
 
     def resulted(self, event: CompletedEvent) -> None:
         """The output of a completed task was read, or could not be."""
-        self._deliver_end(event)
+        if self.phase is Phase.FETCHING:
+            self._deliver_end(event)
+
+    def pending_end(self) -> CompletedEvent:
+        """Return the completion whose output is still to be read."""
+        if self._pending_end is not None:
+            return self._pending_end
+        return CompletedEvent(task_id=self.task_id, attempt=self.attempt, origin="poll")
 
     # Time.
 
     def tick(self, now: float, last_byte_at: float) -> None:
         """Time has passed; the last byte of the stream came at *last_byte_at*."""
-        give_up_at = self._give_up_at()
-        if self.phase in (Phase.DONE, Phase.FETCHING):
+        if self._is_over:
             return
+        hold_due, give_up_at = self._hold_due(), self._give_up_at()
+        if hold_due is not None and now >= hold_due:
+            self._release(now, is_explained=False)
         if give_up_at is not None and now >= give_up_at:
-            self.failed(
-                WatchLostError(
-                    self._last_cause,
-                    outage=now - self._last_contact_at,
-                    snapshot=self.snapshot,
-                    attempts=self._losses + self._ask_failures,
-                )
-            )
-            return
-        due = self._phase_due(last_byte_at)
+            self._give_up(now)
+        due = None if self._is_over else self._phase_due(last_byte_at)
         if due is None or now < due:
             return
         if self.phase is Phase.READING:
             self._drop_silent_stream(now, last_byte_at)
-        elif self.phase in (Phase.RESTING, Phase.POLLING):
-            self.phase = Phase.CONNECTING
-            if self.ask_at is None:
-                self.ask_at = now
+        elif self.streaming:
+            self._connect(now)
+        else:
+            self._poll_until_invited()
+            self._asks.softly(now + self._poll_pause(now))
 
     def woke(self, now: float) -> None:
         """The machine slept: whatever was known is old, so ask before anything else."""
-        self._last_contact_at = now
-        self._ask_by(now)
+        if not self._is_over:
+            self._last_contact_at = now
+            self._asks.wake(now)
 
-    # Within.
+    # Within: time.
+
+    @property
+    def _is_over(self) -> bool:
+        return self.phase is Phase.DONE or self.phase is Phase.FETCHING
 
     def _phase_due(self, last_byte_at: float) -> float | None:
         if self.phase is Phase.RESTING:
             return self._rest_until
         if self.phase is Phase.POLLING:
-            return self._climb_at
+            return self._climb_at if self.streaming else None
         if self.phase is Phase.READING:
             idle_at = last_byte_at + self.policy.idle_timeout
             return idle_at if self._stale_at is None else min(idle_at, self._stale_at)
@@ -490,267 +492,239 @@ class Watch:
         limit = policy.give_up_after if self._ever_heard else policy.first_contact_within
         return None if limit is None else self._last_contact_at + limit
 
-    def _drop_silent_stream(self, now: float, last_byte_at: float) -> None:
-        stale = self._stale_at is not None and now >= self._stale_at
-        since = self._connected_at or 0.0
-        if stale and last_byte_at <= since:
-            # Not one byte, while the task moves: something between buffers the stream.
-            self._losses = max(self._losses, self.policy.tries_before_polling - 1)
-            self._connected_at = now
-            self.lost("the stream is connected but brings nothing (a buffering proxy?)", now)
-        elif stale:
-            self._connected_at = now
-            self.lost("the stream does not bring what the service knows", now)
-        else:
-            self.lost("not a byte for too long", now)
+    def _hold_due(self) -> float | None:
+        return self._held_at + _LONGEST_HOLD if self._order.is_holding else None
+
+    def _give_up(self, now: float) -> None:
+        error = WatchLostError(
+            self._last_cause,
+            outage=now - self._last_contact_at,
+            snapshot=self.snapshot,
+            attempts=self._losses + self._ask_failures,
+        )
+        self._fail_with(error, now)
+
+    def _fail_with(self, error: CyberunError, now: float) -> None:
+        """End with *error*, unless what is held holds the end."""
+        self._release(now, is_explained=False)
+        if not self._is_over:
+            self.failed(error)
 
     def _contact(self, now: float) -> None:
         self._last_contact_at = now
         self._ever_heard = True
 
-    def _ask_by(self, moment: float) -> None:
-        self.ask_at = moment if self.ask_at is None else min(self.ask_at, moment)
+    def _poll_pause(self, now: float) -> float:
+        waits = self.status in WAITING_STATUSES
+        return poll_pause(self.policy, waited=now - self._status_since if waits else None)
 
-    def _hear(self, now: float) -> None:
-        self._contact(now)
-        self._stale_at = None
-        self._garbled_run = 0
-        if not self._was_polling:
-            self.ask_at = now + self.policy.ask_after
+    def _rest_pause(self, hint: float | None) -> float:
+        hints = [value for value in (hint, self._retry_hint) if value is not None]
+        return rest_pause(self.policy, self._losses, max(hints, default=None), self.draw)
 
-    def _is_foreign(self, event: Event) -> bool:
-        named = event.raw.get("task_id")
-        if named is None or named == self.task_id:
-            return False
-        return not (isinstance(named, str) and named.lower() == self.task_id.lower())
+    # Within: the stream.
 
-    def _is_passing(self, error: CyberunError) -> bool:
+    def _connect(self, now: float) -> None:
+        self.phase = Phase.CONNECTING
+        # Beside the opening stream: it need not repeat what happened while nobody listened.
+        self._asks.by(now)
+
+    def _drop_silent_stream(self, now: float, last_byte_at: float) -> None:
+        if self._stale_at is None or now < self._stale_at:
+            self.lost("not a byte for too long", now)
+            return
+        since, self._connected_at = self._connected_at or 0.0, None
+        if last_byte_at <= since:
+            # Not one byte, while the task moves: something between buffers the stream.
+            self._losses = max(self._losses, self.policy.tries_before_polling - 1)
+            self.lost("the stream is connected but brings nothing (a buffering proxy?)", now)
+        else:
+            self.lost("the stream does not bring what the service knows", now)
+
+    def _is_mine(self, named: object) -> bool:
+        return isinstance(named, str) and named.lower() == self.task_id.lower()
+
+    def _is_passing(self, error: CyberunError, now: float) -> bool:
+        if isinstance(error, NotFoundError):
+            return error.status != _GONE and now < self.not_found_until
         status = getattr(error, "status", None)
-        return isinstance(status, int) and (status >= 500 or status in (408, 425, 429))
+        return isinstance(status, int) and (status >= _FIRST_FAILURE or status in _PASSING_STATUSES)
 
-    def _leave_stream(self, cause: str, now: float, *, noticed: bool = True) -> None:
+    def _leave_stream(self, cause: str | None, now: float) -> None:
         if self.phase is Phase.READING:
             self._lost_at = now
-        self._last_cause = cause if noticed else self._last_cause
+        self._last_cause = cause or self._last_cause
         self.progress_is_live = False
         self._connected_at = self._stale_at = None
 
-    def _set_rest(self, now: float, hint: float | None) -> float:
-        policy = self.policy
-        hints = [value for value in (hint, self._retry_hint) if value is not None]
-        pause = full_jitter(
-            self.draw(), max(self._losses - 1, 0), base=policy.backoff_base, cap=policy.backoff_cap
-        )
-        pause = raised(pause, max(hints, default=None), cap=policy.hint_cap, draw=self.draw())
-        self._rest_until = now + pause
-        return pause
+    def _ask_first(self, now: float) -> None:
+        self.phase = Phase.ASKING
+        self._asking_since = now
+        self._asks.by(now)
 
-    def _rest_or_poll(self, now: float, hint: float | None = None) -> None:
-        if self._was_polling or self._losses >= self.policy.tries_before_polling:
-            self._start_polling(now)
-            return
-        pause = self._set_rest(now, hint)
+    def _retreat(self, now: float, hint: float | None = None) -> None:
+        """Rest before the next stream, or poll if streams have failed too often."""
+        if not self.streaming:
+            self._poll_until_invited()
+        elif self._was_polling:
+            self._start_polling(now, hint)
+        elif self._losses >= self.policy.tries_before_polling:
+            self._start_polling(now, hint)
+            self._asks.by(now)
+        else:
+            self._rest(now, self._rest_pause(hint))
+        self._asks.softly(now + self._poll_pause(now))
+
+    def _rest(self, now: float, pause: float) -> None:
         self.phase = Phase.RESTING
+        self._rest_until = now + pause
         self._outbox.append(StreamLost(task_id=self.task_id, cause=self._last_cause, delay=pause))
 
-    def _start_polling(self, now: float) -> None:
-        policy = self.policy
-        ceiling = min(policy.climb_cap, policy.climb_base * 2.0 ** min(self._climbs, 30))
-        # Between half and whole: growing, yet not in step with other watches.
-        self._climb_at = now + ceiling * (0.5 + 0.5 * self.draw())
-        self._climbs += 1
+    def _start_polling(self, now: float, hint: float | None = None) -> None:
         self.phase = Phase.POLLING
-        self._ask_by(now)
+        self._climb_at = now + climb_pause(self.policy, self._climbs, hint, self.draw)
+        self._climbs += 1
         if not self._was_polling:
+            self._was_polling = True
             self.counters.switches_to_polling += 1
             self._outbox.append(PollingStarted(task_id=self.task_id, cause=self._last_cause))
-        self._was_polling = True
 
-    def _poll_pause(self, now: float) -> float:
-        policy = self.policy
-        if self.status not in WAITING_STATUSES:
-            return policy.poll_interval
-        # A task that has waited long is unlikely to move in the next seconds.
-        grown = policy.poll_interval + 0.1 * max(0.0, now - self._status_since - 30.0)
-        return min(grown, max(policy.poll_interval, policy.poll_interval_waiting))
+    def _poll_until_invited(self) -> None:
+        self.phase = Phase.POLLING
+        self._climb_at = None
+
+    def _return_from_outage(self, now: float) -> None:
+        # Nothing was wrong with streaming as such: no reason to wait out a long pause.
+        if self._ask_failures >= _OUTAGE_FAILURES and self._climb_at is not None:
+            soon = now + self.draw() * self.policy.poll_interval
+            self._climb_at = min(self._climb_at, soon)
+
+    def _hear(self, now: float) -> None:
+        """Take note that the stream showed the task move."""
+        self._last_contact_at = now
+        self._stale_at = None
+        self._garbled_run = 0
+        if not self._was_polling:
+            self._asks.put_off(now + self.policy.ask_after)
 
     def _news(self) -> None:
         """Take note that something new came over the stream: all is well again."""
         self._losses = self._climbs = 0
-        self._retry_hint = None
-        self._unsettled = False
-        self._lost_at = None
         if self._was_polling:
             self._was_polling = False
             self._outbox.append(StreamingResumed(task_id=self.task_id))
         self.progress_is_live = True
 
-    def _emit(self, event: Event) -> None:
-        self.counters.events += 1
+    # Within: events.
+
+    def _react(self, verdict: Verdict, event: Event, now: float) -> None:
+        if isinstance(event, StatusEvent | ProgressEvent):
+            self._contact(now)
+            if verdict in (Verdict.NEWS, Verdict.PASSED):
+                self._note_delivery(verdict, event, now)
+        match verdict:
+            case Verdict.LIVE | Verdict.REPEATED:
+                self.counters.repeats_dropped += 1
+                if verdict is Verdict.LIVE:
+                    self._stale_at = None
+            case Verdict.STEP_BACK:
+                self._held_at = now
+                self._asks.by(now)
+            case Verdict.ANNOUNCED:
+                # The terminal event says more; should it not follow, an ask finds the end.
+                self._asks.by(now + _TERMINAL_FRAME_GRACE)
+            case Verdict.END:
+                self._take_end(event)
+            case Verdict.OVERFLOW:
+                self.lost("too many events behind an unexplained step back", now)
+            case _:
+                pass
+
+    def _note_delivery(self, verdict: Verdict, event: Event, now: float) -> None:
+        if isinstance(event, StatusEvent):
+            self._status_since = now
+        if self.phase is Phase.READING:
+            if verdict is Verdict.NEWS:
+                self._news()
+            self._hear(now)
+
+    def _release(self, now: float, *, is_explained: bool) -> None:
+        """Deliver or drop what was held."""
+        for event in self._order.release():
+            if not self._is_over:
+                verdict = self._order.judge_released(event, is_explained=is_explained)
+                self._react(verdict, event, now)
+
+    def _take_end(self, event: Event) -> None:
+        if isinstance(event, CompletedEvent) and event.output is None:
+            self._pending_end = attrs.evolve(event, attempt=self.attempt)
+            self._fetch()
+        elif isinstance(event, TerminalEvent):
+            self._deliver_end(attrs.evolve(event, attempt=self.attempt))
+
+    def _fetch(self) -> None:
+        self.phase = Phase.FETCHING
+        self.progress_is_live = False
+        self._asks.stop()
+
+    def _deliver_end(self, event: TerminalEvent) -> None:
+        self._end()
+        self.terminal = event
+        self._order.status = event.status
         self._outbox.append(event)
 
-    def _take(self, event: Event, now: float) -> None:
-        if isinstance(event, StatusEvent):
-            self._take_status(event, now)
-        elif isinstance(event, CompletedEvent | FailedEvent | CancelledEvent):
-            self._take_end(event)
-        elif isinstance(event, ProgressEvent):
-            self._take_progress(event, now)
-        else:
-            self._emit(attrs.evolve(event, attempt=self.attempt))
-
-    def _take_progress(self, event: ProgressEvent, now: float) -> None:
-        if self._unsettled:
-            last = self._last_tick
-            if last is not None and event.raw == last.raw:
-                self.counters.repeats_dropped += 1
-                return
-            if last is None or _is_beyond(event, last):
-                self._news()
-        if event.attempt != self.attempt:
-            event = attrs.evolve(event, attempt=self.attempt)
-        self._last_tick = event
-        self._emit(event)
-
-    def _take_status(self, event: StatusEvent, now: float) -> None:
-        status = event.status
-        if is_terminal(status):
-            # The terminal event itself says more; should it not follow, the ask finds it.
-            self._ask_by(now + _TERMINAL_FRAME_GRACE)
-        elif status == self.status:
-            self.counters.repeats_dropped += 1
-        elif status in self._seen or _rank_of(status, self._rank) < self._rank:
-            self._held = [event]
-            self._ask_by(now)
-        else:
-            self._news()
-            self._note_status(status, now)
-            self._emit(attrs.evolve(event, attempt=self.attempt))
-
-    def _note_status(self, status: str, now: float) -> None:
-        self.status = status
-        self._status_since = now
-        self._seen.add(status)
-        self._rank = max(self._rank, _rank_of(status))
-
-    def _begin_attempt(self, retry_count: int) -> None:
-        self.retry_count = retry_count
-        self.attempt = retry_count + 1
-        self.status = None
-        self._seen.clear()
-        self._rank = -1
-        self._last_tick = None
-
-    def _hold(self, event: Event, now: float) -> None:
-        held = self._held
-        assert held is not None
-        if isinstance(event, ProgressEvent) and isinstance(held[-1], ProgressEvent):
-            held[-1] = event
-        elif len(held) < _MAX_HELD:
-            held.append(event)
-        else:
-            self.lost("too many events behind an unexplained step back", now)
-
-    def _take_end(self, event: CompletedEvent | FailedEvent | CancelledEvent) -> None:
-        event = attrs.evolve(event, attempt=self.attempt)
-        if isinstance(event, CompletedEvent) and event.output is None:
-            self._pending_end = event
-            self.phase = Phase.FETCHING
-            self.ask_at = None
-        else:
-            self._deliver_end(event)
-
-    def _deliver_end(self, event: Event) -> None:
-        self.terminal = event
-        self.status = getattr(event, "status", None)
+    def _end(self) -> None:
         self.phase = Phase.DONE
-        self.ask_at = None
         self.progress_is_live = False
-        self._emit(event)
+        self._asks.stop()
 
-    def pending_end(self) -> CompletedEvent:
-        """Return the completion whose output is still to be read."""
-        if self._pending_end is not None:
-            return self._pending_end
-        return CompletedEvent(task_id=self.task_id, attempt=self.attempt, origin="poll")
+    # Within: answers.
 
-    def _end_by_snapshot(self, snapshot: TaskSnapshot) -> None:
-        if snapshot.status == TaskStatus.COMPLETED:
-            self.phase = Phase.FETCHING
-            self.ask_at = None
-        elif snapshot.status == TaskStatus.FAILED:
-            self._deliver_end(
-                FailedEvent(
-                    task_id=self.task_id,
-                    attempt=self.attempt,
-                    origin="poll",
-                    error=snapshot.error,
-                )
-            )
-        else:
-            self._deliver_end(
-                CancelledEvent(task_id=self.task_id, attempt=self.attempt, origin="poll")
-            )
-
-    def _reconcile(self, snapshot: TaskSnapshot, now: float) -> bool:
+    def _reconcile(self, snapshot: TaskSnapshot, sent_at: float, now: float) -> bool:
         """Bring what was delivered up to *snapshot*; return whether it knew something new."""
-        count = snapshot.retry_count
-        if count is not None and self.retry_count is not None and count < self.retry_count:
-            self._release(None, now)
-            return False  # a replica that lags behind an attempt already announced
-        is_new_attempt = self._is_new_attempt(count)
-        if count is not None and is_new_attempt:
-            self._begin_attempt(count)
-        elif count is not None and self.retry_count is None:
-            self.retry_count = count
-            self.attempt = max(self.attempt, count + 1)
-        self._release(snapshot, now)
-        if self.phase in (Phase.DONE, Phase.FETCHING) or is_terminal(snapshot.status):
+        if self._order.lags(snapshot) and not self._is_sure_end(snapshot, now):
+            if sent_at >= self._held_at:
+                self._release(now, is_explained=False)
+            return False
+        self.snapshot = snapshot
+        self._settle_attempt(snapshot, sent_at, now)
+        if self._is_over:
             return True
-        return self._take_polled_status(snapshot.status, now) or is_new_attempt
+        if snapshot.is_terminal:
+            self._end_by(snapshot)
+            return True
+        changed = self._order.catch_up(snapshot.status)
+        if changed:
+            self._status_since = now
+        return changed
 
-    def _is_new_attempt(self, count: int | None) -> bool:
-        if count is None:
-            return False
-        if self.retry_count is not None:
-            return count > self.retry_count
-        return self._held is not None and count + 1 > self.attempt
+    def _settle_attempt(self, snapshot: TaskSnapshot, sent_at: float, now: float) -> None:
+        order = self._order
+        is_explained = order.explains(snapshot)
+        before = order.attempt
+        order.count_attempts(snapshot, is_current=sent_at >= self._status_since)
+        # An ask from before the step back knows nothing of it.
+        if order.attempt > before or sent_at >= self._held_at or snapshot.is_terminal:
+            self._release(now, is_explained=is_explained)
 
-    def _take_polled_status(self, status: str, now: float) -> bool:
-        if status in self._seen or _rank_of(status, self._rank) < self._rank:
-            return False
-        self._note_status(status, now)
-        self._emit(
-            StatusEvent(task_id=self.task_id, attempt=self.attempt, origin="poll", status=status)
-        )
-        return True
+    def _is_sure_end(self, snapshot: TaskSnapshot, now: float) -> bool:
+        """Return whether an end of an attempt gone by, which cannot be, was told twice."""
+        self._odd_ends = self._odd_ends + 1 if snapshot.is_terminal else 0
+        if self._odd_ends == 1:
+            self._asks.by(now + _RECHECK)
+        return self._odd_ends > 1
 
-    def _release(self, snapshot: TaskSnapshot | None, now: float) -> None:
-        """Deliver or drop what was held, now that *snapshot* (None: no answer) explains it."""
-        held, self._held = self._held, None
-        if held is None:
-            return
-        explained = snapshot is not None and snapshot.retry_count is not None
-        for index, event in enumerate(held):
-            if self.phase in (Phase.DONE, Phase.FETCHING):
-                return
-            if self._held is not None:
-                self._held.extend(held[index:])
-                return
-            self._take_released(event, explained=explained, now=now)
-
-    def _take_released(self, event: Event, *, explained: bool, now: float) -> None:
-        if not isinstance(event, StatusEvent) or is_terminal(event.status):
-            self._take(event, now)
-            return
-        steps_back = event.status in self._seen or _rank_of(event.status, self._rank) < self._rank
-        if not steps_back:
-            self._take_status(event, now)
-        elif explained or event.status == self.status:
-            self.counters.repeats_dropped += 1
+    def _end_by(self, snapshot: TaskSnapshot) -> None:
+        task_id, attempt = self.task_id, self.attempt
+        if snapshot.status == TaskStatus.COMPLETED:
+            self._fetch()
+        elif snapshot.status == TaskStatus.FAILED:
+            error = snapshot.error
+            self._deliver_end(
+                FailedEvent(task_id=task_id, attempt=attempt, origin="poll", error=error)
+            )
         else:
-            self.status = event.status
-            self._emit(attrs.evolve(event, attempt=self.attempt, unconfirmed=True))
+            self._deliver_end(CancelledEvent(task_id=task_id, attempt=attempt, origin="poll"))
 
     def _judge_stream(self, changed: bool, sent_at: float, now: float) -> None:
         since = self._connected_at
@@ -762,31 +736,31 @@ class Watch:
 
     def _after_ask(self, sent_at: float, now: float) -> None:
         if self.phase is Phase.ASKING:
-            if self._losses >= self.policy.tries_before_polling or self._was_polling:
-                self._start_polling(now)
-                self.ask_at = now + self._poll_pause(now)
-            else:
-                self.phase = Phase.RESTING
-                self._rest_until = max(self._rest_until, now)
-                delay = self._rest_until - now
-                self._outbox.append(
-                    StreamLost(task_id=self.task_id, cause=self._last_cause, delay=delay)
-                )
-            return
-        if self.phase is Phase.POLLING or self._was_polling:
-            self._ask_by(now + self._poll_pause(now))
-        elif self.phase is Phase.READING:
-            early = self._connected_at is None or sent_at < self._connected_at
-            policy = self.policy
-            self._ask_by(now + (policy.settle_after if early else policy.ask_after))
+            if sent_at < self._asking_since:
+                self._asks.by(now)  # sent before the stream ended: it says nothing of now
+                return
+            self._leave_asking(now)
+        self._asks.softly(now + self._pause_after_answer(sent_at, now))
 
+    def _leave_asking(self, now: float) -> None:
+        if not self.streaming:
+            self._poll_until_invited()
+        elif self._was_polling or self._losses >= self.policy.tries_before_polling:
+            self._start_polling(now)
+        else:
+            self._rest(now, max(0.0, self._rest_until - now))
 
-def _rank_of(status: str, default: int = -1) -> int:
-    return _RANKS.get(status, default)
+    def _pause_after_answer(self, sent_at: float, now: float) -> float:
+        policy, since = self.policy, self._connected_at
+        if self.phase is not Phase.READING or self._was_polling:
+            return self._poll_pause(now)
+        return policy.settle_after if since is None or sent_at < since else policy.ask_after
 
-
-def _is_beyond(event: ProgressEvent, last: ProgressEvent) -> bool:
-    new_moment, old_moment = event.sent_at, last.sent_at
-    if new_moment is not None and old_moment is not None:
-        return new_moment > old_moment
-    return (event.progress or 0.0) > (last.progress or 0.0)
+    def _may_appear(self, now: float) -> bool:
+        """Return whether a 404 is likely to be a replica that does not know the task yet."""
+        if self._last_contact_at > self._not_found_at:
+            self._not_founds = 0
+        if self._not_founds == 0:
+            self._not_found_at = now
+        self._not_founds += 1
+        return now < self.not_found_until or (self._order.is_known and self._not_founds == 1)

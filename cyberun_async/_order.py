@@ -1,0 +1,269 @@
+"""
+What of a task has been delivered, and what to think of the event that comes next.
+
+Attempts are counted, statuses ranked by the life cycle, ticks compared with those seen
+before the connection. No time, no network: only what may be delivered, and in which order.
+"""
+
+import enum
+from datetime import datetime
+
+import attrs
+
+from ._events import (
+    CancelledEvent,
+    CompletedEvent,
+    Event,
+    FailedEvent,
+    Notice,
+    ProgressEvent,
+    StatusEvent,
+)
+from ._models import TaskSnapshot, TaskStatus, is_terminal
+
+
+_RANKS: dict[str, int] = {
+    status: rank
+    for rank, status in enumerate(
+        (
+            TaskStatus.PENDING,
+            TaskStatus.WAITING,
+            TaskStatus.PROVISIONING,
+            TaskStatus.QUEUED,
+            TaskStatus.RUNNING,
+        )
+    )
+}
+_MAX_HELD = 1024
+
+
+class Verdict(enum.Enum):
+    """What an event turned out to be."""
+
+    NEWS = "delivered, and not known before"
+    PASSED = "delivered, but proves nothing: it may be a repetition"
+    LIVE = "dropped, as it is known, but it is the present state"
+    REPEATED = "dropped: known, and of the past"
+    STEP_BACK = "held until an ask explains it"
+    HELD = "held behind a step back"
+    OVERFLOW = "dropped: too much is held"
+    ANNOUNCED = "the end, without the terminal event"
+    END = "the terminal event; not delivered yet"
+
+
+@attrs.define(kw_only=True)
+class Order:
+    """The delivered history of one task, as far as order and repetition need it."""
+
+    task_id: str
+    # Shared with the watch, which puts its notices between the events.
+    outbox: list[Event | Notice]
+    status: str | None = None
+    attempt: int = 1
+    retry_count: int | None = None
+    last_tick: ProgressEvent | None = attrs.field(default=None, init=False)
+    # Whether the next event may be a repetition, since a stream was opened before it.
+    unsettled: bool = attrs.field(default=True, init=False)
+
+    _held: list[Event] | None = attrs.field(default=None, init=False)
+    _seen: set[str] = attrs.field(factory=set[str], init=False)
+    _rank: int = attrs.field(default=-1, init=False)
+    _tick_before: ProgressEvent | None = attrs.field(default=None, init=False)
+    _unconfirmed: bool = attrs.field(default=False, init=False)
+
+    def __attrs_post_init__(self) -> None:
+        if self.status is not None:
+            self._note(self.status)
+
+    @property
+    def is_holding(self) -> bool:
+        """Whether a step back waits for its explanation."""
+        return self._held is not None
+
+    @property
+    def is_known(self) -> bool:
+        """Whether anything was ever learnt of the task."""
+        return self.status is not None or self.last_tick is not None
+
+    # Events of the stream.
+
+    def opened(self) -> None:
+        """A stream was opened: what it brings first may be a repetition."""
+        self.unsettled = True
+        self._tick_before = self.last_tick
+
+    def judge(self, event: Event) -> Verdict:
+        """Deliver, drop or hold *event*, and say which; a terminal event is only recognised."""
+        if self._held is not None:
+            return self._hold(self._held, event)
+        if isinstance(event, ProgressEvent):
+            return self._judge_tick(event)
+        if isinstance(event, StatusEvent):
+            return self._judge_status(event)
+        return self._judge_other(event)
+
+    def release(self) -> list[Event]:
+        """Return what was held, for :meth:`judge_released`, and hold no longer."""
+        held, self._held = self._held or [], None
+        return held
+
+    def judge_released(self, event: Event, *, is_explained: bool) -> Verdict:
+        """As :meth:`judge`, but a step back is a repetition (*is_explained*) or unconfirmed."""
+        if not isinstance(event, StatusEvent) or not self._steps_back(event.status):
+            return self.judge(event)
+        if is_explained or event.status == self.status:
+            return Verdict.REPEATED
+        self.status = event.status
+        self._unconfirmed = True
+        self._deliver(attrs.evolve(event, unconfirmed=True))
+        return Verdict.PASSED
+
+    # Answers to asks.
+
+    def lags(self, snapshot: TaskSnapshot) -> bool:
+        """Return whether *snapshot* is from before the present attempt (a late replica)."""
+        count, known = snapshot.retry_count, self.retry_count
+        return count is not None and known is not None and count < known
+
+    def explains(self, snapshot: TaskSnapshot) -> bool:
+        """Return whether *snapshot* tells a repetition from a step back."""
+        if snapshot.retry_count is not None or snapshot.is_terminal:
+            return True
+        return not self._unconfirmed and _rank_of(snapshot.status, self._rank) >= self._rank
+
+    def count_attempts(self, snapshot: TaskSnapshot, *, is_current: bool) -> None:
+        """Learn the attempt from *snapshot*, asked for after the present status (*is_current*)."""
+        count = snapshot.retry_count
+        if count is None:
+            return
+        if self._is_new_attempt(count, snapshot.status, is_current=is_current):
+            self._begin_attempt()
+        self.retry_count = count
+        self.attempt = max(self.attempt, count + 1)
+
+    def catch_up(self, status: str) -> bool:
+        """Deliver a *status* that only an ask has shown; return whether it was new."""
+        if self._steps_back(status) or status == self.status:
+            self._confirm(status)
+            return False
+        self._note(status)
+        self.outbox.append(
+            StatusEvent(task_id=self.task_id, attempt=self.attempt, origin="poll", status=status)
+        )
+        return True
+
+    # Within.
+
+    def _judge_tick(self, event: ProgressEvent) -> Verdict:
+        verdict = Verdict.NEWS
+        if self.unsettled:
+            before = self._tick_before
+            if _is_same(event, self.last_tick) or _is_same(event, before):
+                return Verdict.REPEATED
+            if before is None or _is_beyond(event, before):
+                self.unsettled = False
+            else:
+                verdict = Verdict.PASSED
+        self.pass_tick(event)
+        return verdict
+
+    def pass_tick(self, event: ProgressEvent) -> None:
+        """Deliver a tick that cannot be a repetition."""
+        if event.attempt != self.attempt:
+            event = attrs.evolve(event, attempt=self.attempt)
+        self.last_tick = event
+        self.outbox.append(event)
+
+    def _judge_status(self, event: StatusEvent) -> Verdict:
+        status = event.status
+        if is_terminal(status):
+            return Verdict.ANNOUNCED
+        if status == self.status:
+            return Verdict.LIVE
+        if self._steps_back(status):
+            self._held = [event]
+            return Verdict.STEP_BACK
+        self.unsettled = False
+        self._note(status)
+        self._deliver(event)
+        return Verdict.NEWS
+
+    def _judge_other(self, event: Event) -> Verdict:
+        if isinstance(event, CompletedEvent | FailedEvent | CancelledEvent):
+            return Verdict.END
+        self._deliver(event)
+        return Verdict.PASSED
+
+    def _hold(self, held: list[Event], event: Event) -> Verdict:
+        if isinstance(event, ProgressEvent) and isinstance(held[-1], ProgressEvent):
+            held[-1] = event
+        elif len(held) >= _MAX_HELD:
+            return Verdict.OVERFLOW
+        else:
+            held.append(event)
+        return Verdict.HELD
+
+    def _deliver(self, event: Event) -> None:
+        self.outbox.append(attrs.evolve(event, attempt=self.attempt))
+
+    def _steps_back(self, status: str) -> bool:
+        return status in self._seen or _rank_of(status, self._rank) < self._rank
+
+    def _note(self, status: str) -> None:
+        self.status = status
+        self._unconfirmed = False
+        self._seen.add(status)
+        self._rank = max(self._rank, _rank_of(status, -1))
+
+    def _confirm(self, status: str) -> None:
+        # The unconfirmed step back was none: go on from the true state, without a word,
+        # since a status is never told twice in one attempt.
+        is_other = status != self.status and status in self._seen
+        if self._unconfirmed and is_other and self.retry_count is not None:
+            self.status = status
+            self._unconfirmed = False
+
+    def _is_new_attempt(self, count: int, status: str, *, is_current: bool) -> bool:
+        if self.retry_count is not None:
+            return count > self.retry_count
+        # No count was known before: only a step back shows that one attempt has ended.
+        stepped_back = self._held is not None or self._unconfirmed
+        lower = is_current and _rank_of(status, self._rank) < self._rank
+        return count + 1 > self.attempt and (stepped_back or lower)
+
+    def _begin_attempt(self) -> None:
+        self.status = None
+        self._seen.clear()
+        self._rank = -1
+        self._unconfirmed = False
+        self.last_tick = self._tick_before = None
+
+
+def _rank_of(status: str, default: int) -> int:
+    return _RANKS.get(status, default)
+
+
+def _is_same(event: ProgressEvent, known: ProgressEvent | None) -> bool:
+    return known is not None and event.raw == known.raw and (bool(event.raw) or event == known)
+
+
+def _is_beyond(event: ProgressEvent, before: ProgressEvent) -> bool:
+    """Return whether *event* is further on than *before*, by whatever both of them tell."""
+    signs = (
+        _sign(_seconds(event.sent_at), _seconds(before.sent_at)),
+        _sign(event.progress, before.progress),
+        _sign(event.step_current, before.step_current),
+    )
+    decisive = next((sign for sign in signs if sign), None)
+    # Nothing to compare: at least it is not the same.
+    return True if decisive is None else decisive > 0
+
+
+def _seconds(moment: datetime | None) -> float | None:
+    return None if moment is None else moment.timestamp()
+
+
+def _sign(new: float | None, old: float | None) -> int:
+    if new is None or old is None:
+        return 0
+    return (new > old) - (new < old)
