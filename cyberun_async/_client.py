@@ -13,6 +13,7 @@ import anyio
 from ._caller import Caller
 from ._codec import decode_result, decode_submission, decode_task
 from ._credentials import KeyProvider, Keyring
+from ._downloads import Download, allows_http, may_fetch
 from ._errors import (
     ClientClosedError,
     ClientStateError,
@@ -50,7 +51,7 @@ from ._options import Limits, RetryPolicy, Timeouts, WatchPolicy
 from ._parameters import validate as check_parameters
 from ._pump import Pump
 from ._resources import Agents, Tasks, Workflows, json_of, query_of, reference_of
-from ._results import Download, TaskResult, may_fetch
+from ._results import TaskResult
 from ._runtime import Runtime, draw, utc_now
 from ._statistics import ClientStatistics
 from ._stream import EventStream
@@ -476,7 +477,9 @@ class CyberunClient:
         if snapshot.status == TaskStatus.CANCELLED:
             raise TaskCancelledError(task_id=snapshot.id, error=snapshot.error, snapshot=snapshot)
         record = await self.result_record(snapshot.id)
-        return TaskResult(self, record, parallel=self._limits.parallel_transfers)
+        return TaskResult(
+            self, record, parallel=self._limits.parallel_transfers, retries=self._retries
+        )
 
     # What the service holds
 
@@ -674,10 +677,12 @@ class CyberunClient:
     async def fetch(self, url: str, headers: Mapping[str, str]) -> Download:
         """Used by :class:`Artifact`: fetch a presigned link without any credential."""
         state = self._use()
-        insecure = self._base_url.startswith("http://")
-        if not may_fetch(url, insecure=insecure):
+        if not self._may_fetch(url):
             raise TransferError("the service gave a link that is not https; it is not followed")
-        return await state.transport.fetch("GET", url, headers=headers)
+        return await state.transport.fetch("GET", url, headers=headers, may_follow=self._may_fetch)
+
+    def _may_fetch(self, url: str) -> bool:
+        return may_fetch(url, insecure=allows_http(self._base_url))
 
     # Within
 

@@ -1,45 +1,34 @@
-"""What a completed task made: its output and its files, and how they are fetched."""
+"""What a completed task made: its output and its files, and how they come to memory or disk."""
 
 import os
-from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping, Sequence
-from contextlib import asynccontextmanager
+import unicodedata
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from datetime import datetime
+from inspect import isawaitable
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, BinaryIO, TypeVar, cast, overload
 from urllib.parse import unquote, urlsplit
 
 import anyio
 import anyio.to_thread
 
-from ._errors import CyberunError, TransferError
-from ._exchange import ExchangeFailedError, FailureKind
+from ._downloads import ArtifactStream, Fetcher, Links
+from ._errors import CyberunError, InvalidInputError, TransferError
 from ._filenames import filename_of
 from ._models import ArtifactLink, ResultRecord
+from ._options import RetryPolicy
+from ._redaction import shown
 
 
-# Each try begins with a link of its own; links expire, and connections break.
-_TRIES = 4
-_LINK_REFUSALS = frozenset({400, 401, 403, 404, 410})
+T = TypeVar("T")
+
+OnBytes = Callable[[int, "int | None"], "Awaitable[None] | None"]
+OnArtifactBytes = Callable[["Artifact", int, "int | None"], "Awaitable[None] | None"]
+
 _READ_LIMIT = 64 * 1024 * 1024
-_LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
-
-
-class Download(Protocol):
-    """An answer from the object store."""
-
-    @property
-    def status(self) -> int: ...
-    @property
-    def headers(self) -> Mapping[str, str]: ...
-    def aiter_bytes(self) -> AsyncIterator[bytes]: ...
-    async def aclose(self) -> None: ...
-
-
-class Fetcher(Protocol):
-    """What fetching files needs of the client."""
-
-    async def fetch(self, url: str, headers: Mapping[str, str], /) -> Download: ...
-    async def result_record(self, task_id: str, /) -> ResultRecord: ...
+# One hop to a thread costs as much as writing this.
+_WRITE_BYTES = 256 * 1024
+_MOST_NUMBERED = 10_000
 
 
 class Artifact:
@@ -49,18 +38,17 @@ class Artifact:
     The link behind it is short-lived; it is minted anew whenever the store refuses it.
     """
 
-    def __init__(self, fetcher: Fetcher, task_id: str, link: ArtifactLink) -> None:
-        self._fetcher = fetcher
-        self._task_id = task_id
-        self._link = link
+    def __init__(self, links: Links, output_id: str, *, retries: RetryPolicy) -> None:
+        self._links = links
+        self._retries = retries
+        self.output_id = output_id
 
     def __repr__(self) -> str:
         return f"<Artifact {self.output_id!r} {self.name!r}>"
 
     @property
-    def output_id(self) -> str:
-        """The service's name for this output, such as ``9.images.0``."""
-        return self._link.output_id
+    def _link(self) -> ArtifactLink:
+        return self._links.link(self.output_id)
 
     @property
     def metadata(self) -> Mapping[str, Any]:
@@ -70,19 +58,27 @@ class Artifact:
     @property
     def name(self) -> str:
         """A safe file name, taken from what the service calls the file."""
-        source = self._link.storage_key or unquote(urlsplit(self._link.url).path)
-        return filename_of(source, fallback=f"{self._task_id}.bin")
+        link = self._link
+        source = link.storage_key or unquote(urlsplit(link.url).path)
+        return filename_of(source, fallback=f"{self._links.task_id}.bin")
 
-    async def aiter_bytes(self) -> AsyncIterator[bytes]:
+    def aiter_bytes(self, *, max_bytes: int | None = None) -> ArtifactStream:
         """
-        Yield the file's bytes as they come. Close the iterator when leaving early.
+        Return the file's bytes as they come, to be passed on.
+
+        Read to its end it closes itself; leave it early with ``aclose()`` or by
+        using it as an async context manager.
+
+        Args:
+            max_bytes: A larger file raises; None takes any.
 
         Raises:
-            TransferError: The store refused a freshly minted link, or the file was cut.
+            InvalidInputError: *max_bytes* is no size.
         """
-        async with self._open(0) as download:
-            async for chunk in download.aiter_bytes():
-                yield chunk
+        limit = None if max_bytes is None else _size("max_bytes", max_bytes)
+        return ArtifactStream(
+            self._links, self.output_id, self.name, retries=self._retries, max_bytes=limit
+        )
 
     async def read(self, *, limit: int = _READ_LIMIT) -> bytes:
         """
@@ -92,102 +88,87 @@ class Artifact:
             limit: Most bytes to hold in memory; a larger file raises.
 
         Raises:
-            TransferError: It is larger than *limit*, or could not be fetched.
+            TransferError: It is larger than *limit*, or could not be fetched whole.
+            InvalidInputError: *limit* is no size.
         """
         held = bytearray()
-        await self._copy(_Memory(held, limit))
+        async with self.aiter_bytes(max_bytes=_size("limit", limit)) as stream:
+            async for piece in stream:
+                held += piece
         return bytes(held)
 
     async def download_to(
-        self, directory: str | os.PathLike[str], *, overwrite: bool = False
+        self,
+        directory: str | os.PathLike[str],
+        *,
+        name: str | None = None,
+        overwrite: bool = False,
+        max_bytes: int | None = None,
+        on_progress: OnBytes | None = None,
     ) -> Path:
         """
         Stream the file into *directory* and return its path.
 
-        It appears under its name only when complete; a name that is taken is
-        numbered unless *overwrite*. Cancelled or failed, nothing is left behind.
+        It appears under its name only when it is complete. Cancelled or failed,
+        nothing is left behind but the folder.
+
+        Args:
+            directory: Made if need be.
+            name: In place of the service's; only its last part counts.
+            overwrite: Replace a file of that name; otherwise this one is numbered.
+            max_bytes: A larger file raises; None takes any.
+
+            on_progress:
+                Called with the bytes so far and those of the whole file, or None where
+                that is not known; may be a coroutine function. What it raises ends
+                the download.
 
         Raises:
-            TransferError: It could not be fetched whole.
+            TransferError: It could not be fetched whole, or not be written.
+            InvalidInputError: An argument is malformed.
         """
-        folder = Path(directory)
-        await anyio.to_thread.run_sync(lambda: folder.mkdir(parents=True, exist_ok=True))
-        part = _PartFile(folder, self.name)
+        if name is not None and not isinstance(name, str):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise InvalidInputError(f"name must be a string, not {type(name).__name__}")
+        folder = await _made(_folder(directory))
+        stream = self.aiter_bytes(max_bytes=max_bytes)
+        part = _PartFile(folder, self.name if name is None else filename_of(name, self.name))
         try:
-            await self._copy(part)
-            return await anyio.to_thread.run_sync(lambda: part.publish(overwrite=overwrite))
+            await part.call(part.create)
+            await _copy(stream, part, on_progress)
+            return await part.call(lambda: part.publish(overwrite=overwrite))
         finally:
             with anyio.CancelScope(shield=True):
-                await anyio.to_thread.run_sync(part.discard)
-
-    async def _copy(self, sink: "_Sink") -> None:
-        for tries_left in reversed(range(_TRIES)):
-            try:
-                async with self._open(sink.size) as download:
-                    if download.status == 200 and sink.size:
-                        await sink.restart()
-                    expected = _expected_size(download, sink.size)
-                    async for chunk in download.aiter_bytes():
-                        await sink.write(chunk)
-                    if expected is not None and sink.size != expected:
-                        raise ExchangeFailedError(
-                            FailureKind.LOST, maybe_sent=True, reason="the file was cut"
-                        )
-                return
-            except ExchangeFailedError as error:
-                if not tries_left:
-                    raise TransferError(
-                        f"{self.name!r} could not be fetched whole: {error.reason}"
-                    ) from error
-                await anyio.sleep(0.2 * (_TRIES - tries_left))
-
-    @asynccontextmanager
-    async def _open(self, offset: int) -> AsyncGenerator[Download]:
-        headers = {"Range": f"bytes={offset}-"} if offset else {}
-        download = await self._fetcher.fetch(self._link.url, headers)
-        if download.status in _LINK_REFUSALS:
-            with anyio.CancelScope(shield=True):
-                await download.aclose()
-            await self._renew_link()
-            download = await self._fetcher.fetch(self._link.url, headers)
-        try:
-            if download.status not in (200, 206):
-                raise TransferError(
-                    f"the store refused {self.name!r} with HTTP {download.status}, "
-                    "with a fresh link too; it may have been removed",
-                    status=download.status,
-                )
-            yield download
-        finally:
-            with anyio.CancelScope(shield=True):
-                await download.aclose()
-
-    async def _renew_link(self) -> None:
-        record = await self._fetcher.result_record(self._task_id)
-        for link in record.links:
-            if link.output_id == self._link.output_id:
-                self._link = link
-                return
-        raise TransferError(f"the service no longer offers {self.name!r}")
+                await stream.aclose()
+                await part.call(part.discard)
 
 
-class TaskResult:
+class TaskResult(Sequence[Artifact]):
     """
     What a completed task made. A sequence of its :class:`Artifact` objects.
 
     Attributes:
         task_id: The task.
         output: The runtime's own report, or None.
-        expires_at: When the present links expire; they are renewed as needed.
+        record: The reply it was read from.
+        artifacts: The files, whichever form of links the service used.
     """
 
-    def __init__(self, fetcher: Fetcher, record: ResultRecord, *, parallel: int = 4) -> None:
+    def __init__(
+        self,
+        fetcher: Fetcher,
+        record: ResultRecord,
+        *,
+        parallel: int = 4,
+        retries: RetryPolicy | None = None,
+    ) -> None:
         self.task_id = record.id
         self.output = record.output
         self.record = record
         self._parallel = parallel
+        links = Links(fetcher, record)
         self.artifacts: Sequence[Artifact] = tuple(
-            Artifact(fetcher, record.id, link) for link in record.links
+            Artifact(links, link.output_id, retries=retries or RetryPolicy())
+            for link in record.links
         )
 
     def __repr__(self) -> str:
@@ -199,66 +180,145 @@ class TaskResult:
     def __iter__(self) -> Iterator[Artifact]:
         return iter(self.artifacts)
 
-    def __getitem__(self, index: int) -> Artifact:
+    @overload
+    def __getitem__(self, index: int) -> Artifact: ...
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[Artifact]: ...
+    def __getitem__(self, index: int | slice) -> Artifact | Sequence[Artifact]:
         return self.artifacts[index]
 
     @property
     def expires_at(self) -> datetime | None:
-        """When the links this came with expire."""
+        """When the links this came with expire; they are renewed as needed."""
         return self.record.expires_at
 
     async def download_to(
-        self, directory: str | os.PathLike[str], *, overwrite: bool = False
+        self,
+        directory: str | os.PathLike[str],
+        *,
+        overwrite: bool = False,
+        max_bytes: int | None = None,
+        on_progress: OnArtifactBytes | None = None,
     ) -> list[Path]:
         """
         Download every artifact into *directory*, a few at a time; return their paths in order.
 
+        Artifacts of the same name are numbered. Cancelled, what was complete stays.
+
+        Args:
+            directory: Made if need be.
+            overwrite: Replace files that were there before; otherwise these are numbered.
+            max_bytes: A larger file raises; None takes any.
+
+            on_progress:
+                Called with the artifact, its bytes so far, and those of the whole file or
+                None; may be a coroutine function.
+
         Raises:
-            TransferError: One could not be fetched; those that were complete stay.
+            TransferError: One or more could not be fetched; those that were complete stay.
+            InvalidInputError: An argument is malformed.
         """
-        paths: list[Path | None] = [None] * len(self.artifacts)
-        failures: list[CyberunError] = []
+        _folder(directory)
+        paths: dict[int, Path] = {}
+        failures: list[Exception] = []
         limiter = anyio.CapacityLimiter(self._parallel)
 
-        async def fetch(index: int, artifact: Artifact) -> None:
+        async def fetch(index: int, artifact: Artifact, name: str) -> None:
             async with limiter:
                 try:
-                    paths[index] = await artifact.download_to(directory, overwrite=overwrite)
+                    paths[index] = await artifact.download_to(
+                        directory,
+                        name=name,
+                        overwrite=overwrite,
+                        max_bytes=max_bytes,
+                        on_progress=_for_artifact(artifact, on_progress),
+                    )
                 except CyberunError as error:
                     failures.append(error)
+                except Exception as error:  # noqa: BLE001 - the caller's own, raised below
+                    failures.insert(0, error)
+                    group.cancel_scope.cancel()
 
         async with anyio.create_task_group() as group:
-            for index, artifact in enumerate(self.artifacts):
-                group.start_soon(fetch, index, artifact)
-        if len(failures) == 1:
-            raise failures[0]
+            for index, name in enumerate(_distinct([one.name for one in self.artifacts])):
+                group.start_soon(fetch, index, self.artifacts[index], name)
         if failures:
-            raise ExceptionGroup("several artifacts could not be downloaded", failures)
-        return [path for path in paths if path is not None]
+            for other in failures[1:]:
+                failures[0].add_note(f"another artifact failed as well: {other}")
+            raise failures[0]
+        return [paths[index] for index in range(len(self.artifacts))]
 
 
-class _Sink(Protocol):
-    size: int
+def _for_artifact(artifact: Artifact, told: OnArtifactBytes | None) -> OnBytes | None:
+    if told is None:
+        return None
+    return lambda done, total: told(artifact, done, total)
 
-    async def write(self, chunk: bytes) -> None: ...
-    async def restart(self) -> None: ...
+
+def _distinct(names: Sequence[str]) -> list[str]:
+    """Number what would be the same file on a system that folds case or accents."""
+    taken: set[str] = set()
+    distinct: list[str] = []
+    for name in names:
+        free = next(one for one in _numbered(name) if _folded(one) not in taken)
+        taken.add(_folded(free))
+        distinct.append(free)
+    return distinct
 
 
-class _Memory:
-    def __init__(self, held: bytearray, limit: int) -> None:
-        self._held = held
-        self._limit = limit
-        self.size = 0
+def _folded(name: str) -> str:
+    return unicodedata.normalize("NFC", name).casefold()
 
-    async def write(self, chunk: bytes) -> None:
-        self._held += chunk
-        self.size = len(self._held)
-        if self.size > self._limit:
-            raise TransferError(f"the file is larger than the limit of {self._limit} bytes")
 
-    async def restart(self) -> None:
-        self._held.clear()
-        self.size = 0
+def _numbered(name: str) -> Iterator[str]:
+    yield name
+    path = Path(name)
+    for number in range(1, _MOST_NUMBERED):
+        yield f"{path.stem} ({number}){path.suffix}"
+
+
+def _size(what: str, size: object) -> int:
+    if isinstance(size, bool) or not isinstance(size, int) or size < 0:
+        raise InvalidInputError(f"{what} must be a number of bytes from 0 on")
+    return size
+
+
+def _folder(directory: object) -> Path:
+    if not isinstance(directory, str | os.PathLike):
+        kind = type(directory).__name__
+        raise InvalidInputError(f"directory must be a string or a path, not {kind}")
+    path: object = os.fspath(cast("os.PathLike[str]", directory))
+    if not isinstance(path, str) or not path or "\0" in path:
+        raise InvalidInputError("directory must be a path of text, not empty, without NUL")
+    return Path(path)
+
+
+async def _made(folder: Path) -> Path:
+    try:
+        await anyio.to_thread.run_sync(lambda: folder.mkdir(parents=True, exist_ok=True))
+    except (OSError, UnicodeError) as error:
+        raise TransferError(f"the folder cannot be made: {_said(error)}") from error
+    return folder
+
+
+def _said(error: OSError | UnicodeError) -> str:
+    return (error.strerror if isinstance(error, OSError) else None) or type(error).__name__
+
+
+async def _copy(stream: ArtifactStream, part: "_PartFile", told: OnBytes | None) -> None:
+    waiting: list[bytes] = []
+    size = 0
+    async for piece in stream:
+        waiting.append(piece)
+        size += len(piece)
+        if size >= _WRITE_BYTES:
+            await part.write(waiting)
+            waiting, size = [], 0
+        if told is not None:
+            answer = told(stream.done, stream.total)
+            if isawaitable(answer):
+                await answer
+    await part.write(waiting)
 
 
 class _PartFile:
@@ -268,55 +328,72 @@ class _PartFile:
         self._folder = folder
         self._name = name
         self._path = folder / f".{name}.{os.urandom(4).hex()}.part"
-        self.size = 0
+        self._file: BinaryIO | None = None
 
-    async def write(self, chunk: bytes) -> None:
-        await anyio.to_thread.run_sync(self._append, chunk)
+    async def call(self, function: Callable[[], T]) -> T:
+        """Call *function* in a thread; cancelled, it is still waited for."""
+        try:
+            return await anyio.to_thread.run_sync(function)
+        except (OSError, UnicodeError) as error:
+            name = shown(self._name)
+            raise TransferError(f"{name} cannot be written: {_said(error)}") from error
 
-    def _append(self, chunk: bytes) -> None:
-        with self._path.open("ab") as file:
-            file.write(chunk)
-        self.size += len(chunk)
+    async def write(self, pieces: list[bytes]) -> None:
+        if pieces:
+            await self.call(lambda: self._write(pieces))
 
-    async def restart(self) -> None:
-        await anyio.to_thread.run_sync(self.discard)
-        self.size = 0
+    # In a thread
+
+    def create(self) -> None:
+        # "x" follows no link that somebody else has put there.
+        self._file = self._path.open("xb", buffering=0)
+
+    def _write(self, pieces: list[bytes]) -> None:
+        left = memoryview(b"".join(pieces))
+        while left and self._file is not None:
+            left = left[self._file.write(left) :]
 
     def publish(self, *, overwrite: bool) -> Path:
-        if not self._path.exists():
-            self._path.touch()
+        self._close()
         target = self._folder / self._name
         if overwrite:
             self._path.replace(target)
             return target
-        for candidate in _numbered(target):
-            try:
-                os.link(self._path, candidate)  # fails where the name is taken, unlike rename
-            except FileExistsError:
-                continue
-            return candidate
-        raise TransferError(f"no free name like {self._name!r}")
+        for name in _numbered(self._name):
+            if self._take(self._folder / name):
+                return self._folder / name
+        raise TransferError(f"no free name like {shown(self._name)}")
+
+    def _take(self, target: Path) -> bool:
+        """Give the file the name *target* unless it is taken; a rename would not notice."""
+        try:
+            os.link(self._path, target)
+        except FileExistsError:
+            return False
+        except OSError:
+            return self._take_without_link(target)
+        return True
+
+    def _take_without_link(self, target: Path) -> bool:
+        # Some network and FAT file systems have no hard links.
+        try:
+            target.open("xb").close()
+        except FileExistsError:
+            return False
+        try:
+            self._path.replace(target)
+        except OSError:
+            target.unlink()
+            raise
+        return True
+
+    def _close(self) -> None:
+        file, self._file = self._file, None
+        if file is not None:
+            file.close()
 
     def discard(self) -> None:
-        self._path.unlink(missing_ok=True)
-
-
-def _numbered(target: Path) -> Iterator[Path]:
-    yield target
-    for number in range(1, 10_000):
-        yield target.with_name(f"{target.stem} ({number}){target.suffix}")
-
-
-def _expected_size(download: Download, offset: int) -> int | None:
-    length = download.headers.get("content-length", "")
-    if not length.isascii() or not length.isdigit():
-        return None
-    return int(length) + (offset if download.status == 206 else 0)
-
-
-def may_fetch(url: str, *, insecure: bool) -> bool:
-    """Return whether *url* may be fetched: https, or http to loopback or where allowed."""
-    parts = urlsplit(url)
-    if parts.scheme == "https":
-        return True
-    return parts.scheme == "http" and (insecure or parts.hostname in _LOOPBACK)
+        try:
+            self._close()
+        finally:
+            self._path.unlink(missing_ok=True)

@@ -1,0 +1,421 @@
+"""
+The bytes of one file, however often its connection breaks or its link expires.
+
+A reader that has delivered some bytes goes on behind them: with a range request where
+the store honours it, else by reading again and leaving out what was delivered. So one
+way of reading serves memory, files and whoever passes the bytes on.
+"""
+
+import re
+import zlib
+from collections.abc import AsyncIterator, Iterator, Mapping
+from typing import NoReturn, Protocol, Self
+from urllib.parse import urlsplit
+
+import anyio
+
+from ._backoff import full_jitter, parse_retry_after
+from ._errors import TransferError
+from ._exchange import ExchangeFailedError, FailureKind
+from ._models import ArtifactLink, ResultRecord
+from ._options import RetryPolicy
+from ._redaction import shown
+from ._runtime import draw
+
+
+_LINK_REFUSALS = frozenset({400, 401, 403, 404, 410})
+_FOR_NOW = frozenset({408, 429, *range(500, 600)})
+_HOPELESS = frozenset({FailureKind.TLS, FailureKind.PROXY, FailureKind.REDIRECT})
+# A connection that brought this much was worth it, so the next loss is counted anew.
+_PROGRESS_BYTES = 64 * 1024
+_PIECE_BYTES = 256 * 1024
+# gzip cannot exceed about 1000; pictures, scenes and logs stay far below this.
+_MAX_RATIO = 200
+_RATIO_FREE_BYTES = 1024 * 1024
+_CONTENT_RANGE = re.compile(r"bytes (\d{1,18})-(\d{1,18})/(\d{1,18}|\*)")
+_RANGE_OVER = re.compile(r"bytes \*/(\d{1,18})")
+_NUMBER = re.compile(r"[0-9]{1,18}")
+_LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
+
+
+class Download(Protocol):
+    """An answer from the object store."""
+
+    @property
+    def status(self) -> int: ...
+    @property
+    def headers(self) -> Mapping[str, str]: ...
+    def aiter_bytes(self) -> AsyncIterator[bytes]: ...
+    async def aclose(self) -> None: ...
+
+
+class Fetcher(Protocol):
+    """What fetching files needs of the client."""
+
+    async def fetch(self, url: str, headers: Mapping[str, str], /) -> Download: ...
+    async def result_record(self, task_id: str, /) -> ResultRecord: ...
+
+
+class Links:
+    """The links of one task's files, minted anew when one of them is refused."""
+
+    def __init__(self, fetcher: Fetcher, record: ResultRecord) -> None:
+        self.fetcher = fetcher
+        self.task_id = record.id
+        self._links = {link.output_id: link for link in record.links}
+        self._lock = anyio.Lock()
+
+    def link(self, output_id: str) -> ArtifactLink:
+        """Return the present link."""
+        return self._links[output_id]
+
+    async def renew(self, output_id: str, refused: str) -> None:
+        """
+        Replace the link whose address was *refused*, and all others with it.
+
+        Raises:
+            TransferError: The service offers the file no longer.
+        """
+        async with self._lock:
+            if self._links[output_id].url != refused:
+                # One answer brings the links of all files that are fetched at once.
+                return
+            record = await self.fetcher.result_record(self.task_id)
+            fresh = {link.output_id: link for link in record.links}
+            if output_id not in fresh and len(fresh) == len(self._links) == 1:
+                # The only file keeps no name where the service changes the form of its links.
+                fresh = {output_id: next(iter(fresh.values()))}
+            if output_id not in fresh:
+                raise TransferError(f"the service no longer offers {shown(output_id)}")
+            self._links.update({name: link for name, link in fresh.items() if name in self._links})
+
+
+class ArtifactStream:
+    """
+    The bytes of one artifact, to be read once with ``async for``.
+
+    A connection that breaks is replaced and the bytes go on where they stopped; a link
+    that is refused is minted anew, also midway. The length is verified at the end.
+    Cancelled while it waits, it may be read on; leave it early with :meth:`aclose`, or
+    use it as an async context manager.
+
+    Raises:
+        TransferError: The file could not be fetched whole; bytes read before are sound.
+    """
+
+    def __init__(
+        self,
+        links: Links,
+        output_id: str,
+        name: str,
+        *,
+        retries: RetryPolicy,
+        max_bytes: int | None = None,
+    ) -> None:
+        self._links = links
+        self._output_id = output_id
+        self._name = name
+        self._retries = retries
+        self._max_bytes = max_bytes
+        # What is open, and what of it has been read.
+        self._download: Download | None = None
+        self._chunks: AsyncIterator[bytes] | None = None
+        self._unpacker: _Unpacker | None = None
+        self._ready: Iterator[bytes] = iter(())
+        self._raw = 0
+        self._skip = 0
+        # What is known of the file.
+        self._raw_size: int | None = None
+        self._tag: str | None = None
+        self._can_resume = True
+        # How it goes.
+        self._done = 0
+        self._mark = 0
+        self._failures = 0
+        self._refusals = 0
+        self._is_over = False
+
+    @property
+    def done(self) -> int:
+        """Bytes delivered so far."""
+        return self._done
+
+    @property
+    def total(self) -> int | None:
+        """Bytes of the whole file, or None while that is not known."""
+        if self._is_over:
+            return self._done
+        return None if self._unpacker is not None else self._raw_size
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        await self.aclose()
+
+    async def __anext__(self) -> bytes:
+        while not self._is_over:
+            try:
+                piece = await self._next_piece()
+            except ExchangeFailedError as error:
+                await self._lost(error)
+                continue
+            except BaseException:
+                await self._drop()
+                raise
+            if piece:
+                return piece
+        raise StopAsyncIteration
+
+    async def aclose(self) -> None:
+        """Close the connection; nothing more can be read."""
+        self._is_over = True
+        await self._drop()
+
+    async def _drop(self) -> None:
+        download, self._download, self._chunks = self._download, None, None
+        self._ready = iter(())
+        if download is not None:
+            with anyio.CancelScope(shield=True):
+                await download.aclose()
+
+    # One piece
+
+    async def _next_piece(self) -> bytes:
+        for piece in self._ready:
+            return self._delivered(piece)
+        if self._chunks is None:
+            self._chunks = await self._open()
+            return b""
+        chunk = await anext(self._chunks, None)
+        if chunk is None:
+            await self._finish()
+            return b""
+        self._raw += len(chunk)
+        if self._raw_size is not None and self._raw > self._raw_size:
+            raise TransferError(f"{shown(self._name)} is longer than the store announced")
+        if self._unpacker is None:
+            return self._delivered(chunk)
+        self._ready = self._unpacker.pieces(chunk, self._name)
+        return b""
+
+    def _delivered(self, piece: bytes) -> bytes:
+        if self._skip:
+            skipped = min(self._skip, len(piece))
+            self._skip -= skipped
+            piece = piece[skipped:]
+        self._done += len(piece)
+        if self._max_bytes is not None and self._done > self._max_bytes:
+            raise self._too_large()
+        return piece
+
+    async def _finish(self) -> None:
+        is_cut = self._raw_size is not None and self._raw != self._raw_size
+        is_cut = is_cut or (self._unpacker is not None and not self._unpacker.is_complete)
+        if is_cut or self._skip:
+            raise ExchangeFailedError(FailureKind.LOST, maybe_sent=True, reason="the file was cut")
+        await self.aclose()
+
+    # One connection
+
+    async def _open(self) -> AsyncIterator[bytes] | None:
+        """Open a connection and return what comes over it, or None to look again."""
+        url = self._links.link(self._output_id).url
+        headers = {"Accept-Encoding": "identity"}
+        resume = self._done > 0 and self._can_resume
+        if resume:
+            headers["Range"] = f"bytes={self._done}-"
+        self._download = download = await self._links.fetcher.fetch(url, headers)
+        if download.status in _LINK_REFUSALS:
+            await self._refused(url, download.status)
+            return None
+        if download.status == 416 and resume:
+            await self._no_such_range(download)
+            return None
+        if download.status == 200:
+            self._begin(download)
+        elif download.status == 206 and resume:
+            self._resume(download)
+        else:
+            self._answered_otherwise(download)
+        self._refusals = 0
+        return download.aiter_bytes()
+
+    def _begin(self, download: Download) -> None:
+        self._check_tag(download)
+        encoding = download.headers.get("content-encoding", "").strip().lower()
+        self._unpacker = _unpacker_for(encoding, self._name)
+        self._can_resume = self._can_resume and self._unpacker is None
+        self._skip = self._done
+        self._raw = 0
+        self._know_size(_number(download.headers.get("content-length")))
+
+    def _resume(self, download: Download) -> None:
+        self._check_tag(download)
+        span = _CONTENT_RANGE.fullmatch(download.headers.get("content-range", "").strip())
+        is_packed = download.headers.get("content-encoding", "identity").lower() != "identity"
+        if span is None or int(span[1]) != self._done or is_packed:
+            self._can_resume = False
+            raise ExchangeFailedError(
+                FailureKind.PROTOCOL, maybe_sent=True, reason="the store sent another range"
+            )
+        self._skip = 0
+        self._raw = self._done
+        self._know_size(None if span[3] == "*" else int(span[3]))
+
+    def _know_size(self, size: int | None) -> None:
+        if size is None:
+            return
+        if self._raw_size is not None and size != self._raw_size:
+            raise self._changed()
+        self._raw_size = size
+        if self._unpacker is None and self._max_bytes is not None and size > self._max_bytes:
+            raise self._too_large()
+
+    def _check_tag(self, download: Download) -> None:
+        tag = download.headers.get("etag")
+        if self._done and tag is not None and self._tag is not None and tag != self._tag:
+            raise self._changed()
+        self._tag = tag if tag is not None else self._tag
+
+    async def _refused(self, url: str, status: int) -> None:
+        await self._drop()
+        self._refusals += 1
+        if self._refusals > 1:
+            raise TransferError(
+                f"the store refused {shown(self._name)} with HTTP {status}, "
+                "with a fresh link too; it may have been removed",
+                status=status,
+            )
+        await self._links.renew(self._output_id, url)
+
+    async def _no_such_range(self, download: Download) -> None:
+        size = _RANGE_OVER.fullmatch(download.headers.get("content-range", "").strip())
+        await self._drop()
+        if size is not None and int(size[1]) == self._done:
+            # The connection broke after the last byte of a file of unknown length.
+            self._is_over = True
+        self._can_resume = False
+
+    def _answered_otherwise(self, download: Download) -> NoReturn:
+        status = download.status
+        if status in _FOR_NOW:
+            raise _BusyError(status, download.headers)
+        raise TransferError(
+            f"the store answered for {shown(self._name)} with HTTP {status}", status=status
+        )
+
+    # When it fails
+
+    async def _lost(self, error: ExchangeFailedError) -> None:
+        await self._drop()
+        if self._done - self._mark >= _PROGRESS_BYTES:
+            self._failures = 0
+        self._mark = self._done
+        self._failures += 1
+        if self._failures >= self._retries.max_attempts or error.kind in _HOPELESS:
+            of = "" if self._raw_size is None else f" of {self._raw_size}"
+            raise TransferError(
+                f"{shown(self._name)} could not be fetched whole, only {self._done}{of} bytes: "
+                f"{error.reason}",
+                status=getattr(error, "status", None),
+            ) from error
+        hint = error.retry_after if isinstance(error, _BusyError) else None
+        await anyio.sleep(pause_after(self._failures, self._retries, hint))
+
+    def _too_large(self) -> TransferError:
+        return TransferError(
+            f"{shown(self._name)} is larger than the limit of {self._max_bytes} bytes"
+        )
+
+    def _changed(self) -> TransferError:
+        return TransferError(f"{shown(self._name)} changed while it was being fetched")
+
+
+class _BusyError(ExchangeFailedError):
+    """The store says that it cannot serve the file for now."""
+
+    def __init__(self, status: int, headers: Mapping[str, str]) -> None:
+        reason = f"the store answered HTTP {status}"
+        super().__init__(FailureKind.LOST, maybe_sent=True, reason=reason)
+        self.status = status
+        self.retry_after = parse_retry_after(headers.get("retry-after"), headers.get("date"))
+
+
+class _Unpacker:
+    """Undoes gzip or deflate in small pieces, and stops where a little becomes too much."""
+
+    def __init__(self) -> None:
+        self._zlib = zlib.decompressobj(47)  # gzip or zlib, by its head
+        self._read = 0
+        self._made = 0
+        self._holds_more = False
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether the end was seen; nothing at all is complete, too."""
+        return self._zlib.eof or not self._read
+
+    def pieces(self, chunk: bytes, name: str) -> Iterator[bytes]:
+        """
+        Yield what *chunk* holds.
+
+        Raises:
+            TransferError: It is not packed as it says, or holds too much for its size.
+        """
+        self._read += len(chunk)
+        while chunk or self._holds_more:
+            if self._zlib.eof:
+                self._zlib = zlib.decompressobj(47)
+            try:
+                piece = self._zlib.decompress(chunk, _PIECE_BYTES)
+            except zlib.error as error:
+                raise TransferError(f"{shown(name)} is not compressed as the store says") from error
+            chunk = self._zlib.unconsumed_tail or self._zlib.unused_data
+            # Of input that is all taken, output may wait for room.
+            self._holds_more = len(piece) == _PIECE_BYTES and not self._zlib.eof
+            self._made += len(piece)
+            if self._made > max(_RATIO_FREE_BYTES, _MAX_RATIO * self._read):
+                raise TransferError(
+                    f"{shown(name)} unpacks to more than {_MAX_RATIO} times its size"
+                )
+            yield piece
+
+
+def _unpacker_for(encoding: str, name: str) -> _Unpacker | None:
+    if encoding in {"", "identity"}:
+        return None
+    if encoding in {"gzip", "x-gzip", "deflate"}:
+        return _Unpacker()
+    raise TransferError(
+        f"{shown(name)} is compressed as {shown(encoding)}, which was not asked for"
+    )
+
+
+def _number(text: str | None) -> int | None:
+    return int(text) if text is not None and _NUMBER.fullmatch(text.strip()) else None
+
+
+def pause_after(failures: int, policy: RetryPolicy, hint: float | None = None) -> float:
+    """Return the seconds to wait after so many failures in a row."""
+    pause = full_jitter(draw(), failures - 1, base=policy.backoff_base, cap=policy.backoff_cap)
+    return max(pause, min(hint or 0.0, policy.retry_after_cap))
+
+
+def may_fetch(url: str, *, insecure: bool) -> bool:
+    """Return whether a file may come from or go to *url*: https, or http where *insecure*."""
+    try:
+        parts = urlsplit(url)
+        host = parts.hostname
+    except ValueError:
+        return False
+    return bool(host) and (parts.scheme == "https" or (insecure and parts.scheme == "http"))
+
+
+def allows_http(base_url: str) -> bool:
+    """Return whether the store may be without TLS: where the API is, or is this machine."""
+    parts = urlsplit(base_url)
+    return parts.scheme == "http" or parts.hostname in _LOOPBACK
