@@ -9,7 +9,7 @@ import enum
 import inspect
 from collections.abc import Awaitable, Callable, Mapping
 
-from ._errors import ConfigurationError
+from ._errors import ConfigurationError, CyberunError, ServiceUnavailableError
 
 
 KeyProvider = Callable[[], "str | Awaitable[str]"]
@@ -113,8 +113,15 @@ class Keyring:
         """Return the key to use now, asking the provider where there is one."""
         if isinstance(self._source, Secret):
             return self._source
-        answer = self._source()
-        key = await answer if inspect.isawaitable(answer) else answer
+        try:
+            answer = self._source()
+            key = await answer if inspect.isawaitable(answer) else answer
+        except CyberunError:
+            raise
+        except Exception as error:
+            raise ServiceUnavailableError(
+                f"the api_key callable failed with {type(error).__name__}"
+            ) from error
         kind_of(key)
         return Secret(key)
 

@@ -11,8 +11,10 @@ from typing import Any, Protocol
 
 import anyio
 
+from ._caller import unavailable
 from ._credentials import Secret
 from ._errors import (
+    ClientStateError,
     CyberunError,
     RateLimitedError,
     RequestRejectedError,
@@ -20,7 +22,7 @@ from ._errors import (
     UnexpectedResponseError,
 )
 from ._events import CompletedEvent, Event, Notice
-from ._exchange import ExchangeFailedError, Reply
+from ._exchange import ExchangeFailedError, FailureKind, Reply
 from ._models import TaskSnapshot
 from ._reader import Reader
 from ._rejection import rejection
@@ -90,6 +92,7 @@ class Feed:
         "_connection",
         "_done",
         "_fetching",
+        "_has_ended",
         "_hub",
         "_line_closed",
         "_line_scope",
@@ -113,6 +116,7 @@ class Feed:
         self._line_scope: anyio.CancelScope | None = None
         self._line_closed: anyio.Event | None = None
         self._fetching = False
+        self._has_ended = False
         self._done: anyio.Event | None = None
 
     # Readers and waiters.
@@ -303,6 +307,9 @@ class Feed:
         self.advance()
 
     def _end(self, error: CyberunError | None) -> None:
+        if self._has_ended:
+            return
+        self._has_ended = True
         self._hub.slots.forget(self)
         for reader in self.readers:
             if not reader.is_finished:
@@ -317,14 +324,16 @@ class Feed:
         try:
             with anyio.CancelScope() as self._line_scope:
                 await self._read_stream(last_event_id)
+        except Exception as error:  # noqa: BLE001
+            # A fault of this library or of a callback must not leave a reader waiting.
+            self.watch.failed(_crashed(error))
         finally:
             self._line_scope = None
             closed, self._line_closed = self._line_closed, None
             if closed is not None:
                 closed.set()
             self._hub.slots.release(self)
-        if not self.is_done:
-            self.advance()
+        self.advance()
 
     async def _read_stream(self, last_event_id: str | None) -> None:
         watch, now = self.watch, self._hub.now
@@ -333,6 +342,9 @@ class Feed:
         try:
             connection = await self._open(last_event_id)
         except ExchangeFailedError as error:
+            self._judge_failure(error)
+            return
+        except ServiceUnavailableError as error:
             watch.lost(error.reason, now())
             return
         except CyberunError as error:
@@ -361,6 +373,12 @@ class Feed:
             refused = key
             with anyio.CancelScope(shield=True):
                 await connection.aclose()
+
+    def _judge_failure(self, failure: ExchangeFailedError) -> None:
+        if failure.kind in (FailureKind.TLS, FailureKind.PROXY, FailureKind.REDIRECT):
+            self.watch.failed(unavailable(failure))
+        else:
+            self.watch.lost(failure.reason, self._hub.now())
 
     async def _judge_refusal(self, connection: Connection) -> None:
         try:
@@ -421,6 +439,12 @@ class Feed:
         ask_at, scheduled = self.watch.ask_at, self.scheduled_at
         if ask_at is not None and (scheduled is None or ask_at < scheduled):
             self._hub.schedule(self)
+
+
+def _crashed(error: Exception) -> CyberunError:
+    crash = ClientStateError(f"following the task failed unexpectedly: {error!r}")
+    crash.__cause__ = error
+    return crash
 
 
 def copied(error: CyberunError, watch: Watch) -> CyberunError:

@@ -12,6 +12,7 @@ import anyio
 from ._errors import CyberunError, SlowReaderError
 from ._events import Event, Notice, ProgressEvent
 
+
 # Statuses of an attempt are few; a reader this far behind is not reading at all.
 _OVERFLOW_FACTOR = 8
 
@@ -68,11 +69,10 @@ class Reader:
 
     def _make_room(self, item: Event | Notice) -> None:
         buffer = self._buffer
-        if isinstance(item, ProgressEvent):
-            if isinstance(buffer[-1], ProgressEvent):
-                buffer[-1] = item
-                self.coalesced += 1
-                return
+        if isinstance(item, ProgressEvent) and isinstance(buffer[-1], ProgressEvent):
+            buffer[-1] = item
+            self.coalesced += 1
+            return
         for index, waiting in enumerate(buffer):
             if isinstance(waiting, ProgressEvent):
                 del buffer[index]

@@ -184,7 +184,7 @@ class Roster:
 
         return paced
 
-    async def _work(self, feed: Feed, confirms: bool) -> None:  # noqa: FBT001
+    async def _work(self, feed: Feed, confirms: bool) -> None:
         try:
             # Each task ends once: what confirms that is no polling, and need not be slowed.
             if not confirms:

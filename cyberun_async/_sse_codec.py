@@ -22,6 +22,7 @@ from ._events import (
 )
 from ._models import TERMINAL_STATUSES, parse_status
 
+
 TERMINAL_NAMES = frozenset(str(status) for status in TERMINAL_STATUSES)
 
 

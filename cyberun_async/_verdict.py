@@ -12,6 +12,7 @@ from ._backoff import full_jitter, parse_retry_after, raised
 from ._exchange import ExchangeFailedError, FailureKind, Reply
 from ._options import RetryPolicy
 
+
 RETRIED_STATUSES = frozenset({408, 429, 500, 502, 503, 504})
 
 # What a second try cannot mend: the peer's certificate, the proxy's refusal, a

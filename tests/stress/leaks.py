@@ -3,11 +3,10 @@
 import asyncio
 import contextlib
 import gc
-import os
 from collections.abc import AsyncGenerator
+from pathlib import Path
 
 import anyio.lowlevel
-import sniffio
 
 from cyberun_async._transport_body import Body
 from cyberun_async._transport_lane import Lane
@@ -19,9 +18,9 @@ _KINDS = ("AsyncHTTP11Connection", "AsyncConnectionPool", "SocketStream", "TLSSt
 def sockets() -> int:
     """Return how many sockets this process has open."""
     count = 0
-    for name in os.listdir("/proc/self/fd"):
+    for path in Path("/proc/self/fd").iterdir():
         with contextlib.suppress(OSError):
-            count += os.readlink(f"/proc/self/fd/{name}").startswith("socket:")
+            count += str(path.readlink()).startswith("socket:")
     return count
 
 
@@ -37,9 +36,11 @@ def connection_objects() -> list[object]:
 
 def other_tasks() -> set[object]:
     """Return asyncio's tasks but the current one."""
-    if sniffio.current_async_library() != "asyncio":
+    try:
+        current = asyncio.current_task()
+    except RuntimeError:
         return set()
-    return {*asyncio.all_tasks()} - {asyncio.current_task()}
+    return {task for task in asyncio.all_tasks() if task is not current}
 
 
 @contextlib.asynccontextmanager

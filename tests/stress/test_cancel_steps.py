@@ -1,6 +1,7 @@
 """A request is cancelled at its first suspension, at its second, and so on to its last."""
 
 import asyncio
+import functools
 import types
 from collections.abc import Awaitable, Callable, Generator
 from typing import Any
@@ -10,8 +11,7 @@ import pytest
 from cyberun_async._options import Limits
 from cyberun_async._transport import Transport, TransportSettings
 
-from ..wire.server import Expect, Send, Stall, chunk, reply, serving
-from ..wire.server import STREAM_HEAD
+from ..wire.server import STREAM_HEAD, Expect, Send, Stall, chunk, reply, serving
 from .leaks import nothing_left
 
 
@@ -34,7 +34,7 @@ class Steps:
     @types.coroutine
     def _stepping(self, steps: Generator[Any, Any, Any]) -> Generator[Any, Any, Any]:
         count = 0
-        send: Callable[[], Any] = lambda: steps.send(None)
+        send: Callable[[], Any] = functools.partial(steps.send, None)
         while True:
             try:
                 suspended = send()
@@ -47,10 +47,9 @@ class Steps:
             try:
                 yield suspended
             except BaseException as error:  # noqa: BLE001 - goes on into the coroutine
-                thrown = error
-                send = lambda thrown=thrown: steps.throw(thrown)
+                send = functools.partial(steps.throw, error)
             else:
-                send = lambda: steps.send(None)
+                send = functools.partial(steps.send, None)
 
     def _cancel(self, task: "asyncio.Task[Any] | None", times: int) -> None:
         assert task is not None

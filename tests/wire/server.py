@@ -26,48 +26,51 @@ class Request:
     body: bytes
 
 
+class Step:
+    """One step of a script."""
+
+
 @attrs.frozen
-class Expect:
+class Expect(Step):
     """Read one whole request."""
 
 
 @attrs.frozen
-class Send:
+class Send(Step):
     """Send these bytes in one piece."""
 
     data: bytes
 
 
 @attrs.frozen
-class Drip:
+class Drip(Step):
     """Send these bytes one by one."""
 
     data: bytes
 
 
 @attrs.frozen
-class Wait:
+class Wait(Step):
     """Do nothing for a number of seconds."""
 
     seconds: float
 
 
 @attrs.frozen
-class Fin:
+class Fin(Step):
     """Close in the ordinary way."""
 
 
 @attrs.frozen
-class Reset:
+class Reset(Step):
     """Close with an RST."""
 
 
 @attrs.frozen
-class Stall:
+class Stall(Step):
     """Stay silent until the other side goes away."""
 
 
-Step = Expect | Send | Drip | Wait | Fin | Reset | Stall
 Script = Sequence[Step]
 
 _NO_LINGER = struct.pack("ii", 1, 0)
