@@ -222,7 +222,7 @@ class Watch:
 
     def due_at(self, last_byte_at: float) -> float | None:
         """Return the moment at which :meth:`tick` has something to decide, or None."""
-        if self._is_over:
+        if self._is_over():
             return None
         moments = (self._phase_due(last_byte_at), self._give_up_at(), self._hold_due())
         return min((moment for moment in moments if moment is not None), default=None)
@@ -394,26 +394,26 @@ class Watch:
 
     def polled(self, snapshot: TaskSnapshot, sent_at: float, now: float) -> None:
         """The status came back from an ask sent at *sent_at*."""
-        if self._is_over:
+        if self._is_over():
             return
         self._contact(now)
         self._return_from_outage(now)
         self._ask_failures = self._not_founds = 0
         changed = self._reconcile(snapshot, sent_at, now)
-        if not self._is_over:
+        if not self._is_over():
             self._judge_stream(changed, sent_at, now)
             self._after_ask(sent_at, now)
 
     def ask_failed(self, cause: str, now: float, *, retry_after: float | None = None) -> None:
         """The ask got no usable answer."""
-        if self._is_over:
+        if self._is_over():
             return
         self._last_cause = cause
         self._ask_failures += 1
         self._ever_heard = self._ever_heard or retry_after is not None
         if self._was_asked_for_held:
             self._release(now, is_explained=False)
-            if self._is_over:
+            if self._is_over():
                 return
         pause = retry_pause(self.policy, self._ask_failures, retry_after, self.draw)
         self._asks.hold(now + pause)
@@ -423,7 +423,7 @@ class Watch:
 
     def ask_refused(self, error: RequestRejectedError, now: float) -> None:
         """The ask was refused for good: 401, 403, 404 or another 4xx."""
-        if self._is_over:
+        if self._is_over():
             return
         self._ever_heard = True
         if isinstance(error, NotFoundError) and error.status != _GONE and self._may_appear(now):
@@ -447,14 +447,14 @@ class Watch:
 
     def tick(self, now: float, last_byte_at: float) -> None:
         """Time has passed; the last byte of the stream came at *last_byte_at*."""
-        if self._is_over:
+        if self._is_over():
             return
         hold_due, give_up_at = self._hold_due(), self._give_up_at()
         if hold_due is not None and now >= hold_due:
             self._release(now, is_explained=False)
         if give_up_at is not None and now >= give_up_at:
             self._give_up(now)
-        due = None if self._is_over else self._phase_due(last_byte_at)
+        due = None if self._is_over() else self._phase_due(last_byte_at)
         if due is None or now < due:
             return
         if self.phase is Phase.READING:
@@ -467,13 +467,12 @@ class Watch:
 
     def woke(self, now: float) -> None:
         """The machine slept: whatever was known is old, so ask before anything else."""
-        if not self._is_over:
+        if not self._is_over():
             self._last_contact_at = now
             self._asks.wake(now)
 
     # Within: time.
 
-    @property
     def _is_over(self) -> bool:
         return self.phase is Phase.DONE or self.phase is Phase.FETCHING
 
@@ -507,7 +506,7 @@ class Watch:
     def _fail_with(self, error: CyberunError, now: float) -> None:
         """End with *error*, unless what is held holds the end."""
         self._release(now, is_explained=False)
-        if not self._is_over:
+        if not self._is_over():
             self.failed(error)
 
     def _contact(self, now: float) -> None:
@@ -651,7 +650,7 @@ class Watch:
     def _release(self, now: float, *, is_explained: bool) -> None:
         """Deliver or drop what was held."""
         for event in self._order.release():
-            if not self._is_over:
+            if not self._is_over():
                 verdict = self._order.judge_released(event, is_explained=is_explained)
                 self._react(verdict, event, now)
 
@@ -688,7 +687,7 @@ class Watch:
             return False
         self.snapshot = snapshot
         self._settle_attempt(snapshot, sent_at, now)
-        if self._is_over:
+        if self._is_over():
             return True
         if snapshot.is_terminal:
             self._end_by(snapshot)
