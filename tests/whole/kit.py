@@ -20,6 +20,7 @@ from cyberun_async import (
     Notice,
     ProgressEvent,
     StatusEvent,
+    TaskHandle,
 )
 from cyberun_async.testing import Simulator, StreamingASGITransport, TaskPlan, VirtualClockLoop
 
@@ -28,12 +29,14 @@ COURSE: Final = ["pending", "waiting", "queued", "running"]
 PATIENCE: Final = 10.0
 
 # Clocks that jump; every test on them takes its hours in milliseconds.
-VIRTUAL: Final = [
-    pytest.param(("asyncio", {"loop_factory": VirtualClockLoop}), id="virtual-asyncio"),
-    pytest.param(
-        ("trio", {"clock": trio.testing.MockClock(autojump_threshold=0)}), id="virtual-trio"
-    ),
-]
+VIRTUAL: Final = ["virtual-asyncio", "virtual-trio"]
+
+
+def virtual_backend(name: str) -> tuple[str, dict[str, object]]:
+    """Return the back end called *name* for anyio, with a clock that begins at 0."""
+    if name == "virtual-trio":
+        return "trio", {"clock": trio.testing.MockClock(autojump_threshold=0)}
+    return "asyncio", {"loop_factory": VirtualClockLoop}
 
 
 def virtual_client(sim: Simulator, api_key: Any = None, **settings: Any) -> CyberunClient:
@@ -146,3 +149,14 @@ SHORT: Final = TaskPlan(pending=0.05, waiting=0.05, queued=0.05, steps=4, step_s
 
 SLOW: Final = TaskPlan(pending=1, waiting=1, queued=1, steps=4, step_seconds=1)
 """A life of seven seconds, for virtual time."""
+
+
+OUTPUT: Final = {"answer": 42}
+
+
+async def ended_watch(
+    client: CyberunClient, task: TaskHandle | str, *, notices: bool = False, within: float = 7200
+) -> Watched:
+    """Watch *task* to its end, which has to come within two hours."""
+    with anyio.fail_after(within):
+        return await follow(client.watch(task, notices=notices))
