@@ -73,5 +73,5 @@ class WebhookEvent:
 
     @property
     def key(self) -> tuple[str, str]:
-        """What makes a delivery the same as another: the task and the event."""
+        """What makes a delivery the same as another, namely the task and the event."""
         return (self.task_id, self.event_type)

@@ -10,6 +10,7 @@ import io
 import re
 import sys
 import tempfile
+import time
 from pathlib import Path
 
 from rich.console import Console, RenderableType
@@ -33,7 +34,7 @@ class RecordedScreen(demo.Screen):
 
     def __init__(self) -> None:
         super().__init__(_console())
-        self.moments: list[str] = []
+        self.moments: list[tuple[float, str]] = []
 
     def show(self, name: str, event: Event | Notice, *, live: bool) -> None:
         """Show, and keep the picture of the telling moment."""
@@ -43,7 +44,7 @@ class RecordedScreen(demo.Screen):
 
     def keep(self) -> None:
         """Keep the bars as they are now."""
-        self.moments.append(_ansi(self.bars.get_renderable()))
+        self.moments.append((time.monotonic(), _ansi(self.bars.get_renderable())))
 
 
 def _console(file: io.StringIO | None = None) -> Console:
@@ -64,15 +65,16 @@ def _ansi(what: RenderableType) -> str:
 
 
 def record() -> str:
-    """Run the demo and return what a terminal would have shown, in two moments."""
+    """Run the demo and return what a terminal would have shown, at two moments."""
     screen = RecordedScreen()
-    with tempfile.TemporaryDirectory() as folder, demo.service_in_trouble(1.0) as service:
-        paths = asyncio.run(demo.main(Path(folder), service, screen))
-        sizes = [(path.name, path.stat().st_size) for path in paths]
+    folder = Path(tempfile.mkdtemp(prefix="cyberun-demo-"))
+    with demo.service_in_trouble(1.0) as service:
+        paths = asyncio.run(demo.main(folder, service, screen))
     screen.keep()
-    saved = "".join(f"saved /tmp/cyberun-demo/{name} ({size} bytes)\n" for name, size in sizes)
-    during, after = screen.moments
-    return f"$ nox -s demo\n{during}\n\x1b[2m... seven seconds later\x1b[0m\n{after}{saved}"
+    saved = "".join(f"saved {path} ({path.stat().st_size} bytes)\n" for path in paths)
+    (cut_at, during), (ended_at, after) = screen.moments
+    later = f"\x1b[2m... {ended_at - cut_at:.0f} s later\x1b[0m"
+    return f"$ nox -s demo\n{during}\n{later}\n{after}{saved}"
 
 
 def export(ansi: str, path: Path) -> None:
