@@ -93,7 +93,7 @@ def _number_fault(value: object, definition: ParameterDef) -> str | None:
     # True is an int for Python, but not for whoever reads the JSON.
     if isinstance(value, bool) or not isinstance(value, int | float):
         return f"must be a number, not {_kind(value)}"
-    if not math.isfinite(value):
+    if isinstance(value, float) and not math.isfinite(value):
         return f"must be a finite number, not {value}"
     if definition.min is not None and value < definition.min:
         return f"must be at least {definition.min}, not {_told(value)}"

@@ -40,11 +40,19 @@ def decode_error_message(reply: Reply) -> str | None:
     try:
         said = _message_in(parse_json(reply.body))
     except ValueError:
-        return None
-    if said is None:
-        return None
-    printable = "".join(letter if letter.isprintable() else " " for letter in redacted(said))
-    return " ".join(printable.split())[:MAX_MESSAGE_CHARACTERS] or None
+        said = _plain_text(reply)
+    return None if said is None else _printable(said)
+
+
+def _printable(said: str) -> str | None:
+    letters = "".join(letter if letter.isprintable() else " " for letter in redacted(said))
+    return " ".join(letters.split())[:MAX_MESSAGE_CHARACTERS] or None
+
+
+def _plain_text(reply: Reply) -> str | None:
+    # A proxy's page is markup for a browser; its plain text was written to be read.
+    kind = (reply.content_type or "").partition(";")[0].strip().lower()
+    return reply.body.decode("utf-8", "replace") if kind == "text/plain" else None
 
 
 def _message_in(value: Any, *, depth: int = 0) -> str | None:
