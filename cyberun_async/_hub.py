@@ -202,9 +202,10 @@ class Hub:
         """Return the output of a completed task, or why it cannot be read."""
         try:
             reply = await self._caller.call("GET", path_for("tasks", task_id, "result"), task=True)
-            return decode_result(reply).output, None
+            output = decode_result(reply).output
         except CyberunError as error:
             return None, str(error)
+        return output, None if output is not None else "the service's result holds no output"
 
     # Within.
 
