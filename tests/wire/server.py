@@ -11,7 +11,7 @@ import socket
 import ssl
 import struct
 import threading
-from collections.abc import Coroutine, Iterator, Sequence
+from collections.abc import Callable, Coroutine, Iterator, Sequence
 from typing import Any
 
 import attrs
@@ -107,18 +107,23 @@ class LoopThread:
     def run(self, work: Coroutine[Any, Any, Any]) -> Any:
         return asyncio.run_coroutine_threadsafe(work, self.loop).result(10)
 
-    def stop(self) -> None:
-        self.run(_end_all_tasks())
+    def stop(self, abandon: Callable[[], None] = lambda: None) -> None:
+        self.run(_end_all_tasks(abandon))
         self.loop.call_soon_threadsafe(self.loop.stop)
         self._thread.join(10)
         self.loop.close()
 
 
-async def _end_all_tasks() -> None:
+async def _end_all_tasks(abandon: Callable[[], None]) -> None:
+    # A task that is cancelled before its first step cannot close its connection.
+    for _ in range(5):
+        await asyncio.sleep(0)
     tasks = asyncio.all_tasks() - {asyncio.current_task()}
     for task in tasks:
         task.cancel()
     await asyncio.gather(*tasks, return_exceptions=True)
+    # What was written to a client that has gone is never sent: closing would wait for it.
+    abandon()
     # Transports that were closed let go of their sockets in the next turns.
     for _ in range(3):
         await asyncio.sleep(0)
@@ -142,11 +147,13 @@ class WireServer:
     gone: int = 0
     ended: int = 0
     port: int = attrs.field(init=False, default=0)
+    _writers: list[asyncio.StreamWriter] = attrs.field(factory=list[asyncio.StreamWriter])
     _changed: threading.Condition = attrs.field(factory=threading.Condition)
 
     async def connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         script = self._scripts[min(self.connections, len(self._scripts) - 1)]
         self.connections += 1
+        self._writers.append(writer)
         with contextlib.suppress(asyncio.CancelledError, ConnectionError, EOFError):
             for step in script:
                 await self._play(step, reader, writer)
@@ -181,6 +188,11 @@ class WireServer:
                 with contextlib.suppress(ConnectionError):
                     await reader.read()
                 self._note_gone()
+
+    def abandon(self) -> None:
+        """Drop every connection that is still open."""
+        for writer in self._writers:
+            writer.transport.abort()
 
     def _note_gone(self) -> None:
         with self._changed:
@@ -224,6 +236,11 @@ async def _read_chunks(reader: asyncio.StreamReader) -> bytes:
 
 
 async def closed(listener: asyncio.Server) -> None:
+    # asyncio fails on a connection that is being accepted while its server closes.
+    for listening in listener.sockets:
+        asyncio.get_running_loop().remove_reader(listening.fileno())
+    for _ in range(5):
+        await asyncio.sleep(0)
     listener.close()
 
 
@@ -240,4 +257,4 @@ def serving(*scripts: Script, tls: ssl.SSLContext | None = None) -> Iterator[Wir
         yield server
     finally:
         thread.run(closed(listener))
-        thread.stop()
+        thread.stop(server.abandon)
