@@ -105,7 +105,7 @@ def reply_faults() -> dict[str, tuple[faults.Action, ...]]:
 GARBLED: Final[dict[str, tuple[faults.Action, ...]]] = {
     f"garbled-{how}": (faults.garble(how),) for how in HOWS
 }
-REFUSALS: Final[dict[str, tuple[faults.Action, ...]]] = {
+REFUSALS: Final[Mapping[str, tuple[faults.Action, ...]]] = {
     f"refused-{status}": (faults.refuse(status),)
     for status in (200, 204, 400, 401, 403, 404, 405, 406, 410, 418, 501)
 } | {
@@ -183,7 +183,7 @@ async def test_a_watch_survives_a_bad_stream_of_any_habit(
     await assert_ends_well(sim)
 
 
-@pytest.mark.parametrize("actions", cases(REPLY | REFUSALS))
+@pytest.mark.parametrize("actions", cases({**REPLY, **REFUSALS}))
 @pytest.mark.parametrize("times", [1, 5, ALWAYS], ids=["once", "often", "always"])
 async def test_a_watch_survives_a_refused_stream(
     actions: tuple[faults.Action, ...], times: int | None
