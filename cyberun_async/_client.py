@@ -46,7 +46,7 @@ from ._inputs import (
     workflow_path,
 )
 from ._json_values import parameters_of
-from ._models import ResultRecord, ResumeToken, TaskSnapshot, TaskStatus, Workflow
+from ._models import WAITING_STATUSES, ResultRecord, ResumeToken, TaskSnapshot, TaskStatus, Workflow
 from ._options import Limits, RetryPolicy, Timeouts, WatchPolicy
 from ._parameters import validate as check_parameters
 from ._pump import Pump
@@ -64,6 +64,9 @@ if TYPE_CHECKING:
     import httpx  # noqa: TID251 - named in two types, never imported
 
 DEFAULT_BASE_URL = "https://core.cyberun.cloud/api/v1"
+
+# For the one look whether a task has just started, when its time to do so is up.
+_LAST_LOOK_SECONDS = 5.0
 
 TaskRef = TaskHandle | ResumeToken | UUID | str
 OnProgress = Callable[[ProgressEvent], Awaitable[None] | None]
@@ -335,15 +338,18 @@ class CyberunClient:
         timeout: float | None,
         cancel_on_timeout: bool,
     ) -> TaskResult:
+        stream = self.watch(task)
         with anyio.move_on_after(_seconds("timeout", timeout)):
-            async with self.watch(task) as events:
+            async with stream as events:
                 async for event in events:
                     if isinstance(event, ProgressEvent):
                         answer = on_progress(event)
                         if inspect.isawaitable(answer):
                             await answer
             return await self.result(task)
-        raise await self._timed_out(task.id, timeout or 0.0, "end", None, cancel_on_timeout)
+        raise await self._timed_out(
+            stream.token(), timeout or 0.0, stream.snapshot, cancel_on_timeout
+        )
 
     # Following
 
@@ -410,22 +416,20 @@ class CyberunClient:
         token = _token_of(task)
         limit = _seconds("timeout", timeout)
         start_limit = _seconds("start_timeout", start_timeout)
-        begun = state.runtime.now()
-        feed: Feed | None = None
         if start_limit is not None and (limit is None or start_limit < limit):
-            with anyio.move_on_after(start_limit):
-                feed = await state.hub.wait_end(token)
-            if feed is None and not await self._has_started(token):
+            feed = await state.hub.wait_end(token, start_limit)
+            if feed.is_done:
+                return await self._final(feed)
+            if not await self._has_started(feed):
                 raise await self._timed_out(
-                    token.task_id, start_limit, "start", None, cancel_on_timeout
+                    feed.watch.token(), start_limit, feed.watch.snapshot, cancel_on_timeout, "start"
                 )
-            limit = None if limit is None else max(0.0, limit - (state.runtime.now() - begun))
-        if feed is None:
-            with anyio.move_on_after(limit):
-                feed = await state.hub.wait_end(token)
-        if feed is None:
+            token = feed.watch.token()
+            limit = None if limit is None else limit - start_limit
+        feed = await state.hub.wait_end(token, limit)
+        if not feed.is_done:
             raise await self._timed_out(
-                token.task_id, timeout or 0.0, "end", None, cancel_on_timeout
+                feed.watch.token(), timeout or 0.0, feed.watch.snapshot, cancel_on_timeout
             )
         return await self._final(feed)
 
@@ -437,28 +441,36 @@ class CyberunClient:
             return watch.snapshot
         return await self.get_task(feed.task_id)
 
-    async def _has_started(self, token: ResumeToken) -> bool:
-        snapshot = await self.get_task(token.task_id)
-        return (
-            snapshot.is_terminal
-            or snapshot.started_at is not None
-            or (snapshot.status == TaskStatus.RUNNING)
-        )
+    async def _has_started(self, feed: Feed) -> bool:
+        if feed.is_running:
+            return True
+        # What is known may be one poll old; but nobody waits long for the difference.
+        with anyio.move_on_after(_LAST_LOOK_SECONDS):
+            try:
+                snapshot = await self.get_task(feed.task_id)
+            except CyberunError:
+                return False
+            return snapshot.status not in WAITING_STATUSES
+        return False
 
     async def _timed_out(
         self,
-        task_id: str,
+        token: ResumeToken,
         seconds: float,
-        what: str,
         snapshot: TaskSnapshot | None,
         cancel: bool,
+        what: str = "end",
     ) -> WaitTimeoutError:
         if cancel:
-            await self._use().hub.request_cancel(task_id)
+            await self._use().hub.request_cancel(token.task_id)
         error = WaitTimeoutError(
-            task_id=task_id, timeout=seconds, what=what, snapshot=snapshot, cancel_requested=cancel
+            task_id=token.task_id,
+            timeout=seconds,
+            what=what,
+            snapshot=snapshot,
+            cancel_requested=cancel,
         )
-        return error.with_token(ResumeToken(task_id=task_id))
+        return error.with_token(token)
 
     async def result(
         self, task: TaskRef, *, timeout: float | None = None, cancel_on_timeout: bool = False

@@ -101,12 +101,17 @@ class Hub:
             return
         await self._stop(feed)
 
-    async def wait_end(self, token: ResumeToken) -> Feed:
-        """Wait until the task has ended, by polling unless it is streamed anyway."""
+    async def wait_end(self, token: ResumeToken, limit: float | None) -> Feed:
+        """
+        Wait until the task has ended, by polling unless it is streamed anyway.
+
+        After *limit* seconds the feed is returned as it is then, not done.
+        """
         feed = self.feeds.get(token.task_id) or self._new_feed(token, streaming=False)
         feed.waiters += 1
         try:
-            await feed.wait_done()
+            with anyio.move_on_after(limit):
+                await feed.wait_done()
         finally:
             feed.waiters -= 1
             if not feed.waiters and not feed.readers and not feed.is_done:

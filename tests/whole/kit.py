@@ -19,6 +19,7 @@ from cyberun_async import (
     FailedEvent,
     Notice,
     ProgressEvent,
+    ResumeToken,
     StatusEvent,
     TaskHandle,
 )
@@ -155,7 +156,11 @@ OUTPUT: Final = {"answer": 42}
 
 
 async def ended_watch(
-    client: CyberunClient, task: TaskHandle | str, *, notices: bool = False, within: float = 7200
+    client: CyberunClient,
+    task: TaskHandle | ResumeToken | str,
+    *,
+    notices: bool = False,
+    within: float = 7200,
 ) -> Watched:
     """Watch *task* to its end, which has to come within two hours."""
     with anyio.fail_after(within):
