@@ -143,6 +143,17 @@ def test_the_reference_is_complete(module: object, page: str) -> None:
     assert own == sorted(f"{name}.{each}" for each in expected)
 
 
+def test_the_page_of_errors_names_every_error() -> None:
+    """The drawn tree has each error once, and the table says what to do about it."""
+    text = (DOCS / "errors.md").read_text(encoding="utf-8")
+    drawn = re.findall(r"^[│├└─ ]*(\w+Error)\b", text, re.MULTILINE)
+    advised = set(re.findall(r"`(\w+Error)`", text))
+    errors = {name for name in cyberun_async.__all__ if name.endswith("Error")}
+
+    assert sorted(drawn) == sorted(errors)
+    assert errors - advised == {"CyberunError", "TaskEndedError"}
+
+
 def public_names(module: object) -> list[str]:
     """Return ``__all__`` but for modules, or the functions of a module that has none."""
     listed: list[str] | None = getattr(module, "__all__", None)
