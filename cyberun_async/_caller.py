@@ -61,7 +61,11 @@ class Caller:
 
     async def headers(self, refused: Secret | None = None) -> tuple[Secret, dict[str, str]]:
         """Return a key and the headers it makes; *refused* is one the service would not take."""
-        key = await self._keyring.current() if refused is None else await self._renewed(refused)
+        try:
+            key = await self._keyring.current() if refused is None else await self._renewed(refused)
+        except ServiceUnavailableError as error:
+            error.maybe_sent = False  # without a key nothing leaves
+            raise
         return key, {**self._headers, **self._keyring.headers(key)}
 
     @property
