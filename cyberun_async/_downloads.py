@@ -61,7 +61,7 @@ class Links:
 
     def __init__(self, fetcher: Fetcher, record: ResultRecord) -> None:
         self.fetcher = fetcher
-        self.task_id = record.id
+        self.task_id: str = record.id
         self._links = {link.output_id: link for link in record.links}
         self._lock = anyio.Lock()
 

@@ -86,7 +86,7 @@ class ParameterError(InvalidInputError):
     """
 
     def __init__(self, faults: Sequence[str], *, workflow: str | None = None) -> None:
-        self.faults = tuple(faults)
+        self.faults: tuple[str, ...] = tuple(faults)
         self.workflow = workflow
         where = f" for workflow {workflow!r}" if workflow else ""
         super().__init__(f"parameters do not fit{where}: " + "; ".join(self.faults))
@@ -249,7 +249,7 @@ class UnexpectedResponseError(CyberunError):
         self.problem = problem
         self.status = status
         self.content_type = content_type
-        self.excerpt = text[:EXCERPT_CHARACTERS]
+        self.excerpt: str = text[:EXCERPT_CHARACTERS]
         super().__init__(
             f"{problem} (HTTP {status}, content type {content_type!r}, "
             f"body begins {self.excerpt!r}); a proxy may have answered, or the base URL is wrong"

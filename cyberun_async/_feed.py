@@ -106,11 +106,11 @@ class Feed:
 
     def __init__(self, hub: Hub, watch: Watch) -> None:
         self._hub = hub
-        self.watch = watch
+        self.watch: Watch = watch
         self.readers: list[Reader] = []
-        self.waiters = 0
-        self.was_shared = False
-        self.asking = False
+        self.waiters: int = 0
+        self.was_shared: bool = False
+        self.asking: bool = False
         self.scheduled_at: float | None = None
         self._connection: Connection | None = None
         self._line_scope: anyio.CancelScope | None = None

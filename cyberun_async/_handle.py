@@ -36,8 +36,8 @@ class TaskHandle:
         client: "CyberunClient | None" = None,
         submitted_at: datetime | None = None,
     ) -> None:
-        self.id = id
-        self.submitted_at = submitted_at
+        self.id: str = id
+        self.submitted_at: datetime | None = submitted_at
         self._client = client
 
     def __repr__(self) -> str:

@@ -3,7 +3,7 @@
 from collections.abc import AsyncGenerator, AsyncIterable, Awaitable, Callable, Coroutine, Iterable
 from contextlib import aclosing
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Generic, Protocol, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Protocol, Self, TypeVar, cast
 
 import anyio
 
@@ -123,7 +123,7 @@ class Pump(Generic[R]):
                             await turns.acquire()
                         group.start_soon(self._work_on, item, work, turns)
         except Exception as error:  # noqa: BLE001 - told to the reader, whose error it is
-            self._crash = error.exceptions[0] if isinstance(error, ExceptionGroup) else error
+            self._crash = _alone(error)
         finally:
             self._send.close()
             self._ended.set()
@@ -141,11 +141,20 @@ class Pump(Generic[R]):
                 turns.release()
 
 
+def _alone(error: Exception) -> Exception:
+    """Return what went wrong without the group that a task group puts around it."""
+    if not isinstance(error, ExceptionGroup):
+        return error
+    group = cast("ExceptionGroup[Exception]", error)
+    return _alone(group.exceptions[0]) if len(group.exceptions) == 1 else group
+
+
 async def each(source: Iterable[T] | AsyncIterable[T]) -> AsyncGenerator[T, None]:
     """Yield the items of either kind of iterable, letting other tasks run in between."""
     if isinstance(source, AsyncGenerator):
-        async with aclosing(source):
-            async for item in source:
+        generator = cast("AsyncGenerator[T, None]", source)
+        async with aclosing(generator):
+            async for item in generator:
                 yield item
     elif isinstance(source, AsyncIterable):
         async for item in source:

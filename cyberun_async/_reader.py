@@ -28,8 +28,8 @@ class Reader:
         self._failure: CyberunError | None = None
         self._finished = False
         self._waker: anyio.Event | None = None
-        self.coalesced = 0
-        self.notices = notices
+        self.coalesced: int = 0
+        self.notices: bool = notices
 
     def push(self, item: Event | Notice) -> None:
         """Add *item*, or put it in the place of an older tick when full."""

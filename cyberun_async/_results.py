@@ -161,8 +161,8 @@ class TaskResult(Sequence[Artifact]):
         parallel: int = 4,
         retries: RetryPolicy | None = None,
     ) -> None:
-        self.task_id = record.id
-        self.output = record.output
+        self.task_id: str = record.id
+        self.output: Mapping[str, Any] | None = record.output
         self.record = record
         self._parallel = parallel
         links = Links(fetcher, record)
@@ -287,7 +287,7 @@ def _folder(directory: object) -> Path:
     if not isinstance(directory, str | os.PathLike):
         kind = type(directory).__name__
         raise InvalidInputError(f"directory must be a string or a path, not {kind}")
-    path: object = os.fspath(cast("os.PathLike[str]", directory))
+    path = cast("object", os.fspath(cast("os.PathLike[str]", directory)))
     if not isinstance(path, str) or not path or "\0" in path:
         raise InvalidInputError("directory must be a path of text, not empty, without NUL")
     return Path(path)

@@ -8,7 +8,7 @@ Only a payload that is no JSON object raises, since nothing can be said of it.
 
 import json
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, cast
 
 from ._events import (
     CancelledEvent,
@@ -50,7 +50,7 @@ def decode_event(name: str, data: str, task_id: str, attempt: int) -> Event:
         raise PayloadError(name, "no JSON") from None
     if type(payload) is not dict:
         raise PayloadError(name, "no JSON object")
-    return decoder(payload, task_id, attempt)
+    return decoder(cast("dict[str, Any]", payload), task_id, attempt)
 
 
 def _free_form(name: str, data: str, task_id: str, attempt: int) -> Event:
@@ -60,11 +60,15 @@ def _free_form(name: str, data: str, task_id: str, attempt: int) -> Event:
         payload = json.loads(data)
     except (ValueError, RecursionError):
         payload = None
-    raw: dict[str, Any] = payload if isinstance(payload, dict) else {}
+    raw = _object(payload) or {}
     if name == "error":
         message = error_text(raw) or data or None
         return ServerErrorEvent(task_id=task_id, attempt=attempt, raw=raw, message=message)
     return UnknownEvent(task_id=task_id, attempt=attempt, raw=raw, name=name, data=data)
+
+
+def _object(value: object) -> dict[str, Any] | None:
+    return cast("dict[str, Any]", value) if isinstance(value, dict) else None
 
 
 def _text(payload: Mapping[str, Any], key: str) -> str | None:
@@ -109,8 +113,7 @@ def _progress(payload: dict[str, Any], task_id: str, attempt: int) -> Event:
 
 def _completed(payload: dict[str, Any], task_id: str, attempt: int) -> Event:
     output = payload.get("output", payload.get("task_output"))
-    known = output if isinstance(output, dict) else None
-    return CompletedEvent(task_id=task_id, attempt=attempt, raw=payload, output=known)
+    return CompletedEvent(task_id=task_id, attempt=attempt, raw=payload, output=_object(output))
 
 
 def error_text(payload: Mapping[str, Any]) -> str | None:
@@ -118,8 +121,8 @@ def error_text(payload: Mapping[str, Any]) -> str | None:
     for key in ("error", "task_error", "error_message", "message"):
         if text := _text(payload, key):
             return text
-        nested = payload.get(key)
-        if isinstance(nested, dict) and (text := _text(nested, "message")):
+        nested = _object(payload.get(key))
+        if nested is not None and (text := _text(nested, "message")):
             return text
     return None
 

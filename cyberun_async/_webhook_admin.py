@@ -1,7 +1,7 @@
 """The webhooks of a team: creating, reading, changing them."""
 
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, cast
 from urllib.parse import urlsplit
 
 import attrs
@@ -168,7 +168,7 @@ def _name(name: object) -> str:
 def _events(events: object) -> list[str]:
     if isinstance(events, str) or not isinstance(events, Iterable):
         raise InvalidInputError("events must be a list of event names, as task.completed")
-    named = [_word("event", event) for event in events]  # pyright: ignore[reportUnknownVariableType]
+    named = [_word("event", event) for event in cast("Iterable[object]", events)]
     if not named:
         raise InvalidInputError("events must name at least one event")
     return list(dict.fromkeys(named))

@@ -60,8 +60,8 @@ class Streams:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._by_task: dict[str, set[OpenStream]] = {}
-        self.count = 0
-        self.peak = 0
+        self.count: int = 0
+        self.peak: int = 0
 
     def opened(self, stream: OpenStream) -> None:
         """Count a stream in."""
