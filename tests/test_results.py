@@ -620,7 +620,8 @@ async def test_one_failure_among_many_keeps_the_others(
         with pytest.raises(TransferError, match="418") as caught:
             await result.download_to(tmp_path)
 
-    assert left_in(tmp_path) == ["b.png"]
+    # Which of them was the second depends on the event loop.
+    assert len(left_in(tmp_path)) == 1
     assert len(caught.value.__notes__) == 1
 
 
