@@ -70,6 +70,7 @@ from ._resources import Listing
 from ._results import Artifact, TaskResult
 from ._statistics import ClientStatistics
 from ._stream import EventStream
+from ._uploads import Upload, UploadedFile
 from ._version import version as _version
 from ._webhook_models import CreatedWebhook, Webhook
 
@@ -134,6 +135,8 @@ __all__ = [
     "TransferError",
     "UnexpectedResponseError",
     "UnknownEvent",
+    "Upload",
+    "UploadedFile",
     "WaitTimeoutError",
     "WatchLostError",
     "WatchPolicy",

@@ -3,7 +3,8 @@
 import inspect
 import os
 import ssl
-from collections.abc import AsyncIterable, Awaitable, Callable, Iterable, Mapping
+from collections.abc import AsyncIterable, Awaitable, Callable, Generator, Iterable, Mapping
+from contextlib import contextmanager
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 from uuid import UUID
@@ -31,6 +32,7 @@ from ._errors import (
 from ._events import Notice, ProgressEvent
 from ._exchange import Reply
 from ._feed import Feed, copied
+from ._files import FILE_TYPES, Files, file_parameters_of
 from ._group import MergedEvents, Outcome, Submission, in_order, outcomes, submissions
 from ._handle import TaskHandle
 from ._hub import Hub
@@ -45,17 +47,25 @@ from ._inputs import (
     task_id_of,
     workflow_path,
 )
-from ._json_values import parameters_of
 from ._models import WAITING_STATUSES, ResultRecord, ResumeToken, TaskSnapshot, TaskStatus, Workflow
 from ._options import Limits, RetryPolicy, Timeouts, WatchPolicy
 from ._parameters import validate as check_parameters
 from ._pump import Pump
-from ._resources import Agents, Tasks, Workflows, json_of, query_of, reference_of
+from ._resources import (
+    Agents,
+    Tasks,
+    Workflows,
+    json_of,
+    query_of,
+    reference_of,
+    run_options,
+)
 from ._results import TaskResult
 from ._runtime import Runtime, draw, utc_now
 from ._statistics import ClientStatistics
 from ._stream import EventStream
 from ._transport import Transport, TransportSettings
+from ._uploads import Store
 from ._version import version
 from ._webhook_admin import Webhooks
 
@@ -185,7 +195,9 @@ class CyberunClient:
         End every watch, then close every connection. Closing again does nothing.
 
         Args:
-            drain: Seconds to let the tasks being followed end by themselves first.
+            drain:
+                Seconds to let the tasks being followed end by themselves first, and
+                what waits for them take its answer.
 
         Raises:
             ClientStateError: On trio, from another task than the one that opened it.
@@ -198,6 +210,7 @@ class CyberunClient:
             with anyio.move_on_after(positive_seconds("drain", drain)):
                 for feed in tuple(state.hub.feeds.values()):
                     await feed.wait_done()
+                await state.wait_idle()
         state.hub.close()
         try:
             await state.runtime.aclose()
@@ -230,7 +243,9 @@ class CyberunClient:
 
         Args:
             workflow: A slug, ``slug@version``, a workflow's id (UUID-shaped), or a workflow.
-            parameters: Values by parameter key; anything JSON can hold.
+            parameters: Values by parameter key; anything JSON can hold. A path or an
+                :class:`Upload` is uploaded first, several at once; nothing is submitted
+                if one fails.
             slug: True takes a UUID-shaped *workflow* for a slug.
 
             validate:
@@ -244,20 +259,21 @@ class CyberunClient:
             SubmissionUncertainError: No answer was read; look before submitting again.
             RequestRejectedError: The service declined it, for instance the parameters.
             ServiceUnavailableError: It could not be sent.
+            TransferError: A file could not be uploaded; nothing was submitted.
             ParameterError: The parameters do not fit the definition.
             InvalidInputError: An argument is malformed.
         """
         state = self._use()
         ref = reference_of(workflow, slug=slug)
-        body: dict[str, Any] = {"parameters": parameters_of(parameters)}
-        await self._validate(ref, body["parameters"], workflow, definition, validate)
-        extras = {
-            "dispatch_target": dispatch_target,
-            "target_pool": target_pool,
-            "submitter_region": submitter_region,
-            "tool_type": tool_type,
-        }
-        body.update({key: value for key, value in extras.items() if value is not None})
+        extras = run_options(
+            dispatch_target=dispatch_target,
+            target_pool=target_pool,
+            submitter_region=submitter_region,
+            tool_type=tool_type,
+        )
+        values = file_parameters_of(parameters)
+        await self._validate(ref, values, workflow, definition, validate)
+        body: dict[str, Any] = {"parameters": await self.files.sent_along(values), **extras}
         sent_at = utc_now()
         try:
             reply = await state.caller.call(
@@ -288,7 +304,7 @@ class CyberunClient:
         if validate and (definition is None or definition.parameters is None):
             definition = await self.workflows.get(ref)
         if definition is not None and validate is not False:
-            check_parameters(definition, parameters)
+            check_parameters(definition, parameters, file_types=FILE_TYPES)
 
     async def run(
         self,
@@ -300,6 +316,7 @@ class CyberunClient:
         cancel_on_timeout: bool = False,
         cancel_on_exit: bool = False,
         slug: bool | None = None,
+        validate: bool | None = None,
     ) -> TaskResult:
         """
         Submit a run, wait for its end, and return what it made.
@@ -308,7 +325,7 @@ class CyberunClient:
         *cancel_on_exit* is set.
 
         Args:
-            workflow, parameters, slug: As for :meth:`submit`.
+            workflow, parameters, slug, validate: As for :meth:`submit`.
             on_progress: Called with each :class:`ProgressEvent`; may be a coroutine function.
             timeout: Seconds for the whole; None waits for ever.
             cancel_on_timeout: Ask the service to cancel the task when time is up.
@@ -319,7 +336,7 @@ class CyberunClient:
             TaskCancelledError: It was cancelled.
             WaitTimeoutError: Time was up.
         """
-        task = await self.submit(workflow, parameters, slug=slug)
+        task = await self.submit(workflow, parameters, slug=slug, validate=validate)
         try:
             if on_progress is None:
                 return await self.result(task, timeout=timeout, cancel_on_timeout=cancel_on_timeout)
@@ -412,8 +429,23 @@ class CyberunClient:
             AuthenticationError: The key is not accepted.
             WatchLostError: Nothing was heard for longer than the policy allows.
         """
+        with self._use().calling():
+            return await self._wait(
+                _token_of(task),
+                timeout=timeout,
+                start_timeout=start_timeout,
+                cancel_on_timeout=cancel_on_timeout,
+            )
+
+    async def _wait(
+        self,
+        token: ResumeToken,
+        *,
+        timeout: float | None,
+        start_timeout: float | None,
+        cancel_on_timeout: bool,
+    ) -> TaskSnapshot:
         state = self._use()
-        token = _token_of(task)
         limit = _seconds("timeout", timeout)
         start_limit = _seconds("start_timeout", start_timeout)
         if start_limit is not None and (limit is None or start_limit < limit):
@@ -483,6 +515,12 @@ class CyberunClient:
             TaskCancelledError: It was cancelled.
             WaitTimeoutError: Time was up.
         """
+        with self._use().calling():
+            return await self._result(task, timeout, cancel_on_timeout)
+
+    async def _result(
+        self, task: TaskRef, timeout: float | None, cancel_on_timeout: bool
+    ) -> TaskResult:
         snapshot = await self.wait(task, timeout=timeout, cancel_on_timeout=cancel_on_timeout)
         if snapshot.status == TaskStatus.FAILED:
             raise TaskFailedError(task_id=snapshot.id, error=snapshot.error, snapshot=snapshot)
@@ -509,6 +547,11 @@ class CyberunClient:
     def agents(self) -> Agents:
         """The GPU agents that are connected."""
         return Agents(self._ask)
+
+    @property
+    def files(self) -> Files:
+        """Files for the inputs of runs."""
+        return Files(Store(self._ask, self._put), limits=self._limits, retries=self._retries)
 
     @property
     def webhooks(self) -> Webhooks:
@@ -693,6 +736,13 @@ class CyberunClient:
             raise TransferError("the service gave a link that is not https; it is not followed")
         return await state.transport.fetch("GET", url, headers=headers, may_follow=self._may_fetch)
 
+    async def _put(
+        self, url: str, headers: Mapping[str, str], content: AsyncIterable[bytes], /
+    ) -> Download:
+        if not self._may_fetch(url):
+            raise TransferError("the service gave a link that is not https; nothing was sent to it")
+        return await self._use().transport.fetch("PUT", url, headers=headers, content=content)
+
     def _may_fetch(self, url: str) -> bool:
         return may_fetch(url, insecure=allows_http(self._base_url))
 
@@ -738,13 +788,32 @@ class CyberunClient:
 class _Open:
     """What exists only while a client is open."""
 
-    __slots__ = ("caller", "hub", "runtime", "transport")
+    __slots__ = ("_calls", "_idle", "caller", "hub", "runtime", "transport")
 
     def __init__(self, runtime: Runtime, transport: Transport, caller: Caller, hub: Hub) -> None:
         self.runtime = runtime
         self.transport = transport
         self.caller = caller
         self.hub = hub
+        self._calls = 0
+        self._idle: anyio.Event | None = None
+
+    @contextmanager
+    def calling(self) -> Generator[None]:
+        """Count a call that draining lets come to its end."""
+        self._calls += 1
+        try:
+            yield
+        finally:
+            self._calls -= 1
+            if not self._calls and self._idle is not None:
+                self._idle.set()
+
+    async def wait_idle(self) -> None:
+        """Wait until no such call is under way."""
+        if self._calls:
+            self._idle = anyio.Event()
+            await self._idle.wait()
 
 
 def _key_or_environment(api_key: str | KeyProvider | None) -> str | KeyProvider:

@@ -18,6 +18,7 @@ from ._redaction import shown
 
 
 PAGE_SIZE = 100
+MAX_OPTION = 200
 _LONGEST_STATUS = 100
 # A list that grows at its front repeats rows; one that ignores the page number never ends.
 _MOST_STALE_PAGES = 5
@@ -298,3 +299,21 @@ def query_of(params: object) -> dict[str, Any]:
         if any(isinstance(part, dict | list) for part in parts):
             raise InvalidInputError(f"params has a structure under {shown(name)}")
     return checked
+
+
+def run_options(**options: object) -> dict[str, str]:
+    """
+    Return the optional fields of a run that are given.
+
+    Raises:
+        InvalidInputError: One is not a short text.
+    """
+    given = {name: value for name, value in options.items() if value is not None}
+    for name, value in given.items():
+        if (
+            not isinstance(value, str)
+            or not 1 <= len(value) <= MAX_OPTION
+            or not value.isprintable()
+        ):
+            raise InvalidInputError(f"{name} must be a string of 1 to {MAX_OPTION} characters")
+    return {name: str(value) for name, value in given.items()}

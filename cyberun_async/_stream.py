@@ -128,7 +128,9 @@ class EventStream:
             )
         if self._is_closed:
             raise StopAsyncIteration
-        self._begin()
+        if self._feed is None:
+            # Later on, what has been received is still delivered when the client closes.
+            self._begin()
         self._is_reading = True
         try:
             item = await self._reader.next()

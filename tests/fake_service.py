@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 import httpx
 
@@ -36,14 +36,14 @@ class FakeService:
         return [one for one in self.requests if one.method == method and one.url.path.endswith(end)]
 
     def client(self, **settings: Any) -> CyberunClient:
-        return CyberunClient(
-            **{"api_key": KEY, "base_url": BASE, "retries": QUICK}
-            | settings
-            | {"transport_factory": lambda: httpx.MockTransport(self._answer)}
-        )
+        chosen: dict[str, Any] = {"api_key": KEY, "base_url": BASE, "retries": QUICK} | settings
+        chosen["transport_factory"] = lambda: httpx.MockTransport(self._answer)
+        return CyberunClient(**chosen)
 
     async def _answer(self, request: httpx.Request) -> httpx.Response:
-        await request.aread()
+        # `aread` gives what the request was made with, which an upload is not.
+        assert isinstance(request.stream, httpx.AsyncByteStream)
+        request._content = b"".join([piece async for piece in request.stream])
         self.requests.append(request)
         whole = f"{request.url.scheme}://{request.url.netloc.decode()}{request.url.path}"
         handler = self._routes.get((request.method, whole)) or self._routes.get(
@@ -56,8 +56,7 @@ class FakeService:
 
 def _handler(answer: Any, status: int) -> Handler:
     if callable(answer):
-        handler: Handler = answer
-        return handler
+        return cast("Handler", answer)
     body = json.dumps(answer).encode() if not isinstance(answer, bytes) else answer
     return lambda request: httpx.Response(
         status, content=body, headers={"Content-Type": "application/json"}
