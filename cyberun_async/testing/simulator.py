@@ -96,9 +96,9 @@ class Simulator:
         self._ports = (port, 0)
         self._server: ServerThread | None = None
         self._switching = threading.Lock()
-        self.key = self.issue_key("sk")
-        self.device_key = self.issue_key("dk")
-        self.jwt = self.issue_key("jwt")
+        self.key: str = self.issue_key("sk")
+        self.device_key: str = self.issue_key("dk")
+        self.jwt: str = self.issue_key("jwt")
 
     # Serving.
 
