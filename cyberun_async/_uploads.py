@@ -9,7 +9,14 @@ import mimetypes
 import os
 import re
 import stat
-from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import (
+    AsyncGenerator,
+    AsyncIterable,
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Mapping,
+)
 from inspect import isawaitable
 from pathlib import Path
 from typing import BinaryIO, Protocol, Self, TypeVar, cast
@@ -264,7 +271,7 @@ class _FilePieces:
 
 
 class _ForeignPieces:
-    """What somebody else's iterator yields; whether it is closed is for its owner to say."""
+    """What somebody else's iterator yields; a generator that was begun here is closed here."""
 
     def __init__(self, source: AsyncIterator[bytes]) -> None:
         self._source = source
@@ -279,7 +286,11 @@ class _ForeignPieces:
         return b""
 
     async def aclose(self) -> None:
-        """It belongs to the caller."""
+        source: object = self._source
+        if isinstance(source, AsyncGenerator):
+            generator = cast("AsyncGenerator[bytes, None]", source)
+            with anyio.CancelScope(shield=True):
+                await generator.aclose()
 
 
 class _Body:
