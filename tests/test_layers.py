@@ -32,8 +32,10 @@ VALUES = frozenset(
 )
 # What only the runtime module may know: the event loop, the clock and chance.
 LOOP = frozenset({"asyncio", "random", "sched", "sniffio", "time", "trio", "uvloop"})
-# What only the network layer, the command line and the testing kit have a use for.
-SYSTEM = frozenset({"multiprocessing", "select", "signal", "socket", "ssl", "subprocess"})
+# What only the network layer, batches, the command line and the testing kit have a use for.
+SYSTEM = frozenset(
+    {"multiprocessing", "select", "signal", "socket", "sqlite3", "ssl", "subprocess"}
+)
 STDLIB = frozenset(sys.stdlib_module_names)
 SHELL = (STDLIB - LOOP - SYSTEM) | {"anyio", "attrs"}
 PURE = VALUES | {"attrs"}
@@ -116,7 +118,7 @@ LAYERS = (
     Layer("package", ("__init__",), VALUES, above=(*INNER_LAYERS, "version")),
     Layer("webhooks", ("webhooks",), VALUES, above=(*VALUE_LAYERS, "facade")),
     _surface("relay", "starlette"),
-    _surface("batch"),
+    _surface("batch", "sqlite3"),
     _surface("cli", "click", "rich", "signal"),
     Layer(
         "testing kit", ("testing._kit", "testing._kit_*"), SHELL | {"pytest"}, above=("package",)

@@ -1,0 +1,45 @@
+"""
+Batches that survive: bounded, resumable, and honest about what may have been paid twice.
+
+Many runs are submitted, followed and recorded in a ledger, one SQLite file. The same
+program, run again after a crash, goes on where the ledger ends.
+"""
+
+from ._batch import Batch
+from ._errors import (
+    BatchStoppedError,
+    InvalidJobsError,
+    LedgerBusyError,
+    LedgerDamagedError,
+    LedgerError,
+    LedgerVersionError,
+    LedgerWriteError,
+    UncertainSubmissionsError,
+)
+from ._jobs import Job, JobFault, read_jobs
+from ._outcomes import BatchProgress, BatchReport, JobOutcome, JobState, UnknownFate
+from ._policy import BatchPolicy
+from ._run import BatchRun
+
+
+__all__ = [
+    "Batch",
+    "BatchPolicy",
+    "BatchProgress",
+    "BatchReport",
+    "BatchRun",
+    "BatchStoppedError",
+    "InvalidJobsError",
+    "Job",
+    "JobFault",
+    "JobOutcome",
+    "JobState",
+    "LedgerBusyError",
+    "LedgerDamagedError",
+    "LedgerError",
+    "LedgerVersionError",
+    "LedgerWriteError",
+    "UncertainSubmissionsError",
+    "UnknownFate",
+    "read_jobs",
+]

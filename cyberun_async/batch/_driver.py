@@ -1,0 +1,235 @@
+"""The work of one run: take the jobs in, clear up what is unknown, lead each to its outcome."""
+
+import sqlite3
+from collections.abc import AsyncIterable, Callable, Coroutine, Iterable
+from functools import partial
+from typing import Any
+
+import anyio
+import anyio.abc
+
+from .. import CyberunClient, CyberunError
+from . import _records as records
+from ._admission import Admission
+from ._errors import BatchStoppedError, LedgerWriteError, UncertainSubmissionsError
+from ._jobs import Job, JobFault
+from ._ledger import Ledger
+from ._outcomes import JobOutcome, JobState, UnknownFate
+from ._policy import BatchPolicy, Choice
+from ._reconcile import Judgement, look
+from ._records import JobRow
+from ._submitting import Submitter
+from ._tally import Tally
+from ._throttle import Throttle
+from ._worker import Worker
+
+
+_PAGE = 200
+_CANCELLED_AT_ONCE = 20
+
+Jobs = Iterable[Job | JobFault] | AsyncIterable[Job | JobFault]
+Decision = tuple[Judgement, Choice]
+Emit = Callable[[JobOutcome], Coroutine[Any, Any, None]]
+
+
+class Driver:
+    """Does the work of one run."""
+
+    def __init__(
+        self, client: CyberunClient, ledger: Ledger, policy: BatchPolicy, tally: Tally
+    ) -> None:
+        self._client = client
+        self._ledger = ledger
+        self._policy = policy
+        self._tally = tally
+        self.throttle = Throttle(policy.concurrency)
+        self._submitter = Submitter(client, ledger, policy, self.throttle)
+        self._worker = Worker(client, ledger, policy, self._submitter, tally)
+        self._failure: Exception | None = None
+        self._resubmitted: set[int] = set()
+        self._run = 0
+
+    async def drive(self, jobs: Jobs | None, emit: Emit) -> None:
+        """
+        Lead all jobs to their outcomes.
+
+        Raises:
+            CyberunError: What stops the batch.
+        """
+        await self._take_in(jobs)
+        # What is skipped now is an outcome of the ledger, and comes with the others of these.
+        await self._clear_up()
+        await self._replay(emit)
+        while await self._work_through(emit):
+            for outcome in await self._clear_up():
+                await emit(outcome)
+
+    async def _take_in(self, jobs: Jobs | None) -> None:
+        if jobs is None:
+            self._run = await self._ledger.write(records.take_all)
+        else:
+            self._run = await Admission(self._client, self._ledger).admit(jobs)
+        reopen = partial(
+            records.reopen,
+            run=self._run,
+            max_submissions=self._policy.max_submissions_per_job,
+            saves=self._policy.download_to is not None,
+        )
+        await self._ledger.write(reopen)
+        await self._count()
+
+    async def _count(self) -> None:
+        self._tally.reset(await self._ledger.read(records.counts))
+
+    async def _replay(self, emit: Emit) -> None:
+        after = 0
+        while True:
+            page = partial(records.outcomes, run=self._run, after=after, limit=_PAGE)
+            rows = await self._ledger.read(page)
+            for _, outcome in rows:
+                await emit(outcome)
+            if len(rows) < _PAGE:
+                return
+            after = rows[-1][0]
+
+    # Unknown fates
+
+    async def _clear_up(self) -> list[JobOutcome]:
+        """Decide what may be decided; return the outcomes of jobs that are left at that."""
+        fates = await self._ledger.write(records.open_fates)
+        if not fates:
+            return []
+        await anyio.sleep(self._policy.settle_time)
+        judgements = await look(self._client, self._ledger, fates, self._policy.clock_skew)
+        choices: list[Decision] = [(one, self._choice(one)) for one in judgements]
+        await self._ledger.write(partial(_apply, choices=choices))
+        await self._count()
+        self._resubmitted |= {one.fate.job for one, choice in choices if choice == "resubmit"}
+        if left := [_told(one) for one, choice in choices if choice == "raise"]:
+            raise UncertainSubmissionsError(left)
+        return [_skipped(one) for one, choice in choices if choice == "skip"]
+
+    def _choice(self, judgement: Judgement) -> Choice:
+        choice = self._policy.choice(judgement.verdict)
+        # Answers that are lost again and again would be paid for again and again.
+        is_again = judgement.fate.job in self._resubmitted
+        return "raise" if choice == "resubmit" and is_again else choice
+
+    # Work
+
+    async def _work_through(self, emit: Emit) -> bool:
+        """Work on all that can be worked on; return whether there was anything."""
+        found = False
+        async with anyio.create_task_group() as outer:
+            outer.start_soon(self._submitter.guard)
+            async with anyio.create_task_group() as workers:
+                found = await self._feed(workers, outer.cancel_scope, emit)
+            outer.cancel_scope.cancel()
+        if self._failure is not None:
+            await self._wind_up(emit)
+            raise self._failure
+        return found
+
+    async def _feed(
+        self, workers: anyio.abc.TaskGroup, scope: anyio.CancelScope, emit: Emit
+    ) -> bool:
+        after = 0
+        try:
+            while rows := await self._next(after):
+                for row in rows:
+                    await self.throttle.acquire()
+                    workers.start_soon(self._work_on, row, scope, emit)
+                after = rows[-1].number
+        except Exception as error:  # noqa: BLE001 - raised when all have stopped
+            self._fail(error, scope)
+        return after > 0
+
+    async def _next(self, after: int) -> list[JobRow]:
+        return await self._ledger.read(
+            partial(records.work, run=self._run, after=after, limit=_PAGE)
+        )
+
+    async def _work_on(self, row: JobRow, scope: anyio.CancelScope, emit: Emit) -> None:
+        self._tally.begin(row.key, row.state)
+        try:
+            outcome = await self._worker.work(row)
+            if outcome is not None:
+                await emit(outcome)
+                if self._policy.fail_fast and not outcome.is_completed:
+                    raise BatchStoppedError(outcome)
+        except Exception as error:  # noqa: BLE001 - raised when all have stopped
+            self._fail(error, scope)
+        finally:
+            self._tally.leave(row.key)
+            self.throttle.release()
+
+    def _fail(self, error: Exception, scope: anyio.CancelScope) -> None:
+        first = self._failure
+        if first is None:
+            self._failure = error
+        elif isinstance(first, LedgerWriteError) and isinstance(error, LedgerWriteError):
+            first.unrecorded += [one for one in error.unrecorded if one not in first.unrecorded]
+        scope.cancel()
+
+    # Stopping early
+
+    async def _wind_up(self, emit: Emit) -> None:
+        if not isinstance(self._failure, BatchStoppedError) or not self._policy.cancel_rest:
+            return
+        limiter = anyio.CapacityLimiter(_CANCELLED_AT_ONCE)
+        failures: list[CyberunError] = []
+        async with anyio.create_task_group() as group:
+            after = 0
+            while rows := await self._ledger.read(
+                partial(records.running, after=after, limit=_PAGE)
+            ):
+                for row in rows:
+                    group.start_soon(self._cancel, row, limiter, emit, failures)
+                after = rows[-1].number
+        for failure in failures:
+            self._failure.add_note(f"a task could not be cancelled: {failure}")
+
+    async def _cancel(
+        self,
+        row: JobRow,
+        limiter: anyio.CapacityLimiter,
+        emit: Emit,
+        failures: list[CyberunError],
+    ) -> None:
+        self._tally.begin(row.key, row.state)
+        async with limiter:
+            try:
+                snapshot = await self._client.cancel_and_wait(row.task_id or "")
+                outcome = await self._worker.ended(row, snapshot, may_retry=False)
+            except CyberunError as error:
+                failures.append(error)
+                return
+            finally:
+                self._tally.leave(row.key)
+        if outcome is not None:
+            await emit(outcome)
+
+
+def _apply(db: sqlite3.Connection, choices: list[Decision]) -> None:
+    for one, choice in choices:
+        fate = one.fate
+        records.judge(db, fate.submission, one.verdict, one.candidates)
+        if choice == "resubmit":
+            records.resubmit(db, fate.job, fate.submission)
+        elif choice == "skip":
+            records.skip(db, fate.job, fate.submission)
+
+
+def _told(judgement: Judgement) -> UnknownFate:
+    fate = judgement.fate
+    return UnknownFate(
+        key=fate.key,
+        workflow=fate.workflow,
+        intent_at=fate.intent_at,
+        verdict=judgement.verdict,
+        candidates=judgement.candidates,
+    )
+
+
+def _skipped(judgement: Judgement) -> JobOutcome:
+    return JobOutcome(key=judgement.fate.key, state=JobState.SKIPPED, error=records.SKIPPED_WHY)

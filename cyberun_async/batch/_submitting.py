@@ -1,0 +1,181 @@
+"""One job's submission: the intent first, then the request, then what came of it."""
+
+import json
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import anyio
+import attrs
+
+from .. import (
+    AuthenticationError,
+    CyberunClient,
+    CyberunError,
+    InvalidInputError,
+    RateLimitedError,
+    RequestRejectedError,
+    ServiceUnavailableError,
+    SubmissionUncertainError,
+    TransferError,
+)
+from . import _records as records
+from ._errors import LedgerWriteError
+from ._ledger import Ledger
+from ._policy import BatchPolicy
+from ._records import JobRow
+from ._throttle import Throttle
+
+
+_FIRST_PAUSE = 1.0
+_LONGEST_PAUSE = 60.0
+
+
+@attrs.frozen
+class Accepted:
+    """The submission became this task."""
+
+    task_id: str
+
+
+@attrs.frozen
+class Refused:
+    """The service would not have it; there is no task."""
+
+    reason: str
+
+
+@attrs.frozen
+class Unanswered:
+    """No answer was read: there may be a task."""
+
+
+class Submitter:
+    """Submits the jobs of one run."""
+
+    def __init__(
+        self, client: CyberunClient, ledger: Ledger, policy: BatchPolicy, throttle: Throttle
+    ) -> None:
+        self._client = client
+        self._ledger = ledger
+        self._policy = policy
+        self._throttle = throttle
+        self._on_the_way: set[anyio.CancelScope] = set()
+
+    async def submit(self, row: JobRow) -> Accepted | Refused | Unanswered:
+        """
+        Submit the job until there is an answer that is final.
+
+        Cancelled, the request on its way still gets a moment for its answer.
+
+        Raises:
+            CyberunError: The batch cannot go on. The ledger says that nothing was submitted.
+        """
+        began = anyio.current_time()
+        tries = 0
+        while True:
+            sent_at = anyio.current_time()
+            failure: RateLimitedError | ServiceUnavailableError
+            try:
+                return await self._try(row)
+            except RateLimitedError as error:
+                self._throttle.declined(sent_at, anyio.current_time())
+                failure = error
+            except ServiceUnavailableError as error:
+                if error.is_final:
+                    raise
+                failure = error
+            if anyio.current_time() - began > self._policy.patience:
+                raise failure
+            pause = min(_FIRST_PAUSE * 2**tries, _LONGEST_PAUSE)
+            await self._rest(max(failure.retry_after or 0.0, pause))
+            tries = min(tries + 1, 10)
+
+    async def guard(self) -> None:
+        """Once cancelled, give the requests on their way a moment for their answers."""
+        try:
+            await anyio.sleep_forever()
+        finally:
+            for scope in self._on_the_way:
+                scope.deadline = anyio.current_time() + self._policy.stop_grace
+
+    async def _rest(self, seconds: float) -> None:
+        # Its room is for others meanwhile.
+        self._throttle.release()
+        try:
+            await anyio.sleep(seconds)
+        except BaseException:
+            with anyio.CancelScope(shield=True):
+                await self._throttle.acquire()
+            raise
+        await self._throttle.acquire()
+
+    async def _try(self, row: JobRow) -> Accepted | Refused | Unanswered:
+        try:
+            parameters = {**json.loads(row.parameters), **await self._uploaded(row)}
+        except (TransferError, InvalidInputError) as error:
+            return await self._refused(row, None, error)
+        submission = await self._ledger.write(partial(records.intend, job=row.number))
+        withdraw = partial(records.withdraw, job=row.number, submission=submission)
+        await self._unless_cancelled(partial(withdraw, answer="withdrawn", why="cancelled"))
+        try:
+            return await self._send(row, submission, parameters)
+        except SubmissionUncertainError as error:
+            lost = partial(records.lost_answer, submission=submission, why=error.reason)
+            await self._ledger.write(lost)
+            return Unanswered()
+        except (AuthenticationError, RateLimitedError, ServiceUnavailableError) as error:
+            await self._ledger.write(partial(withdraw, answer="declined", why=str(error)))
+            raise
+        except (RequestRejectedError, InvalidInputError) as error:
+            return await self._refused(row, submission, error)
+
+    async def _unless_cancelled(self, undo: Callable[[Any], None]) -> None:
+        try:
+            await anyio.lowlevel.checkpoint_if_cancelled()
+        except BaseException:
+            await self._ledger.write(undo)
+            raise
+
+    async def _refused(self, row: JobRow, submission: int | None, error: CyberunError) -> Refused:
+        reject = partial(records.reject, job=row.number, submission=submission, why=str(error))
+        await self._ledger.write(reject)
+        return Refused(str(error))
+
+    async def _send(self, row: JobRow, submission: int, parameters: dict[str, Any]) -> Accepted:
+        options: dict[str, str] = json.loads(row.options)
+        with anyio.CancelScope(shield=True) as scope:
+            self._on_the_way.add(scope)
+            try:
+                handle = await self._client.submit(
+                    row.workflow,
+                    parameters,
+                    dispatch_target=options.get("dispatch_target"),
+                    target_pool=options.get("target_pool"),
+                    submitter_region=options.get("submitter_region"),
+                    tool_type=options.get("tool_type"),
+                )
+                await self._note(row, submission, handle.id)
+                self._throttle.accepted()
+                return Accepted(handle.id)
+            finally:
+                self._on_the_way.discard(scope)
+        # The moment was too short, so the batch is being cancelled and the fate unknown.
+        await anyio.sleep_forever()
+        raise AssertionError
+
+    async def _note(self, row: JobRow, submission: int, task_id: str) -> None:
+        accept = partial(records.accept, job=row.number, submission=submission, task_id=task_id)
+        try:
+            await self._ledger.write(accept)
+        except LedgerWriteError as error:
+            error.unrecorded.append((row.key, task_id))
+            raise
+
+    async def _uploaded(self, row: JobRow) -> dict[str, str]:
+        # Before the intent is noted, so that an upload cut short leaves no question open.
+        files: dict[str, str] = json.loads(row.files)
+        return {
+            key: (await self._client.files.upload(Path(path))).key for key, path in files.items()
+        }

@@ -1,0 +1,179 @@
+"""One job from its submission to its outcome, each step noted before the next is made."""
+
+import os
+from functools import partial
+from pathlib import Path
+
+import attrs
+
+from .. import (
+    AuthenticationError,
+    ClientStateError,
+    CyberunClient,
+    CyberunError,
+    ServiceUnavailableError,
+    TaskSnapshot,
+    TaskStatus,
+)
+from . import _records as records
+from ._errors import LedgerError
+from ._ledger import Ledger
+from ._outcomes import JobOutcome, JobState
+from ._policy import BatchPolicy
+from ._records import JobRow
+from ._saving import folder_of, remove_parts
+from ._submitting import Accepted, Refused, Submitter
+from ._tally import Tally
+
+
+# What ends the whole batch: going on would meet the same with every job.
+STOPPERS = (AuthenticationError, ClientStateError, LedgerError, ServiceUnavailableError)
+
+_ENDS = {
+    TaskStatus.COMPLETED: JobState.COMPLETED,
+    TaskStatus.FAILED: JobState.FAILED,
+    TaskStatus.CANCELLED: JobState.CANCELLED,
+}
+
+
+class Worker:
+    """Leads jobs to their outcomes."""
+
+    def __init__(
+        self,
+        client: CyberunClient,
+        ledger: Ledger,
+        policy: BatchPolicy,
+        submitter: Submitter,
+        tally: Tally,
+    ) -> None:
+        self._client = client
+        self._ledger = ledger
+        self._policy = policy
+        self._submitter = submitter
+        self._tally = tally
+
+    async def work(self, row: JobRow) -> JobOutcome | None:
+        """
+        Lead a job on from where it stands, and return its outcome.
+
+        None means that the fate of its submission is unknown.
+
+        Raises:
+            CyberunError: The batch cannot go on; the job can be taken up later.
+        """
+        try:
+            return await self._work(row)
+        except STOPPERS:
+            raise
+        except CyberunError as error:
+            if row.task_id is None:
+                raise
+            # Some trouble with this one task.
+            await self._ledger.write(partial(records.lose, job=row.number, why=str(error)))
+            return self._outcome(row, JobState.LOST, error=str(error))
+
+    async def _work(self, row: JobRow) -> JobOutcome | None:
+        while True:
+            if row.state == JobState.PLANNED:
+                self._tally.move(row.key, JobState.SENDING)
+                answer = await self._submitter.submit(row)
+                if isinstance(answer, Refused):
+                    return self._outcome(row, JobState.REJECTED, error=answer.reason)
+                if not isinstance(answer, Accepted):
+                    return None
+                row = attrs.evolve(
+                    row,
+                    state=JobState.RUNNING,
+                    task_id=answer.task_id,
+                    accepted=row.accepted + 1,
+                )
+                self._tally.move(row.key, JobState.RUNNING)
+            if row.state == JobState.SAVING:
+                return await self._save(row, None, is_resumed=True)
+            if (outcome := await self._follow(row)) is not None:
+                return outcome
+            row = attrs.evolve(row, state=JobState.PLANNED, task_id=None)
+
+    async def _follow(self, row: JobRow) -> JobOutcome | None:
+        """Return the outcome, or None where the job is to be submitted again."""
+        snapshot = await self._client.wait(row.task_id or "")
+        return await self.ended(row, snapshot, may_retry=True)
+
+    async def ended(
+        self, row: JobRow, snapshot: TaskSnapshot, *, may_retry: bool
+    ) -> JobOutcome | None:
+        """Note the end of the job's task and do what follows from it."""
+        state = self._state_after(row, snapshot, may_retry=may_retry)
+        end = partial(
+            records.end,
+            job=row.number,
+            task_id=snapshot.id,
+            status=str(snapshot.status),
+            error=snapshot.error,
+            state=state,
+        )
+        await self._ledger.write(end)
+        if state == JobState.PLANNED:
+            return None
+        if state == JobState.SAVING:
+            self._tally.move(row.key, state)
+            return await self._save(row, snapshot, is_resumed=False)
+        error = None if state == JobState.COMPLETED else snapshot.error or str(snapshot.status)
+        return self._outcome(row, state, error=error, snapshot=snapshot)
+
+    def _state_after(self, row: JobRow, snapshot: TaskSnapshot, *, may_retry: bool) -> JobState:
+        state = _ENDS[TaskStatus(snapshot.status)]
+        if state == JobState.COMPLETED and self._policy.download_to is not None:
+            return JobState.SAVING
+        has_tries = row.accepted < self._policy.max_submissions_per_job
+        return JobState.PLANNED if state == JobState.FAILED and may_retry and has_tries else state
+
+    async def _save(
+        self, row: JobRow, snapshot: TaskSnapshot | None, *, is_resumed: bool
+    ) -> JobOutcome:
+        paths: list[Path] = []
+        problem: str | None = None
+        if self._policy.download_to is not None:
+            try:
+                paths = await self._download(row, self._policy.download_to, is_resumed=is_resumed)
+            except STOPPERS:
+                raise
+            except CyberunError as error:
+                problem = f"completed, but its files were not downloaded: {error}"
+        saved = partial(
+            records.saved, job=row.number, task_id=row.task_id or "", paths=paths, problem=problem
+        )
+        await self._ledger.write(saved)
+        files = tuple(paths)
+        return self._outcome(row, JobState.COMPLETED, error=problem, files=files, snapshot=snapshot)
+
+    async def _download(
+        self, row: JobRow, base: str | os.PathLike[str], *, is_resumed: bool
+    ) -> list[Path]:
+        folder = folder_of(base, row.key).absolute()
+        if is_resumed:
+            await remove_parts(folder)
+        result = await self._client.result(row.task_id or "")
+        # Names are free for this job alone; what an earlier try left under them is replaced.
+        return await result.download_to(folder, overwrite=True)
+
+    def _outcome(
+        self,
+        row: JobRow,
+        state: JobState,
+        *,
+        error: str | None = None,
+        files: tuple[Path, ...] = (),
+        snapshot: TaskSnapshot | None = None,
+    ) -> JobOutcome:
+        self._tally.move(row.key, state)
+        return JobOutcome(
+            key=row.key,
+            state=state,
+            task_id=row.task_id,
+            error=error,
+            files=files,
+            submissions=row.accepted,
+            snapshot=snapshot,
+        )
