@@ -65,7 +65,7 @@ class Upload:
         source: A path, bytes, or an asynchronous iterator of bytes.
         name: What the service calls it; None takes the path's last part.
         content_type: None guesses it from the name.
-        size: In bytes; needed with an iterator, which is then read once.
+        size: In bytes; needed with an iterator, which is then read once and closed.
     """
 
     source: Source = attrs.field(repr=False)
