@@ -205,7 +205,7 @@ class CyberunClient:
         state = self._state
         if state is None:
             return
-        state.runtime.check()
+        state.runtime.check_closable()
         if drain is not None:
             with anyio.move_on_after(positive_seconds("drain", drain)):
                 for feed in tuple(state.hub.feeds.values()):

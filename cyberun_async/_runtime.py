@@ -50,6 +50,15 @@ class Runtime:
         if not same:
             raise WrongEventLoopError(_WRONG_LOOP)
 
+    def check_closable(self) -> None:
+        """Raise :class:`ClientStateError` where the running task may not call :meth:`aclose`."""
+        self.check()
+        if self._group is not None and anyio.get_current_task().id != self._home:
+            raise ClientStateError(
+                "on trio a client must be closed in the task that opened it; "
+                "use `async with` around everything that uses it"
+            )
+
     def spawn(self, function: Callable[..., Coroutine[Any, Any, None]], *args: Any) -> None:
         """Start *function* as a task that :meth:`aclose` cancels and awaits at the latest."""
         if self._group is not None:
@@ -62,11 +71,6 @@ class Runtime:
     async def aclose(self) -> None:
         """Cancel every task and wait until all have ended."""
         if self._group is not None:
-            if anyio.get_current_task().id != self._home:
-                raise ClientStateError(
-                    "on trio a client must be closed in the task that opened it; "
-                    "use `async with` around everything that uses it"
-                )
             self._group.cancel_scope.cancel()
             await self._stack.aclose()
             return

@@ -42,7 +42,7 @@ class Driver:
         self._ledger = ledger
         self._policy = policy
         self._tally = tally
-        self.throttle = Throttle(policy.concurrency)
+        self.throttle: Throttle = Throttle(policy.concurrency)
         self._submitter = Submitter(client, ledger, policy, self.throttle)
         self._worker = Worker(client, ledger, policy, self._submitter, tally)
         self._failure: Exception | None = None

@@ -40,8 +40,8 @@ class InvalidJobsError(InvalidInputError):
     """
 
     def __init__(self, faults: "Sequence[JobFault]", *, count: int | None = None) -> None:
-        self.faults = tuple(faults)
-        self.count = len(self.faults) if count is None else count
+        self.faults: tuple[JobFault, ...] = tuple(faults)
+        self.count: int = len(self.faults) if count is None else count
         lines = [str(fault) for fault in self.faults[:_SHOWN]]
         if self.count > len(lines):
             lines.append(f"and {self.count - len(lines)} more, most of them in `faults`")
@@ -104,7 +104,7 @@ class UncertainSubmissionsError(CyberunError):
     """
 
     def __init__(self, fates: "Sequence[UnknownFate]") -> None:
-        self.fates = tuple(fates)
+        self.fates: tuple[UnknownFate, ...] = tuple(fates)
         lines = [str(fate) for fate in self.fates[:_SHOWN]]
         if len(self.fates) > len(lines):
             lines.append(f"and {len(self.fates) - len(lines)} more in `fates`")

@@ -41,14 +41,14 @@ class Ledger:
 
     def __init__(self, path: str | os.PathLike[str], *, durable: bool = False) -> None:
         # Two names of one file are one ledger.
-        self.path = Path(os.path.realpath(path))
+        self.path: Path = Path(os.path.realpath(path))
         self._durable = durable
         self._limiter = anyio.CapacityLimiter(1)
         self._turn = anyio.Lock()
         self._waiting: list[_Entry[Any]] = []
         self._connection: sqlite3.Connection | None = None
         self._lock: sqlite3.Connection | None = None
-        self.transactions = 0
+        self.transactions: int = 0
 
     async def open(self) -> Self:
         """
