@@ -17,6 +17,7 @@ from ._sim_wire import ABORT
 
 
 _KEEP_ALIVE = 75
+_TURNS = 5
 _NO_LINGER = struct.pack("ii", 1, 0)
 
 
@@ -66,7 +67,7 @@ class ServerThread:
             raise self._error
 
     def stop(self) -> None:
-        """ConnectionCutError all connections, stop serving and return once the thread has ended."""
+        """Cut all connections, stop serving and return once the thread has ended."""
         self._loop.call_soon_threadsafe(self._stop.set)
         self._thread.join()
 
@@ -123,10 +124,17 @@ class ServerThread:
             await self._shut_down(server, beside)
 
     async def _shut_down(self, server: uvicorn.Server, beside: asyncio.Future[None]) -> None:
+        # A listener that is closed while a connection is being accepted loses its socket, so
+        # accepting stops first; what has been accepted is a connection some turns later.
+        for listener in server.servers:
+            for one in listener.sockets:
+                self._loop.remove_reader(one.fileno())
+        for _ in range(_TURNS):
+            await asyncio.sleep(0)
+            for transport in tuple(self._transports):
+                transport.abort()
         for listener in server.servers:
             listener.close()
-        for transport in tuple(self._transports):
-            transport.abort()
         beside.cancel()
         requests = tuple(server.server_state.tasks)
         for request in requests:
@@ -134,6 +142,8 @@ class ServerThread:
         await asyncio.gather(beside, *requests, return_exceptions=True)
         for listener in server.servers:
             await listener.wait_closed()
+        # Transports let go of their sockets one turn after they were aborted.
+        await asyncio.sleep(0)
 
     def _config(self) -> uvicorn.Config:
         return uvicorn.Config(

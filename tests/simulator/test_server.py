@@ -134,7 +134,7 @@ def test_nothing_is_left_open() -> None:
     command = [sys.executable, "-W", "error", "-X", "dev", "-c", program]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
 
-    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    assert (done.returncode, done.stdout, complaints(done.stderr)) == (0, "", "")
 
 
 def test_it_runs_alone() -> None:
@@ -155,4 +155,9 @@ def test_it_runs_alone() -> None:
         program.send_signal(signal.SIGINT)
         _, errors = program.communicate(timeout=20)
 
-    assert (code, program.returncode, errors) == (200, 0, "")
+    assert (code, program.returncode, complaints(errors)) == (200, 0, "")
+
+
+def complaints(errors: str) -> str:
+    """Return what a program wrote to stderr but for asyncio's remarks that a step was slow."""
+    return re.sub(r"^Executing <.*> took [\d.]+ seconds\n", "", errors, flags=re.MULTILINE)
