@@ -66,6 +66,8 @@ from ._models import (
 )
 from ._options import Limits, RetryPolicy, Timeouts, WatchPolicy
 from ._parameters import validate
+from ._progress import ProgressUpdate
+from ._progress_view import ProgressView
 from ._resources import Listing
 from ._results import Artifact, TaskResult
 from ._statistics import ClientStatistics
@@ -109,6 +111,8 @@ __all__ = [
     "PermissionDeniedError",
     "PollingStarted",
     "ProgressEvent",
+    "ProgressUpdate",
+    "ProgressView",
     "RateLimitedError",
     "Reply",
     "RequestRejectedError",

@@ -50,6 +50,7 @@ from ._inputs import (
 from ._models import WAITING_STATUSES, ResultRecord, ResumeToken, TaskSnapshot, TaskStatus, Workflow
 from ._options import Limits, RetryPolicy, Timeouts, WatchPolicy
 from ._parameters import validate as check_parameters
+from ._progress_view import ProgressView
 from ._pump import Pump
 from ._resources import (
     Agents,
@@ -401,6 +402,32 @@ class CyberunClient:
             _token_of(task),
             capacity=self._limits.reader_capacity,
             notices=notices,
+            cancel_on_exit=cancel_on_exit,
+        )
+
+    def progress(
+        self, task: TaskRef, *, min_interval: float = 1.0, cancel_on_exit: bool = False
+    ) -> ProgressView:
+        """
+        Follow a task for one message about it: its newest state, now and then.
+
+        A convenience on top of what :meth:`watch` promises: updates are coalesced and
+        throttled, progress never falls within an attempt, and the last update carries
+        the end. A watch that fails raises its error here, too.
+
+        Args:
+            task: A handle, an id, or the resume token of an earlier watch.
+            min_interval: Seconds between two updates, the last one included.
+            cancel_on_exit: Ask the service to cancel the task if the view is left early.
+
+        Raises:
+            InvalidInputError: *task* is no task id, or *min_interval* no number of seconds.
+        """
+        return ProgressView(
+            self,
+            _token_of(task),
+            now=anyio.current_time,
+            min_interval=positive_seconds("min_interval", min_interval),
             cancel_on_exit=cancel_on_exit,
         )
 

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Generator
 
     from ._client import CyberunClient
+    from ._progress_view import ProgressView
     from ._results import TaskResult
     from ._stream import EventStream
 
@@ -70,6 +71,10 @@ class TaskHandle:
     def events(self, *, notices: bool = False) -> "EventStream":
         """Follow the task; see :meth:`CyberunClient.watch`."""
         return self._bound().watch(self, notices=notices)
+
+    def progress(self, *, min_interval: float = 1.0) -> "ProgressView":
+        """Follow the task for one message about it; see :meth:`CyberunClient.progress`."""
+        return self._bound().progress(self, min_interval=min_interval)
 
     async def wait(
         self,

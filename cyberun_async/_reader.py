@@ -38,15 +38,13 @@ class Reader:
             self._make_room(item)
         else:
             buffer.append(item)
-        if self._waker is not None:
-            self._waker.set()
+        self._wake()
 
     def finish(self, failure: CyberunError | None = None) -> None:
         """End the reader: after what is buffered comes *failure*, or the end."""
         self._finished = True
         self._failure = failure
-        if self._waker is not None:
-            self._waker.set()
+        self._wake()
 
     @property
     def is_finished(self) -> bool:
@@ -56,16 +54,26 @@ class Reader:
     async def next(self) -> Event | Notice | None:
         """Return the next item, or None at the end; raise the failure that ended it."""
         while not self._buffer:
-            if self._failure is not None:
-                raise self._failure
             if self._finished:
+                self._raise_failure()
                 return None
-            self._waker = anyio.Event()
-            try:
-                await self._waker.wait()
-            finally:
-                self._waker = None
+            await self._woken()
         return self._buffer.popleft()
+
+    def _raise_failure(self) -> None:
+        if self._failure is not None:
+            raise self._failure
+
+    def _wake(self) -> None:
+        if self._waker is not None:
+            self._waker.set()
+
+    async def _woken(self) -> None:
+        self._waker = anyio.Event()
+        try:
+            await self._waker.wait()
+        finally:
+            self._waker = None
 
     def _make_room(self, item: Event | Notice) -> None:
         buffer = self._buffer

@@ -1,8 +1,9 @@
 """The public iterator over a task's events."""
 
 import warnings
+from abc import ABC, abstractmethod
 from types import TracebackType
-from typing import Protocol, Self
+from typing import Generic, Protocol, Self, TypeVar
 
 import anyio
 
@@ -11,6 +12,9 @@ from ._events import Event, Notice
 from ._feed import Feed
 from ._models import ResumeToken, TaskSnapshot
 from ._reader import Reader
+
+
+Item_co = TypeVar("Item_co", covariant=True)
 
 
 class Subscriptions(Protocol):
@@ -33,40 +37,28 @@ class Subscriptions(Protocol):
         ...
 
 
-class EventStream:
-    """
-    The events of one task, in order, up to and including its end.
-
-    Use it as ``async with client.watch(task) as events: async for event in events``:
-    the connection is then given back before the block is left, however it is left. A
-    bare ``async for`` works too and closes itself at its end, on errors and on
-    cancellation; left by ``break`` it stays open until it is closed, and warns.
-
-    One reader per stream: call :meth:`CyberunClient.watch` once for each.
-    """
+class Subscription(ABC, Generic[Item_co]):
+    """What one reader sees of a task's feed, from its first item to the feed's end."""
 
     def __init__(
         self,
         client: Subscriptions,
         token: ResumeToken,
         *,
-        capacity: int,
-        notices: bool = False,
+        reader: Reader,
         cancel_on_exit: bool = False,
     ) -> None:
+        self._reader = reader
         self._client = client
         self._token = token
-        self._reader = Reader(capacity, notices=notices)
         self._cancel_on_exit = cancel_on_exit
         self._feed: Feed | None = None
         self._is_closed = False
         self._is_reading = False
 
     def __repr__(self) -> str:
-        phase = "closed" if self._is_closed else "not begun"
-        if self._feed is not None and not self._is_closed:
-            phase = self._feed.watch.phase.value
-        return f"<EventStream of task {self._token.task_id}: {phase}>"
+        phase = "closed" if self._is_closed else self.phase
+        return f"<{type(self).__name__} of task {self._token.task_id}: {phase}>"
 
     # What is known.
 
@@ -121,7 +113,7 @@ class EventStream:
     def __aiter__(self) -> Self:
         return self
 
-    async def __anext__(self) -> Event | Notice:
+    async def __anext__(self) -> Item_co:
         if self._is_reading:
             raise ClientStateError(
                 "two tasks read one event stream; call client.watch(task) once for each"
@@ -133,7 +125,7 @@ class EventStream:
             self._begin()
         self._is_reading = True
         try:
-            item = await self._reader.next()
+            item = await self._next()
         except BaseException:
             self._is_reading = False
             await self.aclose()
@@ -161,6 +153,10 @@ class EventStream:
             if self._cancel_on_exit and feed.watch.terminal is None:
                 await self._client.request_cancel(self.task_id)
 
+    @abstractmethod
+    async def _next(self) -> Item_co | None:
+        """Return the next item, or None at the end; raise the failure that ended it."""
+
     def _begin(self) -> None:
         if self._is_closed:
             raise ClientStateError("this event stream is closed; call client.watch(task) again")
@@ -176,3 +172,31 @@ class EventStream:
                 source=self,
                 stacklevel=2,
             )
+
+
+class EventStream(Subscription[Event | Notice]):
+    """
+    The events of one task, in order, up to and including its end.
+
+    Use it as ``async with client.watch(task) as events: async for event in events``:
+    the connection is then given back before the block is left, however it is left. A
+    bare ``async for`` works too and closes itself at its end, on errors and on
+    cancellation; left by ``break`` it stays open until it is closed, and warns.
+
+    One reader per stream: call :meth:`CyberunClient.watch` once for each.
+    """
+
+    def __init__(
+        self,
+        client: Subscriptions,
+        token: ResumeToken,
+        *,
+        capacity: int,
+        notices: bool = False,
+        cancel_on_exit: bool = False,
+    ) -> None:
+        reader = Reader(capacity, notices=notices)
+        super().__init__(client, token, reader=reader, cancel_on_exit=cancel_on_exit)
+
+    async def _next(self) -> Event | Notice | None:
+        return await self._reader.next()

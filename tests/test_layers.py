@@ -76,7 +76,7 @@ LAYERS = (
     Layer(
         "decisions",
         (
-            *("_backoff", "_codec", "_fields", "_framing", "_rejection", "_sse_codec"),
+            *("_backoff", "_codec", "_fields", "_framing", "_progress", "_rejection", "_sse_codec"),
             *(
                 "_asks",
                 "_order",
@@ -109,7 +109,16 @@ LAYERS = (
     Layer(
         "facade",
         (
-            *("_client", "_downloads", "_files", "_group", "_handle", "_pump", "_resources"),
+            *(
+                "_client",
+                "_downloads",
+                "_files",
+                "_group",
+                "_handle",
+                "_progress_view",
+                "_pump",
+                "_resources",
+            ),
             *("_results", "_stream", "_uploads", "_webhook_asgi", "_webhook_admin"),
         ),
         SHELL,

@@ -1,0 +1,77 @@
+"""The public view of a task's progress: coalesced, throttled, ready to be shown."""
+
+from collections.abc import Callable
+
+import anyio
+
+from ._events import Event, Notice, PollingStarted, StreamingResumed
+from ._models import ResumeToken
+from ._progress import ProgressTracker, ProgressUpdate
+from ._reader import Reader
+from ._stream import Subscription, Subscriptions
+
+
+class ProgressReader(Reader):
+    """A reader that keeps the newest state instead of a queue of events."""
+
+    __slots__ = ("_is_live", "_now", "_tracker")
+
+    def __init__(
+        self, tracker: ProgressTracker, *, now: Callable[[], float], is_live: Callable[[], bool]
+    ) -> None:
+        super().__init__(1, notices=True)
+        self._tracker = tracker
+        self._now = now
+        self._is_live = is_live
+
+    def push(self, item: Event | Notice) -> None:
+        """Take note of *item*."""
+        if isinstance(item, Event):
+            self._tracker.take(item, self._now())
+            self.coalesced = self._tracker.coalesced
+        elif isinstance(item, PollingStarted | StreamingResumed):
+            self._tracker.changed()
+        self._wake()
+
+    async def next_update(self) -> ProgressUpdate | None:
+        """Return the next update when it is due, or None at the end; raise what ended it."""
+        while True:
+            due = self._tracker.due_at()
+            if due is not None and due <= self._now():
+                return self._tracker.tell(self._now(), is_live=self._is_live())
+            if due is None and self.is_finished:
+                self._raise_failure()
+                return None
+            await self._changed(None if due is None else due - self._now())
+
+    async def _changed(self, seconds: float | None) -> None:
+        with anyio.move_on_after(seconds):
+            await self._woken()
+
+
+class ProgressView(Subscription[ProgressUpdate]):
+    """
+    A task's progress for one message: its newest state, at most once per interval.
+
+    Use it as ``async with task.progress() as updates: async for update in updates``.
+    Updates between two are overwritten by the newest, progress never falls within an
+    attempt, and the update with the task's end always comes, and comes last. It shares
+    its connection with every other watch of the task; leaving it works as for
+    :class:`EventStream`.
+    """
+
+    def __init__(
+        self,
+        client: Subscriptions,
+        token: ResumeToken,
+        *,
+        now: Callable[[], float],
+        min_interval: float,
+        cancel_on_exit: bool = False,
+    ) -> None:
+        tracker = ProgressTracker(token.task_id, min_interval)
+        self._updates = ProgressReader(tracker, now=now, is_live=lambda: self.progress_is_live)
+        super().__init__(client, token, reader=self._updates, cancel_on_exit=cancel_on_exit)
+
+    async def _next(self) -> ProgressUpdate | None:
+        return await self._updates.next_update()
