@@ -36,6 +36,9 @@ TESTED = ".[testing,cli]"
 
 MAX_WHEEL_KIB = 400
 
+# Each a folder in tests/benchmarks/ with a program `run.py`.
+BENCHMARKS = ("events", "opening", "many", "batch")
+
 
 def _group(name: str) -> tuple[str, ...]:
     return nox.project.dependency_groups(PYPROJECT, name)
@@ -121,6 +124,16 @@ def resources(session: nox.Session) -> None:
     if found := re.findall(r".*(?:Warning|never awaited|Exception ignored).*", str(output)):
         session.error("the demo leaves something behind:", *found)
     _pytest(session, PYTHONDEVMODE="1")
+
+
+@nox.session
+def bench(session: nox.Session) -> None:
+    """Measure beside its peers, in some minutes, and write docs/performance.md; --quick."""
+    _pinned(session, ".[testing,fast]", *_group("bench"))
+    found = [name for name in BENCHMARKS if (ROOT / "tests" / "benchmarks" / name).is_dir()]
+    # With -m, as they share a harness; all of them run, also when one fails.
+    commands = [("python", "-m", f"tests.benchmarks.{name}.run") for name in found]
+    _run_each(session, *((*command, *session.posargs) for command in commands))
 
 
 @nox.session(python=PYTHONS)
