@@ -64,6 +64,7 @@ from ._models import (
     TaskStatus,
     Workflow,
 )
+from ._observer import Observer
 from ._options import Limits, RetryPolicy, Timeouts, WatchPolicy
 from ._parameters import validate
 from ._progress import ProgressUpdate
@@ -105,6 +106,7 @@ __all__ = [
     "MergedEvents",
     "NotFoundError",
     "Notice",
+    "Observer",
     "Outcome",
     "ParameterDef",
     "ParameterError",

@@ -47,12 +47,14 @@ class Caller:
         policy: RetryPolicy,
         draw: Callable[[], float],
         headers: Mapping[str, str],
+        extra: Callable[[], Mapping[str, str]] = dict,
     ) -> None:
         self._exchanger = exchanger
         self._keyring = keyring
         self._policy = policy
         self._draw = draw
         self._headers = headers
+        self._extra = extra
         self._quota = RetryQuota(policy.quota, policy.retry_cost)
         self._refresh_lock = anyio.Lock()
         self._refreshed: tuple[Secret, Secret] | None = None
@@ -66,7 +68,7 @@ class Caller:
         except ServiceUnavailableError as error:
             error.maybe_sent = False  # without a key nothing leaves
             raise
-        return key, {**self._headers, **self._keyring.headers(key)}
+        return key, {**self._headers, **self._extra(), **self._keyring.headers(key)}
 
     @property
     def can_refresh(self) -> bool:
@@ -89,6 +91,7 @@ class Caller:
         *,
         params: Mapping[str, Any] | None = None,
         json_body: Any = None,
+        headers: Mapping[str, str] | None = None,
         is_submission: bool = False,
         repeatable: bool = True,
         task: bool = False,
@@ -105,10 +108,11 @@ class Caller:
         attempt = 0
         while True:
             attempt += 1
-            key, headers = await self.headers(refused)
+            key, sent = await self.headers(refused)
+            sent.update(headers or {})
             if content is not None:
-                headers["Content-Type"] = "application/json"
-            outcome = await self._once(method, path, headers, params, content, is_submission)
+                sent["Content-Type"] = "application/json"
+            outcome = await self._once(method, path, sent, params, content, is_submission)
             if isinstance(outcome, Reply):
                 if outcome.is_success:
                     self._quota.give_back(retried=attempt > 1)

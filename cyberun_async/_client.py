@@ -48,6 +48,7 @@ from ._inputs import (
     workflow_path,
 )
 from ._models import WAITING_STATUSES, ResultRecord, ResumeToken, TaskSnapshot, TaskStatus, Workflow
+from ._observer import Observer
 from ._options import Limits, RetryPolicy, Timeouts, WatchPolicy
 from ._parameters import validate as check_parameters
 from ._progress_view import ProgressView
@@ -65,6 +66,7 @@ from ._results import TaskResult
 from ._runtime import Runtime, draw, utc_now
 from ._statistics import ClientStatistics
 from ._stream import EventStream
+from ._told import Told
 from ._transport import Transport, TransportSettings
 from ._uploads import Store
 from ._version import version
@@ -113,6 +115,7 @@ class CyberunClient:
         user_agent: Put in front of the library's own.
         headers: Sent with every request to the API, never to other origins.
         on_notice: Called with each :class:`Notice` of any watch. It must not block.
+        observer: Told of everything that watches do, for tracing and metrics.
 
     Raises:
         ConfigurationError: The key, the base URL or a setting is wrong.
@@ -138,6 +141,7 @@ class CyberunClient:
         headers: Mapping[str, str] | None = None,
         # Who is told
         on_notice: Callable[[Notice], None] | None = None,
+        observer: Observer | None = None,
     ) -> None:
         self._keyring = Keyring(_key_or_environment(api_key), _team_of(team_id))
         self._base_url = base_url_of(
@@ -152,7 +156,7 @@ class CyberunClient:
         self._transport_factory = transport_factory
         self._http_client = http_client
         self._headers = _common_headers(user_agent, headers or {})
-        self._on_notice = on_notice
+        self._told = Told(observer, on_notice)
         self._state: _Open | None = None
         self._was_opened = False
 
@@ -169,7 +173,12 @@ class CyberunClient:
         runtime = Runtime()
         transport = Transport(self._transport_settings(runtime))
         caller = Caller(
-            transport, self._keyring, policy=self._retries, draw=draw, headers=self._headers
+            transport,
+            self._keyring,
+            policy=self._retries,
+            draw=draw,
+            headers=self._headers,
+            extra=self._told.headers,
         )
         hub = Hub(
             runtime=runtime,
@@ -177,7 +186,7 @@ class CyberunClient:
             caller=caller,
             policy=self._policy,
             limits=self._limits,
-            on_notice=self._on_notice,
+            told=self._told,
         )
         await runtime.open()
         self._state = _Open(runtime, transport, caller, hub)

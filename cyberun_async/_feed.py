@@ -21,7 +21,7 @@ from ._errors import (
     ServiceUnavailableError,
     UnexpectedResponseError,
 )
-from ._events import CompletedEvent, Event, Notice
+from ._events import CompletedEvent, Event, Notice, TerminalEvent
 from ._exchange import ExchangeFailedError, FailureKind, Reply
 from ._models import TaskSnapshot
 from ._reader import Reader
@@ -72,6 +72,7 @@ class Hub(Protocol):
 
     slots: StreamSlots
     now: Callable[[], float]
+    observe: Callable[[Event], None] | None
 
     def spawn(self, function: Callable[..., Coroutine[Any, Any, None]], *args: Any) -> None: ...
     def schedule(self, feed: "Feed") -> None: ...
@@ -130,6 +131,12 @@ class Feed:
     def is_done(self) -> bool:
         """Whether the terminal event or an error has been delivered."""
         return self.watch.phase is Phase.DONE
+
+    @property
+    def outcome(self) -> TerminalEvent | CyberunError | None:
+        """What the feed ended with; None while it has not, and where it was left."""
+        end = self.watch.terminal
+        return end if isinstance(end, TerminalEvent) else self.watch.error
 
     @property
     def is_running(self) -> bool:
@@ -264,6 +271,8 @@ class Feed:
             is_notice = isinstance(item, Notice)
             if isinstance(item, Notice):
                 self._hub.noticed(item)
+            elif self._hub.observe is not None:
+                self._hub.observe(item)
             for reader in self.readers:
                 if reader.notices or not is_notice:
                     reader.push(item)

@@ -35,6 +35,7 @@ from ._reader import Reader
 from ._roster import Roster
 from ._runtime import Runtime, draw, utc_now
 from ._slots import StreamSlots
+from ._told import Told
 from ._transport import EventConnection, Transport
 from ._watch import Counters, Watch
 
@@ -55,13 +56,14 @@ class Hub:
         caller: Caller,
         policy: WatchPolicy,
         limits: Limits,
-        on_notice: Callable[[Notice], None] | None,
+        told: Told,
     ) -> None:
         self._runtime = runtime
         self._transport = transport
         self._caller = caller
         self.policy = policy
-        self._on_notice = on_notice
+        self._told = told
+        self.observe: Callable[[Event], None] | None = told.received
         self.now = runtime.now
         self.slots = StreamSlots(limits.max_streams, limits.reconnect_spread)
         self.counters = Counters()
@@ -132,7 +134,8 @@ class Hub:
 
     async def ask_task(self, task_id: str) -> TaskSnapshot:
         """Ask for the task's state."""
-        return decode_task(await self._caller.call("GET", path_for("tasks", task_id), task=True))
+        path, headers = path_for("tasks", task_id), self._told.headers(task_id)
+        return decode_task(await self._caller.call("GET", path, headers=headers, task=True))
 
     async def list_page(self, state: str, number: int) -> Page[Sighting]:
         """Ask for one page of the team's tasks in *state*."""
@@ -181,11 +184,7 @@ class Hub:
                 logger.info("task %s: streaming again", notice.task_id)
             case _:
                 logger.debug("task %s: %s", notice.task_id, type(notice).__name__)
-        if self._on_notice is not None:
-            try:
-                self._on_notice(notice)
-            except Exception:
-                logger.exception("the on_notice callback failed")
+        self._told.noticed(notice)
 
     @property
     def can_refresh(self) -> bool:
@@ -199,8 +198,9 @@ class Hub:
     async def open_stream(self, task_id: str, headers: Mapping[str, str]) -> EventConnection:
         """Open the task's event stream."""
         path = path_for("tasks", task_id, "events")
+        all_headers = {**headers, **self._told.headers(task_id)}
         return await self._transport.open_stream(
-            path, headers=headers, open_timeout=self.policy.open_timeout
+            path, headers=all_headers, open_timeout=self.policy.open_timeout
         )
 
     async def read_output(self, task_id: str) -> tuple[Mapping[str, Any] | None, str | None]:
@@ -231,6 +231,7 @@ class Hub:
         )
         feed = Feed(self, watch)
         self.feeds[token.task_id] = feed
+        self._told.watch_began(token.task_id)
         self.roster.add(feed)
         feed.begin()
         return feed
@@ -260,6 +261,7 @@ class Hub:
     def _remove(self, feed: Feed) -> None:
         if self.feeds.get(feed.task_id) is feed:
             del self.feeds[feed.task_id]
+            self._told.watch_ended(feed.task_id, feed.outcome)
         self.roster.remove(feed)
 
 

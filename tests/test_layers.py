@@ -68,8 +68,8 @@ LAYERS = (
         "values",
         (
             *("_credentials", "_errors", "_events", "_exchange", "_filenames", "_inputs"),
-            *("_json_values", "_models", "_options", "_pages", "_redaction", "_statistics"),
-            *("_webhook_models",),
+            *("_json_values", "_models", "_observer", "_options", "_pages", "_redaction"),
+            *("_statistics", "_webhook_models"),
         ),
         PURE,
     ),
@@ -102,7 +102,7 @@ LAYERS = (
     ),
     Layer(
         "loops",
-        ("_caller", "_feed", "_hub", "_reader", "_roster", "_slots", "_sweep"),
+        ("_caller", "_feed", "_hub", "_reader", "_roster", "_slots", "_sweep", "_told"),
         SHELL,
         above=(*VALUE_LAYERS, "runtime", "network"),
     ),
@@ -127,6 +127,7 @@ LAYERS = (
     Layer("package", ("__init__",), VALUES, above=(*INNER_LAYERS, "version")),
     Layer("webhooks", ("webhooks",), VALUES, above=(*VALUE_LAYERS, "facade")),
     _surface("relay", "starlette"),
+    _surface("otel", "opentelemetry"),
     _surface("batch", "sqlite3"),
     _surface("cli", "click", "rich", "signal"),
     Layer(
