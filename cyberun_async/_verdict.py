@@ -13,7 +13,9 @@ from ._exchange import ExchangeFailedError, FailureKind, Reply
 from ._options import RetryPolicy
 
 
-RETRIED_STATUSES = frozenset({408, 429, 500, 502, 503, 504})
+RETRIED_REFUSALS = frozenset({408, 429})
+# Failures that are the request's own: the method or the protocol's version.
+_LASTING_FAILURES = frozenset({501, 505})
 
 # What a second try cannot mend: the peer's certificate, the proxy's refusal, a
 # redirect that must not be followed.
@@ -98,7 +100,14 @@ def _may_repeat(outcome: Reply | ExchangeFailedError, is_submission: bool) -> bo
         return not (is_submission and outcome.maybe_sent)
     if is_submission:
         return refuses_submission(outcome)
-    return outcome.status in RETRIED_STATUSES
+    return is_passing(outcome.status)
+
+
+def is_passing(status: int) -> bool:
+    """Return whether the same request may succeed later; gateways have 5xx of their own."""
+    if status in RETRIED_REFUSALS:
+        return True
+    return 500 <= status <= 599 and status not in _LASTING_FAILURES
 
 
 def refuses_submission(reply: Reply) -> bool:

@@ -84,6 +84,7 @@ from ._steps import (
     Sleep,
     Step,
 )
+from ._verdict import is_passing
 
 
 __all__ = [
@@ -108,8 +109,7 @@ _RECHECK = 1.0
 _LONGEST_HOLD = 15.0
 # Asks that failed in a row: their first success means that an outage is over.
 _OUTAGE_FAILURES = 3
-_PASSING_STATUSES = frozenset({408, 425, 429})
-_GONE, _FIRST_FAILURE = 410, 500
+_GONE, _TOO_EARLY = 410, 425
 
 
 @attrs.define
@@ -547,7 +547,7 @@ class Watch:
         if isinstance(error, NotFoundError):
             return error.status != _GONE and now < self.not_found_until
         status = getattr(error, "status", None)
-        return isinstance(status, int) and (status >= _FIRST_FAILURE or status in _PASSING_STATUSES)
+        return isinstance(status, int) and (is_passing(status) or status == _TOO_EARLY)
 
     def _leave_stream(self, cause: str | None, now: float) -> None:
         if self.phase is Phase.READING:
