@@ -243,6 +243,7 @@ class CyberunClient:
         target_pool: str | None = None,
         submitter_region: str | None = None,
         tool_type: str | None = None,
+        repeat: bool = True,
     ) -> TaskHandle:
         """
         Submit a run and return its handle at once.
@@ -264,6 +265,10 @@ class CyberunClient:
 
             definition: What to check the parameters against.
             dispatch_target, target_pool, submitter_region, tool_type: Passed through.
+
+            repeat:
+                False sends it once, so that who keeps a pace of their own hears of each
+                refusal for now: ``RateLimitedError``, ``ServiceUnavailableError``.
 
         Raises:
             SubmissionUncertainError: No answer was read; look before submitting again.
@@ -287,7 +292,11 @@ class CyberunClient:
         sent_at = utc_now()
         try:
             reply = await state.caller.call(
-                "POST", workflow_path(ref, "run"), json_body=body, is_submission=True
+                "POST",
+                workflow_path(ref, "run"),
+                json_body=body,
+                is_submission=True,
+                repeatable=repeat,
             )
             task_id = decode_submission(reply)
         except (ServiceUnavailableError, UnexpectedResponseError) as error:

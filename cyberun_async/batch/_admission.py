@@ -1,12 +1,13 @@
 """The way in: every job is checked, and all faults are told, before anything is sent."""
 
 from collections.abc import AsyncIterable, AsyncIterator, Iterable, Mapping, Sequence
+from difflib import get_close_matches
 from functools import partial
 
 import anyio
 import anyio.to_thread
 
-from .. import CyberunClient, InvalidInputError, NotFoundError, Workflow
+from .. import CyberunClient, CyberunError, InvalidInputError, NotFoundError, Workflow
 from . import _records as records
 from ._errors import InvalidJobsError
 from ._jobs import JobFault, PreparedJob, prepared
@@ -14,6 +15,10 @@ from ._ledger import Ledger
 from ._outcomes import JobState
 from ._records import Known
 
+
+# A job in the form the ledger keeps, or what is wrong with it by itself.
+Read = PreparedJob | list[JobFault]
+Placed = tuple[int, JobFault]
 
 _CHUNK = 500
 _KEPT_FAULTS = 1000
@@ -30,6 +35,7 @@ class Admission:
         self._client = client
         self._ledger = ledger
         self._definitions: dict[str, Workflow | str] = {}
+        self._slugs: list[str] | None = None
         self._faults: list[JobFault] = []
         self._count = 0
 
@@ -43,15 +49,11 @@ class Admission:
             InvalidJobsError: Some cannot be run. The ledger is as it was.
         """
         await self._ledger.write(records.begin_staging)
-        chunk: list[PreparedJob] = []
+        chunk: list[Read] = []
         index = 0
         async for job in _each(jobs):
-            ready = prepared(job, index)
+            chunk.append(prepared(job, index))
             index += 1
-            if isinstance(ready, PreparedJob):
-                chunk.append(ready)
-            else:
-                self._blame(ready)
             if len(chunk) == _CHUNK:
                 await self._take(chunk)
                 chunk = []
@@ -60,23 +62,50 @@ class Admission:
             raise InvalidJobsError(self._faults, count=self._count)
         return await self._ledger.write(records.accept_staged)
 
-    async def _take(self, chunk: Sequence[PreparedJob]) -> None:
-        keys = [job.key for job in chunk]
+    async def _take(self, chunk: Sequence[Read]) -> None:
+        sound = [(place, job) for place, job in enumerate(chunk) if isinstance(job, PreparedJob)]
+        keys = [job.key for _, job in sound]
         known = await self._ledger.read(partial(records.known, keys=keys))
-        for job in chunk:
+        for _, job in sound:
             if job.key not in known and job.workflow not in self._definitions:
                 self._definitions[job.workflow] = await self._definition(job.workflow)
-        self._blame(await anyio.to_thread.run_sync(self._misfits, chunk, known))
-        rows = [(job, self._id_of(job.workflow)) for job in chunk]
-        self._blame(await self._ledger.write(partial(records.stage, jobs=rows)))
+        found: list[Placed] = [
+            (place, fault)
+            for place, job in enumerate(chunk)
+            if not isinstance(job, PreparedJob)
+            for fault in job
+        ]
+        found += await anyio.to_thread.run_sync(self._misfits, sound, known)
+        found += await self._ledger.write(partial(records.stage, jobs=self._rows(chunk)))
+        self._blame([fault for _, fault in sorted(found, key=lambda one: one[0])])
+
+    def _rows(self, chunk: Sequence[Read]) -> list[tuple[int, PreparedJob, str | None]]:
+        """Return what is staged: of a faulty job only its key, which no other may have."""
+        rows: list[tuple[int, PreparedJob, str | None]] = []
+        for place, job in enumerate(chunk):
+            if isinstance(job, PreparedJob):
+                rows.append((place, job, self._id_of(job.workflow)))
+            elif job[0].key is not None:
+                rows.append((place, PreparedJob.of_key(job[0].key, job[0].place), None))
+        return rows
 
     async def _definition(self, workflow: str) -> Workflow | str:
         try:
             return await self._client.workflows.get(workflow)
         except NotFoundError:
-            return f"there is no workflow {workflow!r}, or it is not yours"
+            meant = await self._meant(workflow)
+            return f"there is no workflow {workflow!r}, or it is not yours{meant}"
         except InvalidInputError as error:
             return str(error)
+
+    async def _meant(self, workflow: str) -> str:
+        if self._slugs is None:
+            try:
+                self._slugs = [one.slug async for one in self._client.workflows.list() if one.slug]
+            except CyberunError:
+                self._slugs = []
+        near = get_close_matches(workflow.partition("@")[0][:100], self._slugs, n=1)
+        return f" (did you mean {near[0]!r}?)" if near else ""
 
     def _id_of(self, workflow: str) -> str | None:
         found = self._definitions.get(workflow)
@@ -84,10 +113,12 @@ class Admission:
 
     # In a thread
 
-    def _misfits(self, chunk: Sequence[PreparedJob], known: Mapping[str, Known]) -> list[JobFault]:
+    def _misfits(
+        self, jobs: Sequence[tuple[int, PreparedJob]], known: Mapping[str, Known]
+    ) -> list[Placed]:
         return [
-            JobFault(job.place, job.key, problem)
-            for job in chunk
+            (place, JobFault(job.place, job.key, problem))
+            for place, job in jobs
             for problem in self._problems(job, known.get(job.key))
         ]
 
@@ -103,7 +134,7 @@ class Admission:
 
     def _blame(self, faults: Sequence[JobFault]) -> None:
         self._count += len(faults)
-        self._faults += faults[: _KEPT_FAULTS - len(self._faults)]
+        self._faults += faults[: max(_KEPT_FAULTS - len(self._faults), 0)]
 
 
 async def _each(jobs: Iterable[object] | AsyncIterable[object]) -> AsyncIterator[object]:

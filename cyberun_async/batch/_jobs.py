@@ -5,7 +5,7 @@ import json
 import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Self, cast
 from uuid import UUID
 
 import attrs
@@ -77,6 +77,12 @@ class PreparedJob:
     parameters: str
     files: str
     options: str
+
+    @classmethod
+    def of_key(cls, key: str, place: str) -> Self:
+        """Return a job of which nothing is known but its key."""
+        nothing = _canonical({})
+        return cls(key, place, "", nothing, nothing, nothing)
 
     @property
     def digest(self) -> str:

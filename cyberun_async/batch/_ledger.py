@@ -11,7 +11,7 @@ import anyio
 import anyio.to_thread
 
 from ._errors import LedgerError
-from ._ledger_file import connect, hold, note, translated
+from ._ledger_file import BUSY_SECONDS, connect, hold, note, translated
 
 
 T = TypeVar("T")
@@ -39,10 +39,17 @@ class Ledger:
     asked for while another is being written share the next transaction.
     """
 
-    def __init__(self, path: str | os.PathLike[str], *, durable: bool = False) -> None:
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        durable: bool = False,
+        patience: float = BUSY_SECONDS,
+    ) -> None:
         # Two names of one file are one ledger.
         self.path: Path = Path(os.path.realpath(path))
         self._durable = durable
+        self._patience = patience
         self._limiter = anyio.CapacityLimiter(1)
         self._turn = anyio.Lock()
         self._waiting: list[_Entry[Any]] = []
@@ -100,7 +107,7 @@ class Ledger:
     def _open(self) -> None:
         self._lock = hold(self.path)
         try:
-            self._connection = connect(self.path, durable=self._durable)
+            self._connection = connect(self.path, durable=self._durable, patience=self._patience)
             self._translated(self._introduce)
         except BaseException:
             self._close()

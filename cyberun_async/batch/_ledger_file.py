@@ -21,11 +21,11 @@ from ._errors import (
 from ._schema import APPLICATION_ID, TABLES, VERSION, VIEWS
 
 
-_BUSY_SECONDS = 10.0
+BUSY_SECONDS = 10.0
 _DAMAGED = "is damaged or no ledger: {}; restore it, it was left as it is"
 
 
-def connect(path: Path, *, durable: bool) -> sqlite3.Connection:
+def connect(path: Path, *, durable: bool, patience: float = BUSY_SECONDS) -> sqlite3.Connection:
     """Open the ledger at *path*, or make one; it is already held."""
     if not path.exists():
         _create(path)
@@ -33,7 +33,7 @@ def connect(path: Path, *, durable: bool) -> sqlite3.Connection:
         raise LedgerDamagedError(path, "is empty; restore it, or remove it to begin anew")
     with translated(path):
         connection = sqlite3.connect(
-            path, timeout=_BUSY_SECONDS, isolation_level=None, check_same_thread=False
+            path, timeout=patience, isolation_level=None, check_same_thread=False
         )
         try:
             _recognise(connection, path)
@@ -162,8 +162,8 @@ def _ledger_error(path: Path, error: sqlite3.Error) -> LedgerError:
     if is_busy(error):
         return LedgerBusyError(
             path,
-            f"was locked by another program for {_BUSY_SECONDS:.0f} s (an sqlite3 shell with an "
-            "open transaction, a backup); end it and run again, what is written is safe",
+            "was locked by another program for too long (an sqlite3 shell with an open "
+            "transaction, a backup); end it and run again, what is written is safe",
         )
     if code in {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}:
         return LedgerDamagedError(path, _DAMAGED.format(error))

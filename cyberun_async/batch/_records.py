@@ -78,17 +78,20 @@ def known(db: sqlite3.Connection, keys: Sequence[str]) -> dict[str, Known]:
     return found
 
 
-def stage(db: sqlite3.Connection, jobs: Iterable[tuple[PreparedJob, str | None]]) -> list[JobFault]:
-    """Take jobs in, each with its workflow's id; return those whose key came before."""
-    faults: list[JobFault] = []
+def stage(
+    db: sqlite3.Connection, jobs: Iterable[tuple[int, PreparedJob, str | None]]
+) -> list[tuple[int, JobFault]]:
+    """Take jobs in, each with its place and its workflow's id; blame keys that came before."""
+    faults: list[tuple[int, JobFault]] = []
     insert = "INSERT OR IGNORE INTO temp.staged VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
-    for job, workflow_id in jobs:
+    for place, job, workflow_id in jobs:
         fields = (job.workflow, workflow_id, job.parameters, job.files, job.options, job.digest)
         if db.execute(insert, (job.key, job.place, *fields)).rowcount == 0:
             [first] = db.execute(
                 "SELECT place FROM temp.staged WHERE key = ?", (job.key,)
             ).fetchone()
-            faults.append(JobFault(job.place, job.key, f"the key is that of {first} already"))
+            fault = JobFault(job.place, job.key, f"the key is that of {first} already")
+            faults.append((place, fault))
     return faults
 
 

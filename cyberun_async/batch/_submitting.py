@@ -89,7 +89,10 @@ class Submitter:
             if anyio.current_time() - began > self._policy.patience:
                 raise failure
             pause = min(_FIRST_PAUSE * 2**tries, _LONGEST_PAUSE)
-            await self._rest(max(failure.retry_after or 0.0, pause))
+            await self._throttle.stand_aside(
+                max(failure.retry_after or 0.0, pause),
+                is_declined=isinstance(failure, RateLimitedError),
+            )
             tries = min(tries + 1, 10)
 
     async def guard(self) -> None:
@@ -99,17 +102,6 @@ class Submitter:
         finally:
             for scope in self._on_the_way:
                 scope.deadline = anyio.current_time() + self._policy.stop_grace
-
-    async def _rest(self, seconds: float) -> None:
-        # Its room is for others meanwhile.
-        self._throttle.release()
-        try:
-            await anyio.sleep(seconds)
-        except BaseException:
-            with anyio.CancelScope(shield=True):
-                await self._throttle.acquire()
-            raise
-        await self._throttle.acquire()
 
     async def _try(self, row: JobRow) -> Accepted | Refused | Unanswered:
         try:
@@ -155,6 +147,8 @@ class Submitter:
                     target_pool=options.get("target_pool"),
                     submitter_region=options.get("submitter_region"),
                     tool_type=options.get("tool_type"),
+                    # What is declined slows the whole batch down, not this job alone.
+                    repeat=False,
                 )
                 await self._note(row, submission, handle.id)
                 self._throttle.accepted()

@@ -12,13 +12,19 @@ class Throttle:
     Additive increase, multiplicative decrease: one more for each round of acceptances,
     half after a refusal. Refusals of requests that left before the last halving do not
     count, since they tell of the same crowd.
+
+    A job that was put off stands aside. It gets room before any new job does, and none
+    of those is let in while one waits because the service asked for less.
     """
 
     def __init__(self, most: int) -> None:
         self._most = most
         self._limit = float(most)
         self._in_use = 0
+        self._aside = 0
+        self._declined = 0
         self._waiting: deque[anyio.Event] = deque()
+        self._returning: deque[anyio.Event] = deque()
         self._halved_at = float("-inf")
 
     @property
@@ -26,15 +32,19 @@ class Throttle:
         """How many jobs may be under way now."""
         return int(self._limit)
 
+    @property
+    def in_use(self) -> int:
+        """How many jobs are under way, without those that stand aside."""
+        return self._in_use
+
     async def acquire(self) -> None:
-        """Wait for room and take it."""
-        if self._in_use < self.limit and not self._waiting:
-            self._in_use += 1
-            return
+        """Wait for room for a new job and take it."""
         turn = anyio.Event()
         self._waiting.append(turn)
+        self._admit()
         try:
-            await turn.wait()
+            if not turn.is_set():
+                await turn.wait()
         except BaseException:
             if turn.is_set():
                 self.release()
@@ -46,6 +56,39 @@ class Throttle:
         """Give the room back."""
         self._in_use -= 1
         self._admit()
+
+    async def stand_aside(self, seconds: float, *, is_declined: bool) -> None:
+        """
+        Leave the room to others for a while, then wait for it and take it again.
+
+        The caller has room afterwards, also if cancelled.
+
+        Args:
+            seconds: How long.
+            is_declined: Whether the service asked for less, so that nobody new is let in.
+        """
+        self._in_use -= 1
+        self._aside += 1
+        turn = anyio.Event()
+        try:
+            await self._sleep(seconds, is_declined=is_declined)
+            self._returning.append(turn)
+            self._admit()
+            await turn.wait()
+        except BaseException:
+            if not turn.is_set():
+                if turn in self._returning:
+                    self._returning.remove(turn)
+                self._come_back(turn)
+            raise
+
+    async def _sleep(self, seconds: float, *, is_declined: bool) -> None:
+        self._declined += is_declined
+        self._admit()
+        try:
+            await anyio.sleep(seconds)
+        finally:
+            self._declined -= is_declined
 
     def accepted(self) -> None:
         """Hear that the service took a submission."""
@@ -59,6 +102,16 @@ class Throttle:
             self._halved_at = now
 
     def _admit(self) -> None:
-        while self._waiting and self._in_use < self.limit:
+        while self._returning and self._in_use < self.limit:
+            self._come_back(self._returning.popleft())
+        while self._waiting and self._has_room_for_more():
             self._in_use += 1
             self._waiting.popleft().set()
+
+    def _come_back(self, turn: anyio.Event) -> None:
+        self._aside -= 1
+        self._in_use += 1
+        turn.set()
+
+    def _has_room_for_more(self) -> bool:
+        return not self._declined and self._in_use + self._aside < self.limit
