@@ -97,6 +97,7 @@ class Feed:
         "_hub",
         "_line_closed",
         "_line_scope",
+        "_ran",
         "asking",
         "readers",
         "scheduled_at",
@@ -118,6 +119,7 @@ class Feed:
         self._line_closed: anyio.Event | None = None
         self._fetching = False
         self._has_ended = False
+        self._ran = watch.is_running
         self._done: anyio.Event | None = None
 
     # Readers and waiters.
@@ -227,11 +229,8 @@ class Feed:
         now = self._hub.now()
         watch = self.watch
         if isinstance(answer, TaskSnapshot):
-            was_running = self.is_running
             watch.polled(answer, sent_at, now)
             self.advance()
-            if self.is_running and not was_running:
-                self._hub.slots.promote(self)
             return
         if isinstance(answer, RateLimitedError):
             watch.ask_failed(str(answer), now, retry_after=answer.retry_after)
@@ -252,6 +251,9 @@ class Feed:
     def advance(self) -> None:
         """Deliver what is due and begin what the machine orders next."""
         self._deliver()
+        if self.is_running is not self._ran:
+            self._ran = not self._ran
+            self._hub.slots.moved(self)
         step = self.watch.next_step()
         if isinstance(step, Connect):
             self._connect(step)

@@ -1,183 +1,161 @@
-"""Who may stream when there are more watches than streams."""
+"""Who gets a stream slot: running tasks first, and never more than there are."""
 
 import attrs
-import pytest
 
 from cyberun_async._slots import StreamSlots
 
 
 @attrs.define(eq=False)
-class FakeStreamer:
-    """Does as it is told, and remembers it."""
+class Streamer:
+    """A feed, as far as slots are concerned; its stream closes when the test says so."""
 
-    name: str
-    is_running: bool = False
-    slots: StreamSlots | None = None
-    log: list[str] = attrs.field(factory=list[str])
+    slots: StreamSlots
+    is_running: bool = True
+    is_wanted: bool = True
+    streams: bool = False
+    was_benched: int = 0
+
+    def ask(self) -> "Streamer":
+        self.streams = self.slots.request(self)
+        return self
 
     def bench(self) -> None:
-        self.log.append("bench")
+        self.was_benched += 1
 
     def invite(self) -> None:
-        self.log.append("invite")
-        if self.slots is not None:
-            self.slots.request(self)
+        if self.is_wanted:
+            self.ask()
 
-    def __repr__(self) -> str:
-        return self.name
+    def close(self) -> None:
+        self.streams = False
+        self.slots.release(self)
 
-
-def table(capacity: int) -> StreamSlots:
-    return StreamSlots(capacity, reconnect_spread=4.0)
-
-
-def waiting(name: str) -> FakeStreamer:
-    return FakeStreamer(name)
+    def turns(self, *, running: bool) -> None:
+        self.is_running = running
+        self.slots.moved(self)
 
 
-def running(name: str) -> FakeStreamer:
-    return FakeStreamer(name, is_running=True)
+def test_no_more_slots_are_given_than_there_are():
+    """Who comes when all are taken waits, and is invited when one frees."""
+    slots = StreamSlots(2, 4)
+    first, second, third = (Streamer(slots).ask() for _ in range(3))
+
+    assert [one.streams for one in (first, second, third)] == [True, True, False]
+    assert (slots.held, slots.wanted) == (2, 1)
+    second.close()
+    assert third.streams
+    assert (slots.held, slots.wanted) == (2, 0)
 
 
-def test_there_are_as_many_slots_as_were_asked_for() -> None:
-    """A slot is had while there is room, once for each, and not beyond."""
-    slots = table(2)
-    first, second, third = waiting("a"), waiting("b"), waiting("c")
+def test_a_slot_is_had_once():
+    """Who asks again keeps the slot, takes no second one, and is not invited any more."""
+    slots = StreamSlots(1, 4)
+    holder, other = Streamer(slots).ask(), Streamer(slots).ask()
+    holder.ask()
+    assert (holder.streams, slots.held, slots.wanted) == (True, 1, 1)
+    holder.close()
+    other.ask()
 
-    assert [slots.request(one) for one in (first, second, first, third)] == [
-        True,
-        True,
-        True,
-        False,
-    ]
-    assert slots.held == 2
+    assert (other.streams, slots.held, slots.wanted) == (True, 1, 0)
 
 
-def test_a_running_task_takes_the_place_of_a_waiting_one() -> None:
-    """A task that waits gives its stream back the moment a running one needs it."""
-    slots = table(2)
-    lent, busy, late = waiting("lent"), running("busy"), running("late")
-    slots.request(lent)
-    slots.request(busy)
+def test_running_tasks_come_first():
+    """A slot that frees goes to a running task, even if a waiting one came before it."""
+    slots = StreamSlots(1, 4)
+    holder = Streamer(slots).ask()
+    waiting = Streamer(slots, is_running=False).ask()
+    running = Streamer(slots).ask()
+    holder.close()
 
-    assert slots.request(late)
-    assert (lent.log, busy.log, slots.held) == (["bench"], [], 2)
-
-
-def test_running_tasks_do_not_displace_each_other() -> None:
-    """Where all slots serve running tasks, the next one polls until one is free."""
-    slots = table(1)
-    first, second = running("a"), running("b")
-    slots.request(first)
-
-    assert not slots.request(second)
-    assert (first.log, second.log) == ([], [])
+    assert (waiting.streams, running.streams) == (False, True)
 
 
-def test_a_free_slot_goes_to_a_running_task_first() -> None:
-    """Who waits longest is invited, but running tasks come before waiting ones."""
-    slots = table(1)
-    holder, idle, busy = running("holder"), waiting("idle"), running("busy")
-    for one in (holder, idle, busy):
-        slots.request(one)
+def test_a_lent_slot_is_handed_over_when_its_stream_is_closed():
+    """A waiting task's stream gives way, and the other opens only when it is closed."""
+    slots = StreamSlots(1, 4)
+    lent = Streamer(slots, is_running=False).ask()
+    running = Streamer(slots).ask()
 
-    slots.release(holder)
-
-    assert (idle.log, busy.log) == ([], ["invite"])
-
-
-def test_a_free_slot_goes_to_who_waits_longest() -> None:
-    """Among equals the order of asking counts, and each is invited once."""
-    slots = table(1)
-    holder, first, second = waiting("holder"), waiting("a"), waiting("b")
-    first.slots = second.slots = slots
-    for one in (holder, first, second):
-        slots.request(one)
-
-    slots.release(holder)
-    assert (first.log, second.log) == (["invite"], [])
-    slots.release(first)
-    assert (first.log, second.log) == (["invite"], ["invite"])
+    assert (lent.was_benched, running.streams, slots.held) == (1, False, 1)
+    lent.close()
+    assert (lent.streams, running.streams, slots.held) == (False, True, 1)
 
 
-def test_the_bench_is_left_with_a_slot() -> None:
-    """Who got a slot meanwhile is not invited again."""
-    slots = table(1)
-    holder, other = running("holder"), running("other")
-    slots.request(holder)
-    slots.request(other)
-    slots.release(holder)
-    slots.request(other)
-    other.log.clear()
+def test_one_lent_slot_is_claimed_for_each_running_task():
+    """Two waiting tasks do not give way for one running task, however often it is told."""
+    slots = StreamSlots(2, 4)
+    lent = [Streamer(slots, is_running=False).ask() for _ in range(2)]
+    running = Streamer(slots).ask()
+    running.turns(running=True)
 
-    slots.release(other)
-
-    assert other.log == []
+    assert [one.was_benched for one in lent] == [1, 0]
 
 
-@pytest.mark.parametrize("who_is_forgotten", ["holder", "benched"])
-def test_who_is_forgotten_leaves_no_trace(who_is_forgotten: str) -> None:
-    """A forgotten holder makes room for the next; a forgotten waiter is never invited."""
-    slots = table(1)
-    holder, benched = running("holder"), running("benched")
-    slots.request(holder)
-    slots.request(benched)
+def test_a_task_that_begins_to_run_is_promoted():
+    """A task on the bench that begins to run gets a waiting one's slot."""
+    slots = StreamSlots(1, 4)
+    lent = Streamer(slots, is_running=False).ask()
+    promoted = Streamer(slots, is_running=False).ask()
+    assert lent.was_benched == 0
+    promoted.turns(running=True)
+    lent.close()
 
-    slots.forget({"holder": holder, "benched": benched}[who_is_forgotten])
-    slots.forget(waiting("stranger"))
-    slots.release(holder)
-
-    assert benched.log == (["invite"] if who_is_forgotten == "holder" else [])
+    assert promoted.streams
+    assert slots.wanted == 1
 
 
-@pytest.mark.parametrize(
-    ("holder", "invited"),
-    [
-        pytest.param(waiting("lent"), ["invite"], id="a-waiting-task-can-give-way"),
-        pytest.param(running("busy"), [], id="a-running-task-does-not"),
-    ],
-)
-def test_a_task_that_begins_to_run_is_invited_where_room_can_be_made(
-    holder: FakeStreamer, invited: list[str]
-) -> None:
-    """The beginning of progress is what a stream is for."""
-    slots = table(1)
-    slots.request(holder)
-    late = waiting("late")
-    slots.request(late)
-    late.is_running = True
+def test_a_task_that_falls_back_to_waiting_gives_its_slot_up():
+    """A second attempt that waits makes room for a task that runs."""
+    slots = StreamSlots(1, 4)
+    falling = Streamer(slots).ask()
+    running = Streamer(slots).ask()
+    assert falling.was_benched == 0
+    falling.turns(running=False)
+    assert falling.was_benched == 1
+    falling.close()
 
-    slots.promote(late)
-
-    assert late.log == invited
+    assert running.streams
 
 
-def test_only_who_waits_for_a_slot_is_promoted() -> None:
-    """A task that polls for reasons of its own is not made to stream."""
-    slots = table(1)
-    stranger = running("stranger")
+def test_an_invitation_that_is_declined_goes_to_the_next():
+    """A task that is read by nobody any more does not use up the slot that freed."""
+    slots = StreamSlots(1, 4)
+    holder = Streamer(slots).ask()
+    left = Streamer(slots, is_wanted=False).ask()
+    next_one = Streamer(slots).ask()
+    holder.close()
 
-    slots.promote(stranger)
-
-    assert stranger.log == []
-
-
-def test_reconnections_are_spread() -> None:
-    """Streams lost together return one after the other, over the spread at most."""
-    slots = table(100)
-    for number in range(40):
-        slots.request(running(str(number)))
-
-    moments = [slots.start_moment(1000.0) for _ in range(40)]
-
-    assert moments == pytest.approx([1000.0 + 0.1 * number for number in range(40)])
-    assert slots.start_moment(2000.0) == 2000.0
+    assert (left.streams, next_one.streams) == (False, True)
 
 
-def test_few_streams_return_without_long_waits() -> None:
-    """A handful does not have to wait for a spread made for hundreds."""
-    slots = table(100)
+def test_who_is_forgotten_is_not_invited():
+    """A streamer that wants no slot any more is not invited."""
+    slots = StreamSlots(1, 4)
+    holder = Streamer(slots).ask()
+    gone = Streamer(slots).ask()
+    slots.forget(gone)
+    holder.close()
 
-    moments = [slots.start_moment(0.0) for _ in range(3)]
+    assert (gone.streams, slots.held, slots.wanted) == (False, 0, 0)
 
-    assert moments == pytest.approx([0.2, 0.4, 0.6])
+
+def test_reconnections_are_spread():
+    """All that were lost together come back within the spread, none at the same moment."""
+    slots = StreamSlots(400, 4)
+    streamers = [Streamer(slots).ask() for _ in range(400)]
+    for streamer in streamers:
+        streamer.close()
+    moments = [slots.start_moment(10.0) for _ in streamers]
+
+    assert len(set(moments)) == 400
+    assert 13.9 < max(moments) <= 14.01
+    assert max(sum(at <= m < at + 0.1 for m in moments) for at in moments) <= 11
+
+
+def test_a_single_reconnection_is_hardly_held_up():
+    """With few streams, one that returns waits for nothing."""
+    slots = StreamSlots(100, 4)
+    Streamer(slots).ask()
+
+    assert slots.start_moment(10.0) == 10.0
+    assert slots.start_moment(10.0) == 10.2
