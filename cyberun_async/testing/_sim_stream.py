@@ -166,7 +166,7 @@ class EventStream(Response):
 
 def _writer(send: Send, behaviour: Behaviour) -> Callable[[bytes], Awaitable[None]]:
     async def write(data: bytes) -> None:
-        size = behaviour.chunk_bytes or len(data)
+        size = behaviour.chunk_bytes or len(data) or 1
         for start in range(0, len(data), size):
             body = data[start : start + size]
             await send({"type": "http.response.body", "body": body, "more_body": True})

@@ -9,7 +9,7 @@ from ._sim_faults import Claim
 from ._sim_frames import COMMENT, Frame, block, encoded, payload_bytes
 from ._sim_spoil import spoilt
 from ._sim_wire import ConnectionCutError, StreamEndError
-from .faults import Close, Corrupt, Drop, Foreign, Raw, Repeat, Replay, Stall
+from .faults import Close, Corrupt, Drip, Drop, Foreign, Raw, Repeat, Replay, Stall
 
 
 _FOREIGN_TASK = "0197ffff-ffff-7fff-bfff-ffffffffffff"
@@ -27,12 +27,44 @@ class Teller:
         self._replays = any(isinstance(action, Replay) for action in claim.actions)
         self._told: list[bytes] = []
         self._count = 0
+        self._size = 0
+        self._close = next((a for a in claim.actions if isinstance(a, Close)), None)
+        self._drip = next((a for a in claim.actions if isinstance(a, Drip)), None)
+        self._drips = False
         self.last_write = anyio.current_time()
 
     async def write(self, data: bytes) -> None:
-        """Write bytes that count as no event."""
-        await self._write(data)
+        """
+        Write bytes that count as no event.
+
+        Raises:
+            StreamEndError: A fault closes the stream here.
+        """
+        rest = self._until_end()
+        self._size += len(data)
+        await self._put(data[:rest])
         self.last_write = anyio.current_time()
+        if self._close is not None and rest is not None and len(data) >= rest:
+            self._claim.fire(self._close)
+            raise StreamEndError
+
+    def _until_end(self) -> int | None:
+        """Return how many bytes may still be written."""
+        if self._close is None or self._close.bytes is None:
+            return None
+        return max(0, self._close.bytes - self._size)
+
+    async def _put(self, data: bytes) -> None:
+        drip = self._drip
+        if drip is None or self._count < drip.events:
+            await self._write(data)
+            return
+        if not self._drips:
+            self._drips = True
+            self._claim.fire(drip)
+        for start in range(len(data)):
+            await self._write(data[start : start + 1])
+            await anyio.sleep(drip.every)
 
     async def tell(self, frame: Frame) -> None:
         """

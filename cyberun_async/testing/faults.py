@@ -54,10 +54,11 @@ class Drop:
 
 @attrs.frozen
 class Close:
-    """End the stream in good order after so many events."""
+    """End the stream in good order after so many events or bytes."""
 
     kind = "close_after"
-    events: int
+    events: int | None
+    bytes: int | None
 
 
 @attrs.frozen
@@ -72,6 +73,15 @@ class Stall:
     def kind(self) -> str:
         """Return the name of the constructor."""
         return "stall_after" if self.heartbeat is None else "heartbeats_after"
+
+
+@attrs.frozen
+class Drip:
+    """Send one byte at a time from so many events on."""
+
+    kind = "drip_after"
+    events: int
+    every: float
 
 
 @attrs.frozen
@@ -157,7 +167,7 @@ class Garble:
     how: Spoiling
 
 
-StreamAction: TypeAlias = Drop | Close | Stall | Repeat | Replay | Corrupt | Foreign | Raw
+StreamAction: TypeAlias = Drop | Close | Stall | Drip | Repeat | Replay | Corrupt | Foreign | Raw
 Action: TypeAlias = StreamAction | Refuse | Hold | HangUp | Garble
 
 
@@ -214,15 +224,33 @@ def drop_after(
 
         reset: Reset the connection (RST) instead of closing it.
     """
-    if (events is None) == (bytes is None):
-        message = "say either after how many events or after how many bytes"
-        raise ValueError(message)
+    _check_measure(events, bytes)
     return Drop(events, bytes, reset)
 
 
-def close_after(*, events: int) -> Close:
-    """End the stream in good order, without a terminal event, after *events*."""
-    return Close(events)
+def close_after(
+    *,
+    events: int | None = None,
+    bytes: int | None = None,  # noqa: A002 - reads well where it is called
+) -> Close:
+    """
+    End the stream in good order, without a terminal event.
+
+    Args:
+        events: End once so many events were sent; 0 ends after the headers.
+
+        bytes:
+            End after so many bytes, inside an event if need be, as a body without
+            a length looks when its connection is cut.
+    """
+    _check_measure(events, bytes)
+    return Close(events, bytes)
+
+
+def _check_measure(events: int | None, size: int | None) -> None:
+    if (events is None) == (size is None):
+        message = "say either after how many events or after how many bytes"
+        raise ValueError(message)
 
 
 def stall_after(*, events: int, seconds: float | None = None) -> Stall:
@@ -246,6 +274,17 @@ def heartbeats_after(*, events: int, seconds: float | None = None, every: float 
         every: Seconds between two comments.
     """
     return Stall(events, seconds, every)
+
+
+def drip_after(*, events: int, every: float = 1.0) -> Drip:
+    """
+    Send what follows one byte at a time, slower than anything can be read from it.
+
+    Args:
+        events: Begin once so many events were sent.
+        every: Seconds between two bytes.
+    """
+    return Drip(events, every)
 
 
 def repeat(*, copies: int = 2) -> Repeat:

@@ -17,6 +17,7 @@ class Reader:
         self.http = http
         self.lines: list[str] = []
         self.size = 0
+        self.pieces: list[int] = []
         self._rest = ""
         self.error: httpx.TransportError | None = None
 
@@ -38,9 +39,10 @@ class Reader:
             self._kept_error(),
         ):
             answer.raise_for_status()
-            self.size = 0
+            self.size, self.pieces = 0, []
             for chunk in answer.iter_raw():
                 self.size += len(chunk)
+                self.pieces.append(len(chunk))
                 self._take(chunk.decode())
         return self.events
 

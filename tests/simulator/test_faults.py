@@ -55,6 +55,31 @@ def test_a_stream_closes_in_good_order(sim: Simulator, reader: Reader) -> None:
     assert (reader.names, reader.error) == (COURSE[:2], None)
 
 
+@pytest.mark.parametrize("size", [0, 5, 40, 150])
+def test_a_stream_closes_in_good_order_anywhere(sim: Simulator, reader: Reader, size: int) -> None:
+    """With bytes the end may come inside an event, and still looks like an end."""
+    live = sim.create_task(PLAN)
+    rule = sim.faults.add("events", faults.close_after(bytes=size))
+    reader.read(live.id)
+    told, length = reader.names, reader.size
+    reader.read(live.id)
+
+    assert (length, reader.error, rule.fired) == (size, None, 1)
+    assert told == COURSE[: len(told)] != COURSE
+    assert reader.names[-1] == "completed"
+
+
+def test_a_stream_may_drip(sim: Simulator, reader: Reader) -> None:
+    """From some event on bytes come singly; what they say is whole."""
+    live = sim.create_task(PLAN)
+    rule = sim.faults.add("events", faults.drip_after(events=len(COURSE) - 1, every=0.0001))
+    reader.read(live.id)
+
+    assert reader.names == COURSE
+    assert reader.pieces[-2:] == [1, 1]
+    assert (rule.fired, sim.faults.fired) == (1, {"drip_after": 1})
+
+
 def test_a_stall_for_a_time_loses_nothing(sim: Simulator, reader: Reader) -> None:
     """After the silence comes everything that happened meanwhile."""
     live = sim.create_task(PLAN)
@@ -311,6 +336,8 @@ def test_a_drop_needs_one_measure() -> None:
         faults.drop_after()
     with pytest.raises(ValueError, match="either"):
         faults.drop_after(events=1, bytes=1)
+    with pytest.raises(ValueError, match="either"):
+        faults.close_after()
 
 
 def _json_or_none(answer: httpx.Response) -> Any:

@@ -68,6 +68,7 @@ def stream_faults() -> dict[str, tuple[faults.Action, ...]]:
             f"stall-a-while-{n}": (faults.stall_after(events=n, seconds=90),),
             f"heartbeats-{n}": (faults.heartbeats_after(events=n, every=5.0),),
             f"heartbeats-a-while-{n}": (faults.heartbeats_after(events=n, seconds=90),),
+            f"drip-{n}": (faults.drip_after(events=n, every=0.5),),
             f"replay-{n}": (faults.replay_after(events=n),),
             f"foreign-{n}": (faults.foreign_after(events=n),),
             f"foreign-status-{n}": (faults.foreign_after(events=n, name="status"),),
@@ -78,6 +79,7 @@ def stream_faults() -> dict[str, tuple[faults.Action, ...]]:
         }
         table |= {f"{how}-{n}": (faults.corrupt_after(events=n, how=how),) for how in HOWS}
     table |= {f"bytes-{n}": (faults.drop_after(bytes=n),) for n in (0, 5, 60, 400, 1000)}
+    table |= {f"ends-in-byte-{n}": (faults.close_after(bytes=n),) for n in (0, 5, 60, 400, 1000)}
     return table
 
 
@@ -132,7 +134,7 @@ def test_every_fault_is_in_the_tables() -> None:
     made = {
         name
         for name, function in inspect.getmembers(faults, inspect.isfunction)
-        if function.__module__ == faults.__name__
+        if function.__module__ == faults.__name__ and not name.startswith("_")
     }
 
     assert kinds(STREAM, REPLY, GARBLED, REFUSALS) == made - {"on", "message_body"}
