@@ -5,7 +5,7 @@ from typing import Literal, TypeAlias
 
 import anyio
 import attrs
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
@@ -53,7 +53,10 @@ class Gate:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         request = Request(scope, receive)
-        record = await self._record(request)
+        try:
+            record = await self._record(request)
+        except ClientDisconnect:
+            return  # gone before the whole request was there
         claim = self._world.faults.claim(record)
         try:
             await self._answer(request, record.body, claim, send)
