@@ -36,7 +36,7 @@ nitpick_ignore_regex = [
     # Nothing is fetched while building, so other projects' inventories are not at hand.
     (r"py:.*", r"(anyio|asyncio|attrs?|collections|datetime|enum|httpx|os|pathlib|ssl)\..*"),
     (r"py:.*", r"(types|typing|uuid)\..*"),
-    (r"py:.*", r"(_asyncio|concurrent|time)\..*"),
+    (r"py:.*", r"(_asyncio|concurrent|opentelemetry|time)\..*"),
     # What only the library itself makes or passes on: type variables, and private types.
     (r"py:(class|obj)", r"(cyberun_async\.(testing\.)?_\w+\.\w+|TaskRef|Ts?)"),
     # The actions that functions of `faults` return, to be passed on as they are.
