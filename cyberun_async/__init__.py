@@ -5,77 +5,11 @@ Submit GPU workflows, follow them to their end however the network behaves, and
 collect what they made.
 """
 
-from ._client import CyberunClient
-from ._errors import (
-    AuthenticationError,
-    ClientClosedError,
-    ClientStateError,
-    ConfigurationError,
-    CyberunError,
-    DetachedHandleError,
-    InvalidInputError,
-    NotFoundError,
-    ParameterError,
-    PermissionDeniedError,
-    RateLimitedError,
-    RequestRejectedError,
-    ServiceUnavailableError,
-    SlowReaderError,
-    SubmissionUncertainError,
-    TaskCancelledError,
-    TaskEndedError,
-    TaskFailedError,
-    TaskNotFoundError,
-    TransferError,
-    UnexpectedResponseError,
-    WaitTimeoutError,
-    WatchLostError,
-    WebhookVerificationError,
-    WrongEventLoopError,
-)
-from ._events import (
-    CancelledEvent,
-    CompletedEvent,
-    Connected,
-    Event,
-    FailedEvent,
-    Gap,
-    GaveUp,
-    Notice,
-    PollingStarted,
-    ProgressEvent,
-    ServerErrorEvent,
-    StatusEvent,
-    StreamingResumed,
-    StreamLost,
-    UnknownEvent,
-)
-from ._exchange import Reply
-from ._group import MergedEvents, Outcome, Submission
-from ._handle import TaskHandle
-from ._models import (
-    Agent,
-    ArtifactLink,
-    GpuDevice,
-    ParameterDef,
-    ResultRecord,
-    ResumeToken,
-    TaskSnapshot,
-    TaskStatus,
-    Workflow,
-)
-from ._observer import Observer
-from ._options import Limits, RetryPolicy, Timeouts, WatchPolicy
-from ._parameters import validate
-from ._progress import ProgressUpdate
-from ._progress_view import ProgressView
-from ._resources import Listing
-from ._results import Artifact, TaskResult
-from ._statistics import ClientStatistics
-from ._stream import EventStream
-from ._uploads import Upload, UploadedFile
-from ._version import version as _version
-from ._webhook_models import CreatedWebhook, Webhook
+from typing import TYPE_CHECKING
+
+
+if TYPE_CHECKING:
+    from ._public import *
 
 
 __all__ = [
@@ -154,7 +88,18 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str) -> str:
+def __getattr__(name: str) -> object:
     if name == "__version__":
-        return _version()
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        from ._version import version
+
+        return version()
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from . import _public
+
+    globals().update({public: getattr(_public, public) for public in __all__})
+    return globals()[name]
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__, "__version__"})

@@ -124,7 +124,7 @@ LAYERS = (
         SHELL,
         above=(*VALUE_LAYERS, "runtime", "network", "loops", "version"),
     ),
-    Layer("package", ("__init__",), VALUES, above=(*INNER_LAYERS, "version")),
+    Layer("package", ("__init__", "_public"), VALUES, above=(*INNER_LAYERS, "version")),
     Layer("webhooks", ("webhooks",), VALUES, above=(*VALUE_LAYERS, "facade")),
     _surface("relay", "starlette"),
     _surface("otel", "opentelemetry"),
