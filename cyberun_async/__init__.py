@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from ._public import *
 
+    __version__: str
+
 
 __all__ = [
     "Agent",
@@ -88,17 +90,20 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str) -> object:
-    if name == "__version__":
-        from ._version import version
+# Hidden from type checkers, which would take any misspelt name for an object.
+if not TYPE_CHECKING:
 
-        return version()
-    if name not in __all__:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from . import _public
+    def __getattr__(name: str) -> object:
+        if name == "__version__":
+            from ._version import version
 
-    globals().update({public: getattr(_public, public) for public in __all__})
-    return globals()[name]
+            return version()
+        if name not in __all__:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        from . import _public
+
+        globals().update({public: getattr(_public, public) for public in __all__})
+        return globals()[name]
 
 
 def __dir__() -> list[str]:

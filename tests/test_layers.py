@@ -130,9 +130,7 @@ LAYERS = (
     _surface("otel", "opentelemetry"),
     _surface("batch", "sqlite3"),
     _surface("cli", "click", "rich", "signal"),
-    Layer(
-        "testing kit", ("testing._kit", "testing._kit_*"), SHELL | {"pytest"}, above=("package",)
-    ),
+    Layer("pytest plugin", ("testing.plugin",), SHELL | {"pytest"}, above=("package", "testing")),
     # The service's side knows nothing of the client: one misreading must not pass both.
     Layer(
         "testing",

@@ -106,7 +106,7 @@ def test_the_version_stands_in_one_place() -> None:
     assert [
         name
         for name, text in _texts().items()
-        if name.startswith("cyberun_async/") and re.search(r"__version__\s*[:=][^=]", text)
+        if name.startswith("cyberun_async/") and re.search(r"__version__\b[^=\n]*=[^=]", text)
     ] == []
 
 

@@ -12,11 +12,15 @@ from . import faults
 from ._sim_behaviour import Behaviour
 from ._sim_plan import Attempt, TaskPlan
 from ._sim_records import Delivery, RecordedRequest, Submission
+from ._story import Story, story
+from ._troubles import TROUBLES
 
 
 if TYPE_CHECKING:
     from ._asgi import StreamingASGITransport
+    from ._backends import virtual_backend
     from ._clock import DeadlockError, VirtualClockLoop
+    from ._sent import Sent
     from ._sim_faults import FaultBook, FaultRule
     from ._sim_live import LiveTask
     from ._sim_world import RunRequest
@@ -24,6 +28,7 @@ if TYPE_CHECKING:
 
 
 __all__ = [
+    "TROUBLES",
     "Attempt",
     "Behaviour",
     "DeadlockError",
@@ -33,12 +38,16 @@ __all__ = [
     "LiveTask",
     "RecordedRequest",
     "RunRequest",
+    "Sent",
     "Simulator",
+    "Story",
     "StreamingASGITransport",
     "Submission",
     "TaskPlan",
     "VirtualClockLoop",
     "faults",
+    "story",
+    "virtual_backend",
 ]
 
 # Imported when asked for: the clock and the transport work without the extra.
@@ -48,16 +57,21 @@ _LAZY = {
     "FaultRule": "_sim_faults",
     "LiveTask": "_sim_live",
     "RunRequest": "_sim_world",
+    "Sent": "_sent",
     "Simulator": "simulator",
     "StreamingASGITransport": "_asgi",
     "VirtualClockLoop": "_clock",
+    "virtual_backend": "_backends",
 }
 
 
-def __getattr__(name: str) -> object:
-    if name not in _LAZY:
-        message = f"module {__name__!r} has no attribute {name!r}"
-        raise AttributeError(message)
-    module = importlib.import_module(f".{_LAZY[name]}", __name__)
-    value: object = getattr(module, name)
-    return value
+# Hidden from type checkers, which would take any misspelt name for an object.
+if not TYPE_CHECKING:
+
+    def __getattr__(name: str) -> object:
+        if name not in _LAZY:
+            message = f"module {__name__!r} has no attribute {name!r}"
+            raise AttributeError(message)
+        module = importlib.import_module(f".{_LAZY[name]}", __name__)
+        value: object = getattr(module, name)
+        return value

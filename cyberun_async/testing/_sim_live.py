@@ -113,7 +113,7 @@ class LiveTask:
         self._world.cancel(self._task)
 
     def drop_streams(self, *, reset: bool = False) -> None:
-        """ConnectionCutError the connections of the task's open streams now."""
+        """Cut the connections of the task's open streams now."""
         for stream in self._world.streams.of(self.id):
             stream.end(ConnectionCutError(reset=reset))
 

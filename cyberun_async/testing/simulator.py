@@ -11,6 +11,7 @@ import anyio
 import anyio.to_thread
 from starlette.types import ASGIApp
 
+from ._sent import Sent
 from ._sim_behaviour import Behaviour
 from ._sim_clock import ServiceClock
 from ._sim_courier import Courier, Sender, post
@@ -26,6 +27,8 @@ from ._sim_signing import Signer
 from ._sim_wire import ConnectionCutError
 from ._sim_workflows import Workflow
 from ._sim_world import Planner, World, run_request
+from ._story import Story
+from ._troubles import trouble_named
 
 
 _IN_PROCESS_API = "http://cyberun.test"
@@ -224,6 +227,20 @@ class Simulator:
         with self._world.lock:
             self._world.plans.extend(plans)
 
+    def tell(self, *stories: Story) -> None:
+        """Give the next submissions these :class:`stories <Story>`, one each, in order."""
+        self.plan(*(story.plan for story in stories))
+
+    def trouble(self, *names: str) -> None:
+        """
+        Switch troubles on by name, such as ``no-streams`` or ``rate-limited``.
+
+        Raises:
+            ValueError: There is no such trouble; the message names all there are.
+        """
+        for fault in [fault for name in names for fault in trouble_named(name)]:
+            self.faults.add_fault(fault)
+
     def plan_by(self, planner: Planner | None) -> None:
         """
         Ask *planner* for the life of each submission that has none in the queue.
@@ -352,6 +369,11 @@ class Simulator:
     def submissions(self) -> list[Submission]:
         """The runs that were accepted, in order."""
         return list(self._world.records.submissions)
+
+    @property
+    def sent(self) -> Sent:
+        """What has been received so far, with assertions on it."""
+        return Sent(self.requests, self.submissions)
 
     @property
     def deliveries(self) -> list[Delivery]:
