@@ -239,7 +239,8 @@ class Feed:
         elif isinstance(answer, ServiceUnavailableError):
             if answer.is_final:
                 watch.failed(answer)
-            watch.ask_failed(str(answer), now, retry_after=answer.retry_after)
+            reached = answer.status is not None
+            watch.ask_failed(str(answer), now, retry_after=answer.retry_after, was_reached=reached)
         elif isinstance(answer, UnexpectedResponseError):
             watch.ask_failed(str(answer), now)
         else:

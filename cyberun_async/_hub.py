@@ -135,12 +135,15 @@ class Hub:
     async def ask_task(self, task_id: str) -> TaskSnapshot:
         """Ask for the task's state."""
         path, headers = path_for("tasks", task_id), self._told.headers(task_id)
-        return decode_task(await self._caller.call("GET", path, headers=headers, task=True))
+        # Not repeated here: the watch asks again, at the client's pace rather than its quota's.
+        call = self._caller.call("GET", path, headers=headers, task=True, repeatable=False)
+        return decode_task(await call)
 
     async def list_page(self, state: str, number: int) -> Page[Sighting]:
         """Ask for one page of the team's tasks in *state*."""
         params = {"status": str(state), "current_page": number, "per_page": PAGE_SIZE}
-        return decode_sightings(await self._caller.call("GET", path_for("tasks"), params=params))
+        call = self._caller.call("GET", path_for("tasks"), params=params, repeatable=False)
+        return decode_sightings(await call)
 
     def close(self) -> None:
         """End every feed with :class:`ClientClosedError`."""

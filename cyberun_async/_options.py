@@ -76,8 +76,10 @@ class WatchPolicy:
             cap, with jitter.
 
         give_up_after:
-            Seconds of unbroken outage (no answer of any kind about the task) after
-            which the watch raises ``WatchLostError``. ``None`` never gives up.
+            Seconds of unbroken outage (since a first failure nothing was heard of the
+            task, neither by stream nor by asking) after which the watch raises
+            ``WatchLostError``. Half an hour outlasts a deploy that goes wrong; ``None``
+            never gives up.
 
         first_contact_within:
             The same for a service that was never reached at all: a wrong base URL or

@@ -125,6 +125,10 @@ class Order:
         count, known = snapshot.retry_count, self.retry_count
         return count is not None and known is not None and count < known
 
+    def is_beyond(self, snapshot: TaskSnapshot) -> bool:
+        """Return whether more is known than *snapshot*, of the same attempt, tells."""
+        return _rank_of(snapshot.status, self._rank) < self._rank
+
     def explains(self, snapshot: TaskSnapshot) -> bool:
         """Return whether *snapshot* tells a repetition from a step back."""
         if snapshot.retry_count is not None or snapshot.is_terminal:

@@ -37,7 +37,8 @@ Decisions, with their reasons:
   the task has just ended: it is asked about before anything is opened again.
 * A status that was already delivered in this attempt, or ranks below the present one,
   is held, and all behind it, until an ask sent after it tells a new attempt
-  (``retry_count`` grew) from a repetition. An ask that takes too long counts as failed.
+  (``retry_count`` grew) from a repetition. Where none can be had in time, it is delivered
+  as unconfirmed.
 * What an ask says is believed forward only: a replica may lag, so a lower state with
   the same ``retry_count`` changes nothing.
 * A stream is stale when an ask made after it was connected has shown a change that it
@@ -45,6 +46,8 @@ Decisions, with their reasons:
   baseline, since a service need not replay what happened before.
 * Only events that show the task move put off asking. The service's ``error`` event says
   that it cannot see the task, and a repetition may come from anything that only remembers.
+* An outage begins with the first failure after the last sign of life, not with the sign:
+  a quiet stream and a task that waits for its turn to be asked about are no outage.
 """
 
 from collections.abc import Callable
@@ -154,6 +157,7 @@ class Watch:
     _losses: int = attrs.field(default=0, init=False)
     _climbs: int = attrs.field(default=0, init=False)
     _was_polling: bool = attrs.field(default=False, init=False)
+    _said_polling: bool = attrs.field(default=False, init=False)
     _garbled_run: int = attrs.field(default=0, init=False)
     _retry_hint: float | None = attrs.field(default=None, init=False)
     _connected_at: float | None = attrs.field(default=None, init=False)
@@ -170,10 +174,10 @@ class Watch:
     _odd_ends: int = attrs.field(default=0, init=False)
     _asking_since: float = attrs.field(default=0.0, init=False)
     _held_at: float = attrs.field(default=0.0, init=False)
-    _was_asked_for_held: bool = attrs.field(default=False, init=False)
 
     _last_cause: str = attrs.field(default="no answer yet", init=False)
     _last_contact_at: float = attrs.field(init=False)
+    _trouble_since: float | None = attrs.field(default=None, init=False)
     _ever_heard: bool = attrs.field(default=False, init=False)
     _status_since: float = attrs.field(init=False)
     _pending_end: CompletedEvent | None = attrs.field(default=None, init=False)
@@ -329,6 +333,7 @@ class Watch:
         """The stream could not be opened, broke, or ended (*clean*) without a terminal event."""
         if self.phase not in (Phase.CONNECTING, Phase.READING):
             return
+        self._fear(now)
         lived = 0.0 if self._connected_at is None else now - self._connected_at
         if lived < self.policy.steady_after:
             self._losses += 1
@@ -344,6 +349,7 @@ class Watch:
         if self.phase is not Phase.CONNECTING:
             return
         self._ever_heard = True
+        self._fear(now)
         if retry_after is not None:
             self._asks.hold(now + min(retry_after, self.policy.hint_cap))
         if self._is_passing(error, now):
@@ -369,14 +375,17 @@ class Watch:
         """There is no slot for a stream, or it was taken back: go on by polling."""
         if self.phase in (Phase.POLLING, Phase.FETCHING, Phase.DONE):
             return
-        was_refused = (
-            self.phase is Phase.ASKING and self._losses >= self.policy.tries_before_polling
-        )
+        phase = self.phase
+        was_refused = phase is Phase.ASKING and self._losses >= self.policy.tries_before_polling
         self._leave_stream(None, now)
         if was_refused:
             self._start_polling(now)
         else:
             self._poll_until_invited()
+            # What the service asked to wait for holds, whoever is invited.
+            self._climb_at = self._rest_until if phase is Phase.RESTING else None
+            if self.streaming:
+                self._say_polling("all stream slots are taken")
         self._asks.softly(now + self._poll_pause(now))
 
     def invited(self, now: float) -> None:
@@ -390,7 +399,6 @@ class Watch:
     def asked(self) -> None:
         """The ask that was due has been sent."""
         self._asks.sent()
-        self._was_asked_for_held = self._order.is_holding
 
     def polled(self, snapshot: TaskSnapshot, sent_at: float, now: float) -> None:
         """The status came back from an ask sent at *sent_at*."""
@@ -404,17 +412,21 @@ class Watch:
             self._judge_stream(changed, sent_at, now)
             self._after_ask(sent_at, now)
 
-    def ask_failed(self, cause: str, now: float, *, retry_after: float | None = None) -> None:
-        """The ask got no usable answer."""
+    def ask_failed(
+        self,
+        cause: str,
+        now: float,
+        *,
+        retry_after: float | None = None,
+        was_reached: bool = False,
+    ) -> None:
+        """The ask got no usable answer, if any (*was_reached*)."""
         if self._is_over():
             return
         self._last_cause = cause
         self._ask_failures += 1
-        self._ever_heard = self._ever_heard or retry_after is not None
-        if self._was_asked_for_held:
-            self._release(now, is_explained=False)
-            if self._is_over():
-                return
+        self._ever_heard = self._ever_heard or was_reached or retry_after is not None
+        self._fear(now)
         pause = retry_pause(self.policy, self._ask_failures, retry_after, self.draw)
         self._asks.hold(now + pause)
         if self.phase is Phase.ASKING:
@@ -469,6 +481,7 @@ class Watch:
         """The machine slept: whatever was known is old, so ask before anything else."""
         if not self._is_over():
             self._last_contact_at = now
+            self._trouble_since = None if self._trouble_since is None else now
             self._asks.wake(now)
 
     # Within: time.
@@ -489,7 +502,8 @@ class Watch:
     def _give_up_at(self) -> float | None:
         policy = self.policy
         limit = policy.give_up_after if self._ever_heard else policy.first_contact_within
-        return None if limit is None else self._last_contact_at + limit
+        since = self._trouble_since
+        return None if limit is None or since is None else since + limit
 
     def _hold_due(self) -> float | None:
         return self._held_at + _LONGEST_HOLD if self._order.is_holding else None
@@ -511,15 +525,24 @@ class Watch:
 
     def _contact(self, now: float) -> None:
         self._last_contact_at = now
+        self._trouble_since = None
         self._ever_heard = True
+
+    def _fear(self, now: float) -> None:
+        """Take note of a failure: unless something is heard, the outage counts from the first."""
+        if self._trouble_since is None:
+            self._trouble_since = now
 
     def _poll_pause(self, now: float) -> float:
         waits = self.status in WAITING_STATUSES
         return poll_pause(self.policy, waited=now - self._status_since if waits else None)
 
     def _rest_pause(self, hint: float | None) -> float:
+        return rest_pause(self.policy, self._losses, self._floor(hint), self.draw)
+
+    def _floor(self, hint: float | None) -> float | None:
         hints = [value for value in (hint, self._retry_hint) if value is not None]
-        return rest_pause(self.policy, self._losses, max(hints, default=None), self.draw)
+        return max(hints, default=None)
 
     # Within: the stream.
 
@@ -581,12 +604,17 @@ class Watch:
 
     def _start_polling(self, now: float, hint: float | None = None) -> None:
         self.phase = Phase.POLLING
-        self._climb_at = now + climb_pause(self.policy, self._climbs, hint, self.draw)
+        pause = climb_pause(self.policy, self._climbs, self._floor(hint), self.draw)
+        self._climb_at = now + pause
         self._climbs += 1
-        if not self._was_polling:
-            self._was_polling = True
+        self._was_polling = True
+        self._say_polling(self._last_cause)
+
+    def _say_polling(self, cause: str) -> None:
+        if not self._said_polling:
+            self._said_polling = True
             self.counters.switches_to_polling += 1
-            self._outbox.append(PollingStarted(task_id=self.task_id, cause=self._last_cause))
+            self._outbox.append(PollingStarted(task_id=self.task_id, cause=cause))
 
     def _poll_until_invited(self) -> None:
         self.phase = Phase.POLLING
@@ -601,6 +629,7 @@ class Watch:
     def _hear(self, now: float) -> None:
         """Take note that the stream showed the task move."""
         self._last_contact_at = now
+        self._trouble_since = None
         self._stale_at = None
         self._garbled_run = 0
         if not self._was_polling:
@@ -609,8 +638,9 @@ class Watch:
     def _news(self) -> None:
         """Take note that something new came over the stream: all is well again."""
         self._losses = self._climbs = 0
-        if self._was_polling:
-            self._was_polling = False
+        self._was_polling = False
+        if self._said_polling:
+            self._said_polling = False
             self._outbox.append(StreamingResumed(task_id=self.task_id))
         self.progress_is_live = True
 
@@ -685,8 +715,10 @@ class Watch:
             if sent_at >= self._held_at:
                 self._release(now, is_explained=False)
             return False
-        self.snapshot = snapshot
+        self._odd_ends = 0
         self._settle_attempt(snapshot, sent_at, now)
+        if not self._order.is_beyond(snapshot):
+            self.snapshot = snapshot
         if self._is_over():
             return True
         if snapshot.is_terminal:

@@ -294,6 +294,20 @@ async def test_the_policy_sets_the_pace() -> None:
     assert len(sim.requests_to("task", task.id)) <= 8 + 2 * len(sim.requests_to("events"))
 
 
+async def test_asks_are_paced_and_take_nothing_from_the_retry_quota() -> None:
+    """An ask is one request: its repetition is the watch's, so an outage costs no tokens."""
+    sim = Simulator(seed=7)
+    sim.faults.add("events", faults.refuse(403), times=None)
+    sim.faults.add("task", faults.refuse(503), times=8, skip=2)
+    task = sim.create_task(attrs.evolve(SLOW, steps=60, output=OUTPUT))
+    async with virtual_client(sim) as client:
+        watched = await ended_watch(client, task.id)
+        retries = client.statistics().retries
+
+    assert isinstance(watched.end, CompletedEvent)
+    assert retries == 0
+
+
 async def test_retry_after_slows_polling_down() -> None:
     """Polling is never faster than `Retry-After` allows."""
     sim = Simulator(seed=7)
