@@ -32,7 +32,7 @@ CONSTRAINTS = ROOT / "tests" / "constraints.txt"
 PYPROJECT = nox.project.load_toml(ROOT / "pyproject.toml")
 PROJECT = PYPROJECT["project"]
 PYTHONS = nox.project.python_versions(PYPROJECT)
-TESTED = ".[testing,cli,otel]"
+TESTED = ".[testing,cli,asgi,otel]"
 
 MAX_WHEEL_KIB = 400
 
@@ -94,7 +94,7 @@ def lint(session: nox.Session) -> None:
 @nox.session
 def types(session: nox.Session) -> None:
     """Check types with mypy and pyright, both strict, and that the public ones are complete."""
-    _pinned(session, ".[testing,cli,asgi,otel]", *_group("typing"))
+    _pinned(session, TESTED, *_group("typing"))
     complete = ("pyright", "--verifytypes", PROJECT["name"], "--ignoreexternal")
     _run_each(session, ("mypy",), ("pyright",), complete)
 
@@ -146,7 +146,7 @@ def pythons(session: nox.Session) -> None:
 @nox.session
 def lowest(session: nox.Session) -> None:
     """Run the tests with the lowest version of each dependency that the package allows."""
-    direct = list(_dependencies("testing", "cli", "otel"))
+    direct = list(_dependencies("testing", "cli", "asgi", "otel"))
     floors = [re.sub(r">=([^,;]+).*", r"==\1", requirement) for requirement in direct]
     names = {_normal(requirement) for requirement in direct}
     with tempfile.TemporaryDirectory() as folder:
@@ -274,7 +274,9 @@ def _record(began: datetime, rows: list[Row]) -> str:
 
 
 def _pinned_versions() -> Iterator[str]:
-    shown = {_normal(requirement) for requirement in _dependencies("testing", "cli", "otel")}
+    shown = {
+        _normal(requirement) for requirement in _dependencies("testing", "cli", "asgi", "otel")
+    }
     for line in CONSTRAINTS.read_text(encoding="utf-8").splitlines():
         if _normal(line) in shown | {"trio", "uvloop", "pytest", "mypy", "pyright", "ruff"}:
             yield line.replace("==", " ")

@@ -16,7 +16,10 @@ project_copyright = f"2026, {author}"
 release = version = _metadata["Version"]
 
 # Names are documented, and referred to, where users import them from.
-for _name in ("cyberun_async.testing", "cyberun_async.webhooks", "cyberun_async"):
+for _name in (
+    *("cyberun_async.testing", "cyberun_async.webhooks", "cyberun_async.relay"),
+    "cyberun_async",
+):
     _module = importlib.import_module(_name)
     for _public in _module.__all__:
         _value = getattr(_module, _public)
@@ -35,7 +38,7 @@ nitpicky = True
 nitpick_ignore_regex = [
     # Nothing is fetched while building, so other projects' inventories are not at hand.
     (r"py:.*", r"(anyio|asyncio|attrs?|collections|datetime|enum|httpx|os|pathlib|ssl)\..*"),
-    (r"py:.*", r"(types|typing|uuid)\..*"),
+    (r"py:.*", r"(starlette|types|typing|uuid)\..*"),
     (r"py:.*", r"(_asyncio|concurrent|opentelemetry|time)\..*"),
     # What only the library itself makes or passes on: type variables, and private types.
     (r"py:(class|obj)", r"(cyberun_async\.(testing\.)?_\w+\.\w+|TaskRef|Ts?)"),

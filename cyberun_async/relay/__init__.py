@@ -1,0 +1,46 @@
+"""
+Progress for browsers: one task's events, re-streamed to any number of them (extra ``asgi``).
+
+A browser's ``EventSource`` cannot send the bearer header, and must not know the key.
+:class:`TaskRelay` follows a task once in each process and tells every authorised browser.
+
+.. code-block:: python
+
+    client = CyberunClient()
+    relay = TaskRelay(client, authorize=is_theirs)
+
+
+    @asynccontextmanager
+    async def lifespan(app):
+        async with client, relay:
+            yield
+
+
+    app = Starlette(routes=[Route("/tasks/{task_id}/events", relay)], lifespan=lifespan)
+
+Events have the names of the service, and data that is the same while streaming and while
+polling:
+
+================ ===========================================================================
+event            data, one JSON object
+================ ===========================================================================
+``status``       ``task_id``, ``attempt``, ``status``
+``progress``     ``task_id``, ``attempt``, ``progress`` (0 to 1), and where known
+                 ``step_current``, ``step_total``, ``current_node``, ``stage``, ``message``
+``completed``    ``task_id``, ``attempt``, ``status``, ``output``
+``failed``       ``task_id``, ``attempt``, ``status``, ``error``
+``cancelled``    ``task_id``, ``attempt``, ``status``
+``liveness``     ``progress_is_live``: false while reconnecting, and while polling, when there
+                 are no ticks
+``server-error`` ``task_id``, ``attempt``, ``message``: the service's event ``error``,
+                 renamed, as ``EventSource`` dispatches ``error`` for a lost connection
+``unknown``      ``task_id``, ``attempt``, ``name``, ``data``: an event of a later service
+``relay-error``  ``task_id``, ``error`` (a class of :class:`~cyberun_async.CyberunError`),
+                 ``is_final``: the task cannot be followed
+================ ===========================================================================
+"""
+
+from ._app import Authorize, TaskRelay
+
+
+__all__ = ["Authorize", "TaskRelay"]

@@ -1,0 +1,240 @@
+"""The ASGI application that browsers are connected to."""
+
+import logging
+import secrets
+from collections.abc import Awaitable, Callable
+from contextlib import AsyncExitStack, suppress
+from inspect import isawaitable
+from types import TracebackType
+from typing import TYPE_CHECKING, Self
+
+import anyio
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import PlainTextResponse, Response, StreamingResponse
+
+from .. import ClientStateError, ConfigurationError, CyberunClient, InvalidInputError
+from ._follower import Browser, Follower
+from ._history import History, is_end
+from ._signals import StopSignals
+
+
+if TYPE_CHECKING:
+    from anyio.abc import TaskGroup
+    from starlette.types import Receive, Scope, Send
+
+
+Authorize = Callable[[Request, str], bool | Awaitable[bool]]
+"""Answers whether whoever sent the request may see the task with this id."""
+
+_LOGGER = logging.getLogger("cyberun_async")
+_HEADERS = {
+    # Neither kept, nor compressed, nor held back by a proxy that asks to be told.
+    "cache-control": "no-store, no-transform",
+    "x-accel-buffering": "no",
+}
+_SECONDS_BETWEEN_LOOKS = 0.1
+_MOST_SECONDS = 86_400.0
+
+
+class TaskRelay:
+    """
+    Re-streams tasks to browsers: an ASGI application for a route with ``{task_id}``.
+
+    Enter it beside its client, in the lifespan of the application: ``async with client,
+    relay``. It may be made before, as routes are. Each task is followed once, however many
+    browsers look at it, from the first until *keep* seconds after the last has gone.
+
+    A browser that comes back with an id of this relay gets what it missed; with any other
+    id, or none, a snapshot of the present state. With the id of the end it gets 204, upon
+    which ``EventSource`` stops. A browser that reads slowly misses ticks, as far as the
+    history reaches no status, and never the end.
+
+    Answers 403 unless *authorize* returns True, 404 for what cannot be the id of a task,
+    405 for methods other than GET. It adds no CORS headers; that is for the application.
+
+    It ends its streams when the process gets SIGINT or SIGTERM, since servers wait for open
+    responses before they end the lifespan. A server that is stopped in another way has to
+    be preceded by :meth:`close`.
+
+    Args:
+        client: Follows the tasks. Its key stays with it.
+
+        authorize:
+            Called for each connection with Starlette's request and the task's id; plain or
+            asynchronous. What it raises is raised to the server. None refuses everybody.
+
+        heartbeat: Seconds without an event after which a comment is sent.
+
+        history: How many events of a task a browser can come back for.
+
+        keep: Seconds to go on following, and remembering, without a browser.
+
+        retry:
+            Seconds after which a browser comes back when its connection broke. Each is told
+            a moment between this and twice this, so that not all come at once.
+
+        close_on_signals: Whether to end the streams upon SIGINT and SIGTERM.
+
+    Raises:
+        ConfigurationError: A number is out of its range.
+    """
+
+    def __init__(
+        self,
+        client: CyberunClient,
+        *,
+        authorize: Authorize | None = None,
+        heartbeat: float = 15.0,
+        history: int = 64,
+        keep: float = 30.0,
+        retry: float = 2.0,
+        close_on_signals: bool = True,
+    ) -> None:
+        self._client = client
+        self._authorize = authorize
+        self._heartbeat = _seconds("heartbeat", heartbeat)
+        self._history = _whole("history", history)
+        self._keep = _seconds("keep", keep)
+        self._retry = _seconds("retry", retry)
+        self._signals = StopSignals()
+        self._close_on_signals = close_on_signals
+        self._followers: dict[str, Follower] = {}
+        self._stack = AsyncExitStack()
+        self._group: TaskGroup | None = None
+        self._is_closed = False
+
+    # Lifetime
+
+    async def __aenter__(self) -> Self:
+        """Begin; what follows tasks runs inside the block."""
+        if self._group is not None:
+            raise ClientStateError("a relay can be entered once; make a new one")
+        if self._authorize is None:
+            _LOGGER.warning("the relay refuses every browser, as it was given no `authorize`")
+        self._group = await self._stack.enter_async_context(anyio.create_task_group())
+        if self._close_on_signals:
+            self._stack.enter_context(self._signals)
+            if self._signals.is_listening:
+                self._group.start_soon(self._close_on_signal)
+        return self
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """End all streams, stop following, and wait until that is done."""
+        self.close()
+        if self._group is not None:
+            self._group.cancel_scope.cancel()
+        await self._stack.__aexit__(exc_type, exc, traceback)
+
+    def close(self) -> None:
+        """
+        End the streams of all browsers, which are going to come back.
+
+        Who comes while the process still lives is told to come again. Call it from the
+        event loop, before a server is stopped by anything but a signal.
+        """
+        self._is_closed = True
+        for follower in self._followers.values():
+            follower.told.ring()
+
+    async def _close_on_signal(self) -> None:
+        # Looked for rather than waited for: a handler that Python calls amid anything
+        # must not touch the event loop, and one of the loop would replace the server's.
+        while not self._signals.received:  # noqa: ASYNC110 - see above
+            await anyio.sleep(_SECONDS_BETWEEN_LOOKS)
+        self.close()
+
+    # Serving
+
+    async def __call__(self, scope: "Scope", receive: "Receive", send: "Send") -> None:
+        """Serve one connection."""
+        if scope["type"] == "websocket":
+            await send({"type": "websocket.close", "code": 1003})
+            return
+        if scope["type"] != "http" or self._group is None:
+            raise ClientStateError(
+                "the relay is not entered; write `async with client, relay:` in the "
+                "lifespan of the application that it is a route of"
+            )
+        request = Request(scope, receive)
+        answer = await self._refusal(request, task_id := self._task_id(scope))
+        if answer is not None:
+            await answer(scope, receive, send)
+        elif task_id is not None:
+            await self._stream(task_id, request, send)
+
+    async def _refusal(self, request: Request, task_id: str | None) -> Response | None:
+        """Return the answer that is no stream, or None where there is to be one."""
+        if request.method != "GET":
+            return PlainTextResponse("use GET", 405, {"allow": "GET"})
+        if task_id is None:
+            return PlainTextResponse("no such task", 404)
+        if not await self._may_see(request, task_id):
+            return PlainTextResponse("not allowed to see this task", 403)
+        if is_end(request.headers.get("last-event-id")):
+            return Response(status_code=204)
+        return None
+
+    async def _may_see(self, request: Request, task_id: str) -> bool:
+        if self._authorize is None:
+            return False
+        answer = self._authorize(request, task_id)
+        # Nothing but True: a hook that returns something else by mistake lets nobody in.
+        return (await answer if isawaitable(answer) else answer) is True
+
+    def _task_id(self, scope: "Scope") -> str | None:
+        named = scope.get("path_params", {}).get("task_id")
+        if named is None:
+            path: str = scope["path"]
+            named = path.removeprefix(scope.get("root_path", "")).strip("/")
+        try:
+            return self._client.task(named).id
+        except InvalidInputError:
+            return None
+
+    async def _stream(self, task_id: str, request: Request, send: "Send") -> None:
+        browser = Browser(
+            self._follower(task_id),
+            last_event_id=request.headers.get("last-event-id"),
+            heartbeat=self._heartbeat,
+            retry=self._retry * (1 + secrets.randbelow(1000) / 1000),
+            is_leaving=lambda: self._is_closed,
+        )
+        with browser:
+            answer = StreamingResponse(browser, headers=_HEADERS, media_type="text/event-stream")
+            with suppress(ClientDisconnect):
+                await answer(request.scope, request.receive, send)
+
+    def _follower(self, task_id: str) -> Follower:
+        follower = self._followers.get(task_id)
+        if follower is None or not follower.is_usable:
+            history = History(secrets.token_hex(4), self._history)
+            follower = Follower(self._client, task_id, history, keep=self._keep)
+            if self._group is not None and not self._is_closed:
+                self._followers[task_id] = follower
+                self._group.start_soon(self._run, follower)
+        return follower
+
+    async def _run(self, follower: Follower) -> None:
+        try:
+            await follower.run()
+        finally:
+            if self._followers.get(follower.task_id) is follower:
+                del self._followers[follower.task_id]
+
+
+def _seconds(name: str, value: object) -> float:
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    if not is_number or not 0 < float(str(value)) <= _MOST_SECONDS:
+        raise ConfigurationError(f"{name} must be a number of seconds above 0, not {value!r}")
+    return float(str(value))
+
+
+def _whole(name: str, value: object) -> int:
+    if type(value) is not int or value < 1:
+        raise ConfigurationError(f"{name} must be a whole number from 1 on, not {value!r}")
+    return value

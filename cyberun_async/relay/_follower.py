@@ -1,0 +1,195 @@
+"""The one follower of a task in this process, and what each browser reads of it."""
+
+import logging
+from collections.abc import Callable
+from typing import Self
+
+import anyio
+
+from .. import (
+    ClientClosedError,
+    CyberunClient,
+    CyberunError,
+    Event,
+    TaskNotFoundError,
+)
+from ._history import Entry, History
+from ._wire import HEARTBEAT, frame, retry_after, told
+
+
+_LOGGER = logging.getLogger("cyberun_async")
+# After an outage that the client gave up on, browsers come back with some patience.
+_RETRY_AFTER_FAILURE = 15.0
+
+
+class Bell:
+    """Wakes everybody who waits at the moment."""
+
+    def __init__(self) -> None:
+        self._event = anyio.Event()
+
+    def ring(self) -> None:
+        """Wake them."""
+        self._event.set()
+        self._event = anyio.Event()
+
+    async def wait(self) -> None:
+        """Wait for the next ring."""
+        await self._event.wait()
+
+
+class Follower:
+    """Follows one task for all browsers, from the first until some time after the last."""
+
+    def __init__(
+        self, client: CyberunClient, task_id: str, history: History, *, keep: float
+    ) -> None:
+        self.task_id: str = task_id
+        self.history: History = history
+        self.farewell: bytes = b""
+        self.is_usable: bool = True
+        self._client = client
+        self._keep = keep
+        self._browsers = 0
+        self.told: Bell = Bell()
+        self._use_changed = Bell()
+
+    async def run(self) -> None:
+        """Follow the task; return when it has not been asked about for a while, or failed."""
+        try:
+            async with anyio.create_task_group() as group:
+                group.start_soon(self._follow, group.cancel_scope)
+                await self._wait_unused()
+                self._end(group.cancel_scope)
+        finally:
+            self.is_usable = False
+            self.history.stop()
+            self.told.ring()
+
+    def joined(self) -> None:
+        """Take note of a browser."""
+        self._browsers += 1
+        self._use_changed.ring()
+
+    def left(self) -> None:
+        """Take note that a browser has gone."""
+        self._browsers -= 1
+        self._use_changed.ring()
+
+    async def _wait_unused(self) -> None:
+        is_unused = False
+        while not is_unused:
+            while self._browsers:
+                await self._use_changed.wait()
+            with anyio.move_on_after(self._keep) as patience:
+                await self._use_changed.wait()
+            is_unused = patience.cancelled_caught
+
+    def _end(self, scope: anyio.CancelScope) -> None:
+        # Before the watch is closed, so that no browser joins what is about to end.
+        self.is_usable = False
+        scope.cancel()
+
+    async def _follow(self, scope: anyio.CancelScope) -> None:
+        try:
+            await self._read()
+            return
+        except ClientClosedError:
+            pass  # browsers come back, perhaps to another process
+        except CyberunError as error:
+            self._fail(error)
+        except Exception:
+            # A fault must not take down the task group, and with it the whole service.
+            _LOGGER.exception("the relay failed to follow task %s", self.task_id)
+            self.farewell = retry_after(_RETRY_AFTER_FAILURE)
+        self._end(scope)
+
+    async def _read(self) -> None:
+        is_live = False
+        async with self._client.watch(self.task_id, notices=True) as events:
+            async for item in events:
+                if isinstance(item, Event):
+                    name, data = told(item)
+                    self.history.add(name, data, attempt=item.attempt)
+                if not self.history.is_over and is_live is not events.progress_is_live:
+                    is_live = events.progress_is_live
+                    self._tell_liveness(is_live=is_live)
+                self.told.ring()
+
+    def _tell_liveness(self, *, is_live: bool) -> None:
+        self.history.add("liveness", {"progress_is_live": is_live})
+
+    def _fail(self, error: CyberunError) -> None:
+        is_final = isinstance(error, TaskNotFoundError)
+        data = {"task_id": self.task_id, "error": type(error).__name__, "is_final": is_final}
+        if is_final:
+            self.history.add_end("relay-error", data)
+        else:
+            self.farewell = frame("relay-error", data) + retry_after(_RETRY_AFTER_FAILURE)
+
+
+class Browser:
+    """What one browser reads, in parts: a context manager and an iterator of bytes."""
+
+    def __init__(
+        self,
+        follower: Follower,
+        *,
+        last_event_id: str | None,
+        heartbeat: float,
+        retry: float,
+        is_leaving: Callable[[], bool],
+    ) -> None:
+        self._follower = follower
+        self._last_event_id = last_event_id
+        self._heartbeat = heartbeat
+        self._retry = retry
+        self._is_leaving = is_leaving
+        self._position: int | None = None
+        self._is_over = False
+
+    def __enter__(self) -> Self:
+        self._follower.joined()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._follower.left()
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> bytes:
+        if self._is_over:
+            raise StopAsyncIteration
+        if self._position is None:
+            return retry_after(self._retry) + self._take()
+        if part := self._take() or await self._wait():
+            return part
+        raise StopAsyncIteration
+
+    async def _wait(self) -> bytes:
+        """Return what comes next, a heartbeat if that takes long, or nothing at the end."""
+        with anyio.move_on_after(self._heartbeat):
+            while not self._is_over:
+                await self._follower.told.wait()
+                if part := self._take():
+                    return part
+            return b""
+        return HEARTBEAT
+
+    def _take(self) -> bytes:
+        """Return what there is, and note whether anything can follow."""
+        history = self._follower.history
+        entries = self._entries()
+        self._position = history.last
+        self._is_over = history.is_over or self._is_leaving()
+        parts = [entry.frame for entry in entries]
+        if self._is_over:
+            parts.append(self._follower.farewell)
+        return b"".join(parts)
+
+    def _entries(self) -> list[Entry]:
+        history = self._follower.history
+        if self._position is None:
+            return list(history.connecting(self._last_event_id))
+        return list(history.since(self._position))
