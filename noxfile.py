@@ -107,6 +107,13 @@ def backends(session: nox.Session) -> None:
 
 
 @nox.session
+def walks(session: nox.Session) -> None:
+    """Play some thousand arbitrary lives through the decision core of a watch."""
+    _pinned(session, TESTED, *_group("tests"))
+    _pytest(session, "-o", "timeout=0", "tests/test_watch_properties.py", CYBERUN_WALKS="3000")
+
+
+@nox.session
 def docs(session: nox.Session) -> None:
     """Build the documentation; every broken reference is an error."""
     _pinned(session, TESTED, *_group("docs"))
@@ -224,7 +231,7 @@ print(package.__name__, package.__version__)
 # Longer runs (soak, kills, bench, mutations) come here, each with the script it runs, and
 # into the list below.
 EVERYTHING = (
-    *("lint", "types", "docs", "build", "extras", "tests", "backends", "resources"),
+    *("lint", "types", "docs", "build", "extras", "tests", "backends", "walks", "resources"),
     *(f"pythons-{python}" for python in PYTHONS),
     *("lowest", "newest", "demo"),
 )

@@ -27,7 +27,7 @@ from ._models import TaskSnapshot
 from ._reader import Reader
 from ._rejection import rejection
 from ._slots import StreamSlots
-from ._sse_codec import PayloadError, decode_event
+from ._sse_codec import PayloadError, decode_event, resumable_id
 from ._verdict import retry_after_of
 from ._watch import Connect, Fail, FetchResult, Finish, Phase, Watch
 
@@ -440,7 +440,7 @@ class Feed:
                 continue
             watch.received(event, moment)
             if message.id:
-                watch.last_event_id = message.id
+                watch.last_event_id = resumable_id(message.id)
         if watch.phase is Phase.READING and was_running == watch.is_running:
             self._deliver()
             self._reschedule_if_sooner()

@@ -35,6 +35,7 @@ from ._reader import Reader
 from ._roster import Roster
 from ._runtime import Runtime, draw, utc_now
 from ._slots import StreamSlots
+from ._sse_codec import resumable_id
 from ._told import Told
 from ._transport import EventConnection, Transport
 from ._watch import Counters, Watch
@@ -230,7 +231,7 @@ class Hub:
             status=token.status,
             attempt=token.attempt,
             retry_count=token.retry_count,
-            last_event_id=token.last_event_id,
+            last_event_id=resumable_id(token.last_event_id),
         )
         feed = Feed(self, watch)
         self.feeds[token.task_id] = feed

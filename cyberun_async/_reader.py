@@ -32,7 +32,9 @@ class Reader:
         self.notices: bool = notices
 
     def push(self, item: Event | Notice) -> None:
-        """Add *item*, or put it in the place of an older tick when full."""
+        """Add *item*, or put it in the place of an older tick when full; after the end, nothing."""
+        if self._finished:
+            return
         buffer = self._buffer
         if len(buffer) >= self._capacity:
             self._make_room(item)

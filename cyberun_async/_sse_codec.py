@@ -7,6 +7,7 @@ Only a payload that is no JSON object raises, since nothing can be said of it.
 """
 
 import json
+import re
 from collections.abc import Callable, Mapping
 from typing import Any, cast
 
@@ -22,6 +23,9 @@ from ._events import (
 )
 from ._models import TERMINAL_STATUSES, parse_status
 
+
+_MAX_ID_BYTES = 1024
+_UNSENDABLE = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff]|^ | $")
 
 TERMINAL_NAMES = frozenset(str(status) for status in TERMINAL_STATUSES)
 
@@ -114,6 +118,18 @@ def _progress(payload: dict[str, Any], task_id: str, attempt: int) -> Event:
 def _completed(payload: dict[str, Any], task_id: str, attempt: int) -> Event:
     output = payload.get("output", payload.get("task_output"))
     return CompletedEvent(task_id=task_id, attempt=attempt, raw=payload, output=_object(output))
+
+
+def resumable_id(event_id: str | None) -> str | None:
+    """
+    Return *event_id* if a request can carry it, or None.
+
+    The standard allows ids that no header may hold; and one of many kilobytes would be
+    refused again and again, by whatever stands in front of the service.
+    """
+    if not event_id or _UNSENDABLE.search(event_id) or len(event_id.encode()) > _MAX_ID_BYTES:
+        return None
+    return event_id
 
 
 def error_text(payload: Mapping[str, Any]) -> str | None:

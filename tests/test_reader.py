@@ -1,0 +1,86 @@
+"""What waits for a slow reader is bounded, and holds all that must not be lost."""
+
+import pytest
+
+from cyberun_async._errors import ClientClosedError, SlowReaderError
+from cyberun_async._events import Event, Notice, ProgressEvent
+from cyberun_async._reader import Reader
+
+from .watch_kit import completed, server_error, status, tick
+
+
+async def everything(reader: Reader) -> list[Event | Notice]:
+    reader.finish()
+    found: list[Event | Notice] = []
+    while (item := await reader.next()) is not None:
+        found.append(item)
+    return found
+
+
+async def test_what_was_pushed_comes_out_in_order() -> None:
+    """A reader that keeps up sees everything."""
+    reader = Reader(10)
+    life = [status("queued"), tick(0.1), tick(0.2), completed()]
+    for event in life:
+        reader.push(event)
+
+    assert await everything(reader) == life
+    assert reader.coalesced == 0
+
+
+async def test_a_slow_reader_loses_ticks_only() -> None:
+    """When full, the newest tick takes the place of an older one, and statuses stay."""
+    reader = Reader(3)
+    for event in (status("queued"), status("running"), *(tick(n / 100) for n in range(100))):
+        reader.push(event)
+    reader.push(completed())
+
+    assert await everything(reader) == [status("queued"), status("running"), completed()]
+    assert reader.coalesced == 100
+
+
+async def test_the_newest_tick_is_the_one_that_stays() -> None:
+    """A reader that catches up sees where the task is, not where it was."""
+    reader = Reader(2)
+    for event in (status("running"), *(tick(n / 100) for n in range(100))):
+        reader.push(event)
+
+    assert await everything(reader) == [status("running"), tick(0.99)]
+
+
+async def test_a_reader_that_never_reads_is_told_so() -> None:
+    """Even what may not be dropped is bounded: beyond it the reader fails, and keeps nothing."""
+    reader = Reader(4)
+    for _ in range(10_000):
+        reader.push(server_error())
+
+    assert reader.is_finished
+    assert len(reader._buffer) <= 32
+    with pytest.raises(SlowReaderError):
+        await reader.next()
+
+
+@pytest.mark.parametrize("failure", [None, ClientClosedError("closed")])
+async def test_what_is_buffered_comes_before_the_end(failure: ClientClosedError | None) -> None:
+    """The end, or the error in its place, stands behind everything that was received."""
+    reader = Reader(4)
+    reader.push(status("running"))
+    reader.finish(failure)
+    reader.push(status("late"))
+
+    assert await reader.next() == status("running")
+    if failure is None:
+        assert await reader.next() is None
+    else:
+        with pytest.raises(ClientClosedError):
+            await reader.next()
+
+
+async def test_equal_ticks_are_no_special_case() -> None:
+    """Coalescing looks at room, never at contents."""
+    reader = Reader(3)
+    same: list[ProgressEvent] = [tick(0.5)] * 3
+    for event in same:
+        reader.push(event)
+
+    assert await everything(reader) == same
