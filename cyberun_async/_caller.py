@@ -57,32 +57,36 @@ class Caller:
         self._extra = extra
         self._quota = RetryQuota(policy.quota, policy.retry_cost)
         self._refresh_lock = anyio.Lock()
-        self._refreshed: tuple[Secret, Secret] | None = None
+        self._latest: Secret | None = None
         self.requests = 0
         self.retries = 0
 
     async def headers(self, refused: Secret | None = None) -> tuple[Secret, dict[str, str]]:
         """Return a key and the headers it makes; *refused* is one the service would not take."""
         try:
-            key = await self._keyring.current() if refused is None else await self._renewed(refused)
+            key = await (self._current() if refused is None else self._renewed(refused))
         except ServiceUnavailableError as error:
             error.maybe_sent = False  # without a key nothing leaves
             raise
-        return key, {**self._headers, **self._extra(), **self._keyring.headers(key)}
+        return key, {**self._headers, **self._keyring.headers(key)}
 
     @property
     def can_refresh(self) -> bool:
         """Whether a refused key may be replaced."""
         return self._keyring.can_refresh
 
+    async def _current(self) -> Secret:
+        self._latest = await self._keyring.current()
+        return self._latest
+
     async def _renewed(self, refused: Secret) -> Secret:
-        # One request for a new key, however many watches were refused with the old one.
+        # One request for a new key, however many watches were refused with the old one; but
+        # nothing older than what the provider said last, which may have changed since.
         async with self._refresh_lock:
-            if self._refreshed is not None and self._refreshed[0].reveal() == refused.reveal():
-                return self._refreshed[1]
-            key = await self._keyring.current()
-            self._refreshed = (refused, key)
-            return key
+            latest = self._latest
+            if latest is not None and latest.reveal() != refused.reveal():
+                return latest
+            return await self._current()
 
     async def call(
         self,
@@ -105,10 +109,13 @@ class Caller:
         """
         content = None if json_body is None else json.dumps(json_body).encode()
         refused: Secret | None = None
+        renewed: Secret | None = None
         attempt = 0
         while True:
             attempt += 1
             key, sent = await self.headers(refused)
+            if refused is not None:
+                renewed, refused = key, None
             sent.update(headers or {})
             if content is not None:
                 sent["Content-Type"] = "application/json"
@@ -117,7 +124,8 @@ class Caller:
                 if outcome.is_success:
                     self._quota.give_back(retried=attempt > 1)
                     return outcome
-                if outcome.status == 401 and self.can_refresh and refused is None:
+                if outcome.status == 401 and self.can_refresh and not _is(renewed, key):
+                    # A new key that is refused as well is not replaced again.
                     refused = key
                     attempt -= 1
                     continue
@@ -149,6 +157,10 @@ class Caller:
             )
         except ExchangeFailedError as error:
             return error
+
+
+def _is(one: Secret | None, other: Secret) -> bool:
+    return one is not None and one.reveal() == other.reveal()
 
 
 def _failure(outcome: Reply | ExchangeFailedError, attempts: int, *, task: bool) -> CyberunError:
