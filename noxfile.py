@@ -184,6 +184,13 @@ def _normal(requirement: str) -> str:
 
 
 @nox.session
+def soak(session: nox.Session) -> None:
+    """Follow hundreds of tasks under random faults: 10 min, or `-- --seconds 30`."""
+    _pinned(session, TESTED, *_group("tests"))
+    session.run("python", "tests/soak", *session.posargs)
+
+
+@nox.session
 def build(session: nox.Session) -> None:
     """Build wheel and sdist, check them, and import the wheel where nothing else is."""
     wheel = _wheel(session)

@@ -1,0 +1,192 @@
+"""
+The misbehaving service, in a process of its own, so that what is counted is the client's.
+
+It is told what to do over a pipe: a method's name and its arguments, one answer each.
+"""
+
+import logging
+import multiprocessing
+import random
+import threading
+from collections import Counter
+from collections.abc import Iterable
+from multiprocessing.connection import Connection
+from typing import TYPE_CHECKING, Any, Final
+
+import anyio.to_thread
+import attrs
+
+from cyberun_async.testing import LiveTask, Simulator, TaskPlan
+from cyberun_async.testing._sim_faults import FaultRule
+from cyberun_async.testing._sim_world import RunRequest
+
+from .weather import OUTPUT, REVOKE, Weather, doom_of
+
+
+if TYPE_CHECKING:
+    from multiprocessing.process import BaseProcess
+
+_RECORDS: Final = 5000
+
+
+@attrs.frozen
+class Truth:
+    """How a task really ended, and after how many attempts."""
+
+    state: str
+    attempts: int
+    doom: int | None
+    output: Any = attrs.field(factory=lambda: dict(OUTPUT))
+
+
+class Service:
+    """What can be asked of the service from outside."""
+
+    def __init__(self, sim: Simulator, seed: int) -> None:
+        self._sim = sim
+        self._weather = Weather(random.Random(seed))
+        self._counts: Counter[str] = Counter()
+        self._rules: list[FaultRule] = []
+        self._accepted: Counter[str] = Counter()
+        self._revoked = ("", 0.0)
+        self._troubles = 0
+        sim.plan_by(self._planned)
+
+    def _planned(self, run: RunRequest) -> Any:
+        nonce = str(run.parameters["prompt"])
+        self._accepted[nonce] += 1
+        return self._weather.plan()
+
+    def where(self) -> tuple[str, str]:
+        """Return the base URL and a new key."""
+        return self._sim.url, self.issue()
+
+    def accepted(self, nonces: Iterable[str]) -> dict[str, int]:
+        """Return how many tasks each submission became."""
+        return {nonce: self._accepted[nonce] for nonce in nonces}
+
+    def trouble(self) -> None:
+        """Let something happen to some submission, and now and then to a page of the list."""
+        book = self._sim.faults
+        with book._lock:
+            # Each request looks at all of them.
+            book._general[:] = [rule for rule in book._general if rule.remaining]
+        self._rules.append(book.add("run", *self._weather.run_fault()))
+        self._troubles += 1
+        if self._troubles % 5 == 0:
+            self._rules.append(book.add("tasks", *self._weather.list_fault()))
+
+    def kill(self) -> None:
+        """Be gone."""
+        self._sim.kill()
+
+    def restart(self) -> None:
+        """Be back."""
+        self._sim.restart()
+
+    def drop_streams(self, reset: bool) -> int:
+        """Cut all streams and return how many there were."""
+        count = self._sim.open_streams
+        self._sim.drop_streams(reset=reset)
+        return count
+
+    def issue(self) -> str:
+        """Return another key."""
+        return self._sim.issue_key("sk")
+
+    def revoke(self, key: str) -> None:
+        """Refuse *key* from now on."""
+        self._count_refused()
+        self._sim.revoke(key)
+        self._revoked = (f"Bearer {key}", self._sim.now)
+
+    def _count_refused(self) -> None:
+        """Count the last revocation if a request came with the old key."""
+        key, since = self._revoked
+        self._counts[REVOKE] += any(
+            request.at > since and request.headers.get("authorization") == key
+            for request in self._sim.requests
+        )
+
+    def settle(self, task_ids: Iterable[str]) -> dict[str, Truth]:
+        """Return how these tasks ended, and forget them: nobody follows them any more."""
+        return {task_id: self._settled(task_id) for task_id in task_ids}
+
+    def _settled(self, task_id: str) -> Truth:
+        live = self._sim.task(task_id)
+        plan = live._task.plan
+        truth = Truth(live.state, live.attempt, doom_of(plan))
+        self._forget(live)
+        return truth
+
+    def _forget(self, live: LiveTask) -> None:
+        book = self._sim.faults
+        with book._lock:
+            self._count(book._by_task.pop(live.id, ()))
+        store, task = self._sim._world.tasks, live._task
+        with store.lock:
+            store._tasks.pop(task.id)
+            store._unsettled.pop(task.id, None)
+        task.rewrite(task.marks[-1:])
+        task.plan = TaskPlan()
+
+    def _count(self, rules: Iterable[FaultRule]) -> None:
+        for rule in rules:
+            name = self._weather.name_of(rule.fault)
+            if name is not None:
+                self._counts[name] += rule.fired
+                if not rule.fired:
+                    self._weather.missed(name)
+
+    def counts(self) -> Counter[str]:
+        """Return how often each kind of fault has struck."""
+        done = [rule for rule in self._rules if not rule.remaining and rule.fired]
+        self._rules = [rule for rule in self._rules if rule not in done]
+        self._count(done)
+        return self._counts
+
+    def streams(self) -> int:
+        """Return how many streams are open."""
+        return self._sim.open_streams
+
+
+def serve(pipe: Connection, seed: int) -> None:
+    """Do what comes over *pipe* until it is closed."""
+    # Writing to a connection that was just cut is the service's daily bread here.
+    logging.getLogger("asyncio").setLevel(logging.ERROR)
+    with Simulator(seed=seed, record_limit=_RECORDS) as sim:
+        service = Service(sim, seed)
+        while True:
+            try:
+                name, args = pipe.recv()
+            except EOFError:
+                return
+            pipe.send(getattr(service, name)(*args))
+
+
+class Control:
+    """The client's end of the pipe."""
+
+    def __init__(self, seed: int) -> None:
+        spawning = multiprocessing.get_context("spawn")
+        self._pipe, theirs = spawning.Pipe()
+        self._lock = threading.Lock()
+        self._process: BaseProcess = spawning.Process(target=serve, args=(theirs, seed))
+        self._process.start()
+        theirs.close()
+
+    def call(self, name: str, *args: Any) -> Any:
+        """Call a method of the service and return its answer."""
+        with self._lock:
+            self._pipe.send((name, args))
+            return self._pipe.recv()
+
+    async def acall(self, name: str, *args: Any) -> Any:
+        """Do the same without holding up the event loop."""
+        return await anyio.to_thread.run_sync(self.call, name, *args)
+
+    def close(self) -> None:
+        """End the service."""
+        self._pipe.close()
+        self._process.join(10)
+        self._process.kill()
