@@ -1,0 +1,77 @@
+"""The program: its commands, and the way from whatever happens to an exit code."""
+
+import os
+import sys
+import traceback
+from collections.abc import Sequence
+
+import click
+
+from .. import CyberunError, __version__
+from . import _lists, _runs
+from ._exits import MEANINGS, ExitCode, exit_code_of
+from ._session import PROGRAM
+
+
+_CODES = "\n".join(f"  {int(code):>3}  {meaning}" for code, meaning in MEANINGS.items())
+
+HELP = f"""
+Run GPU workflows on Cyberun Cloud, follow them, and collect what they make.
+
+The API key comes from CYBERUN_API_KEY, from a file (--key-file), or is asked for;
+it is never an argument, which every user of the machine could read.
+
+\b
+Try it without an account:
+  {PROGRAM} demo                              a show against a local service
+  {PROGRAM} simulate                          that service, to try the rest with
+
+\b
+Then:
+  {PROGRAM} workflows                         what can be run
+  {PROGRAM} workflows text-to-image           and with which parameters
+  {PROGRAM} run text-to-image -p prompt="a fox" --out pictures
+  {PROGRAM} batch jobs.jsonl --out pictures   thousands, resumable
+
+On a terminal progress is shown in place, elsewhere as plain lines, with --json as
+JSON lines. COMMAND --help has examples.
+"""
+
+
+@click.group(
+    help=HELP,
+    epilog=f"\b\nExit codes:\n{_CODES}",
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+)
+@click.version_option(__version__, prog_name=PROGRAM)
+def app() -> None:
+    """Hold the commands."""
+
+
+for each in (_runs.run, _runs.watch, _runs.wait, _runs.result, _runs.cancel):
+    app.add_command(each)
+app.add_command(_lists.workflows)
+app.add_command(_lists.tasks)
+
+
+def invoke(arguments: Sequence[str]) -> int:
+    """Run the command that *arguments* say, and return its exit code."""
+    try:
+        code: object = app.main(list(arguments), prog_name=PROGRAM, standalone_mode=False)
+        sys.stdout.flush()
+        return code if isinstance(code, int) else ExitCode.DONE
+    except click.ClickException as error:
+        error.show()
+        return ExitCode.USAGE
+    except (click.Abort, KeyboardInterrupt):
+        return ExitCode.INTERRUPTED
+    except CyberunError as error:
+        click.echo(f"error: {error}", err=True)
+        return exit_code_of(error)
+    except BrokenPipeError:
+        # What is left in the buffer would raise again when the interpreter ends.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return ExitCode.BROKEN_PIPE
+    except Exception:  # noqa: BLE001 - the last place that could say something
+        traceback.print_exc()
+        return ExitCode.BUG

@@ -1,0 +1,231 @@
+"""Three ways to tell: JSON lines, plain lines, and a board on a terminal."""
+
+import sys
+from abc import ABC, abstractmethod
+from collections.abc import Generator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import anyio
+import click
+from rich.console import Console
+from rich.live import Live
+from rich.text import Text
+
+from .. import CyberunClient, CyberunError, Event, Notice, Observer, ProgressEvent
+from ._board import Board
+from ._picture import picture
+from ._words import as_line, error_record, harmless, line_of, mark_of, record_of
+
+
+_FRAMES_PER_SECOND = 10.0
+_VIEW_INTERVAL = 0.2
+
+
+class Output(ABC):
+    """What the commands talk to."""
+
+    observer: Observer | None = None
+    is_live: bool = False
+
+    @abstractmethod
+    def tell(self, line: str, record: Mapping[str, Any]) -> None:
+        """Say one thing, as a line to people and as a record to programs."""
+
+    @abstractmethod
+    def happened(self, item: Event | Notice) -> None:
+        """Pass on what happened to a task."""
+
+    @contextmanager
+    def showing(self, *, total: int | None = None, keeps_ended: bool = True) -> Generator[None]:
+        """Show progress as long as the block lasts, where that is done at all."""
+        del total, keeps_ended
+        yield
+
+    async def follow(
+        self, client: CyberunClient, task_id: str, *, cancel_on_exit: bool = False
+    ) -> str | None:
+        """Follow one task to its end, tell of it meanwhile, and return its final status."""
+        status = None
+        async with client.watch(task_id, notices=True, cancel_on_exit=cancel_on_exit) as events:
+            async for item in events:
+                self.happened(item)
+                status = getattr(item, "status", status)
+        return status
+
+    def problem(self, error: CyberunError) -> None:
+        """Say what went wrong, on standard error."""
+        click.echo(f"error: {harmless(str(error))}", err=True)
+
+    def hint(self, line: str) -> None:
+        """Say how to go on, on standard error."""
+        click.echo(line, err=True)
+
+    async def draw(self) -> None:
+        """Keep up what is shown, until cancelled."""
+        return
+
+    def close(self) -> None:
+        """Leave the terminal as it was, whatever comes."""
+        return
+
+
+class JsonOutput(Output):
+    """One JSON object a line, flushed, so that a program can read along."""
+
+    def tell(self, line: str, record: Mapping[str, Any]) -> None:
+        """Write the record."""
+        del line
+        click.echo(as_line(record))
+
+    def happened(self, item: Event | Notice) -> None:
+        """Write it as a record."""
+        click.echo(as_line(record_of(item)))
+
+    def problem(self, error: CyberunError) -> None:
+        """Write it as a record, on standard error."""
+        click.echo(as_line(error_record(error)), err=True)
+
+
+class PlainOutput(Output):
+    """Plain lines for pipes and logs; of progress, every tenth."""
+
+    def __init__(self) -> None:
+        self._marks: dict[str, object] = {}
+
+    def tell(self, line: str, record: Mapping[str, Any]) -> None:
+        """Write the line."""
+        del record
+        if line:
+            click.echo(harmless(line))
+
+    def happened(self, item: Event | Notice) -> None:
+        """Write a line, unless it would say what the last one said."""
+        if isinstance(item, ProgressEvent):
+            mark = mark_of(item)
+            if self._marks.get(item.task_id) == mark:
+                return
+            self._marks[item.task_id] = mark
+        if line := line_of(item):
+            click.echo(f"{item.task_id} {line}")
+
+
+class BoardOutput(Output):
+    """A board that is redrawn in place, with everything else printed above it."""
+
+    is_live = True
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._board: Board | None = None
+        self._live: Live | None = None
+        self.observer = _BoardObserver(self)
+
+    def tell(self, line: str, record: Mapping[str, Any]) -> None:
+        """Print the line above the board."""
+        del record
+        if line:
+            self._console.print(Text(harmless(line)), soft_wrap=True)
+
+    def happened(self, item: Event | Notice) -> None:
+        """Put it on the board."""
+        if self._board is not None:
+            self._board.take(item, anyio.current_time())
+
+    def began(self, task_id: str) -> None:
+        """Give a task its line on the board."""
+        if self._board is not None:
+            self._board.begin(task_id, anyio.current_time())
+
+    def left(self, task_id: str) -> None:
+        """Hear that a task is followed no longer."""
+        if self._board is not None:
+            self._board.leave(task_id, anyio.current_time())
+
+    @property
+    def board(self) -> Board | None:
+        """The board while it is shown."""
+        return self._board
+
+    async def follow(
+        self, client: CyberunClient, task_id: str, *, cancel_on_exit: bool = False
+    ) -> str | None:
+        """Follow by the progress view, which knows about the time left."""
+        status = None
+        view = client.progress(task_id, min_interval=_VIEW_INTERVAL, cancel_on_exit=cancel_on_exit)
+        async with view as updates:
+            async for update in updates:
+                status = update.status
+                if self._board is not None:
+                    self._board.show(update, anyio.current_time())
+        return status
+
+    @contextmanager
+    def showing(self, *, total: int | None = None, keeps_ended: bool = True) -> Generator[None]:
+        """Show the board, and once more at the end; it is redrawn while :meth:`draw` runs."""
+        board = Board(anyio.current_time(), keeps_ended=keeps_ended, total=total)
+        self._board = board
+        self._live = Live(
+            console=self._console, auto_refresh=False, redirect_stdout=False, redirect_stderr=False
+        )
+        self._live.start()
+        try:
+            yield
+        finally:
+            self._redraw()
+            self.close()
+
+    async def draw(self) -> None:
+        """Redraw the board some times a second, for ever."""
+        while True:
+            self._redraw()
+            await anyio.sleep(1 / _FRAMES_PER_SECOND)
+
+    def _redraw(self) -> None:
+        if self._live is not None and self._board is not None:
+            self._live.update(self._picture(self._board), refresh=True)
+
+    def _picture(self, board: Board) -> Any:
+        size = self._console.size
+        return picture(board, anyio.current_time(), width=size.width, height=size.height)
+
+    def close(self) -> None:
+        """Stop redrawing and bring the cursor back."""
+        live, self._live = self._live, None
+        self._board = None
+        if live is not None:
+            live.stop()
+
+
+class _BoardObserver(Observer):
+    """Tells a board what the client's watches do."""
+
+    def __init__(self, output: BoardOutput) -> None:
+        self._output = output
+
+    def watch_began(self, task_id: str) -> None:
+        """Give it a line."""
+        self._output.began(task_id)
+
+    def received(self, event: Event) -> None:
+        """Pass it on."""
+        self._output.happened(event)
+
+    def noticed(self, notice: Notice) -> None:
+        """Pass it on."""
+        self._output.happened(notice)
+
+    def watch_ended(self, task_id: str, outcome: object) -> None:
+        """Close its line where it has not ended."""
+        del outcome
+        self._output.left(task_id)
+
+
+def output_for(*, as_json: bool) -> Output:
+    """Return the way to tell that suits standard output."""
+    if as_json:
+        return JsonOutput()
+    console = Console(file=sys.stdout, highlight=False, markup=False, emoji=False)
+    if sys.stdout.isatty() and console.is_terminal and not console.is_dumb_terminal:
+        return BoardOutput(console)
+    return PlainOutput()

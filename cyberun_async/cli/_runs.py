@@ -1,0 +1,274 @@
+"""The commands about single tasks: run, watch, wait, result, cancel."""
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+
+from .. import CyberunClient, InvalidInputError
+from ._exits import Ending, ExitCode, overall
+from ._follow import follow_all, followed, is_completed
+from ._results import deliver
+from ._session import Session, command, service_command
+from ._values import object_of, parameters_of
+from ._words import values_of
+
+
+seconds = click.FloatRange(min=0, min_open=True)
+TASKS = click.argument("tasks", metavar="TASK...", nargs=-1, required=True)
+TIMEOUT = click.option(
+    "--timeout", type=seconds, metavar="SECONDS", help="Stop waiting after this."
+)
+OUT = click.option("--out", metavar="FOLDER", help="Download the files the task made into it.")
+
+
+@click.command(
+    epilog="""
+    \b
+    Examples:
+      cyberun-async run text-to-image -p prompt="a fox" -p steps=20 --out pictures
+      cyberun-async run image-to-image -p prompt="in oil" -p input_image=@sketch.png
+      cyberun-async run text-to-image --parameters run.json --json | jq .status
+      id=$(cyberun-async run text-to-image -p prompt="a fox" --detach)
+    """
+)
+@click.argument("workflow")
+@click.option(
+    "-p",
+    "--param",
+    "pairs",
+    metavar="KEY=VALUE",
+    multiple=True,
+    help="A parameter: JSON where VALUE is JSON, text otherwise; @FILE uploads a file, "
+    "@@ begins a text with @.",
+)
+@click.option(
+    "--parameters", "source", metavar="FILE", help="JSON object of parameters; - is stdin."
+)
+@click.option("--check/--no-check", default=True, help="Check the parameters first (default).")
+@click.option("--detach", is_flag=True, help="Print the task's id and do not wait.")
+@OUT
+@TIMEOUT
+@click.option(
+    "--cancel-on-exit", is_flag=True, help="Cancel the task on Ctrl-C or when time is up."
+)
+@service_command
+def run(
+    session: Session,
+    workflow: str,
+    pairs: tuple[str, ...],
+    source: str | None,
+    check: bool,
+    detach: bool,
+    out: str | None,
+    timeout: float | None,
+    cancel_on_exit: bool,
+) -> ExitCode:
+    """
+    Submit a run of WORKFLOW, follow it to its end, and say what it made.
+
+    WORKFLOW is a slug, slug@version or an id; `cyberun-async workflows` lists them.
+    Stopped with Ctrl-C, the task itself goes on, and the way to it is printed.
+    """
+
+    async def work(client: CyberunClient) -> ExitCode:
+        parameters = parameters_of(pairs, _base(source))
+        session.go_on_with(
+            f"the run may have been accepted; look before running again: {command('tasks')}"
+        )
+        task = await client.submit(workflow, parameters, validate=check)
+        session.go_on_with(*_ways_on(task.id, is_cancelled=cancel_on_exit))
+        line = task.id if detach else f"submitted {task.id}"
+        session.output.tell(line, {"type": "submitted", "task_id": task.id, "workflow": workflow})
+        if detach:
+            return ExitCode.DONE
+        with session.output.showing(total=1):
+            status = await followed(
+                client, session.output, task.id, timeout=timeout, cancel=cancel_on_exit
+            )
+        if is_completed(status):
+            await deliver(await client.result(task), out, session.output)
+        else:
+            # Raises what the exit code and the message are made of.
+            await client.result(task)
+        return ExitCode.DONE
+
+    return session.run(work)
+
+
+def _base(source: str | None) -> dict[str, Any]:
+    if source is None:
+        return {}
+    if source == "-":
+        return object_of(sys.stdin.read(), "standard input")
+    try:
+        return object_of(Path(source).read_bytes(), source)
+    except OSError as error:
+        raise InvalidInputError(f"{source} cannot be read: {error.strerror}") from error
+
+
+def _ways_on(task_id: str, *, is_cancelled: bool) -> list[str]:
+    if is_cancelled:
+        return [f"task {task_id} was asked to cancel"]
+    return [
+        f"task {task_id} goes on, and is paid for",
+        f"  follow it: {command('watch', task_id)}",
+        f"  cancel it: {command('cancel', task_id)}",
+    ]
+
+
+@click.command(
+    epilog="""
+    \b
+    Examples:
+      cyberun-async watch 0f6c5ed0-0b65-4d5c-9d6a-0a1f6c0e7d11
+      cyberun-async watch $id1 $id2 --json
+    """
+)
+@TASKS
+@TIMEOUT
+@service_command
+def watch(session: Session, tasks: tuple[str, ...], timeout: float | None) -> ExitCode:
+    """
+    Follow tasks to their ends, with progress.
+
+    Lost connections are replaced, and where streaming does not work it is polled.
+    Exits with 0 if all completed.
+    """
+
+    async def work(client: CyberunClient) -> ExitCode:
+        session.go_on_with(f"the tasks go on; follow them with: {command('watch', *tasks)}")
+
+        async def follow(task_id: str) -> str | None:
+            return await followed(client, session.output, task_id, timeout=timeout, cancel=False)
+
+        with session.output.showing(total=len(set(tasks))):
+            endings = await follow_all(tasks, follow, session.output)
+        return overall(endings)
+
+    return session.run(work)
+
+
+@click.command(
+    epilog="""
+    \b
+    Examples:
+      cyberun-async wait $id && cyberun-async result $id --out pictures
+      cyberun-async wait $id --start-timeout 600 --cancel-on-timeout
+    """
+)
+@TASKS
+@TIMEOUT
+@click.option(
+    "--start-timeout",
+    type=seconds,
+    metavar="SECONDS",
+    help="Stop waiting for a task that has not left the queue after this.",
+)
+@click.option("--cancel-on-timeout", is_flag=True, help="Cancel a task whose time is up.")
+@service_command
+def wait(
+    session: Session,
+    tasks: tuple[str, ...],
+    timeout: float | None,
+    start_timeout: float | None,
+    cancel_on_timeout: bool,
+) -> ExitCode:
+    """
+    Wait until tasks have ended and print their final states, without following progress.
+
+    Exits with 0 if all completed.
+    """
+
+    async def work(client: CyberunClient) -> ExitCode:
+        session.go_on_with(f"the tasks go on; wait again with: {command('wait', *tasks)}")
+
+        async def follow(task_id: str) -> str | None:
+            final = await client.wait(
+                task_id,
+                timeout=timeout,
+                start_timeout=start_timeout,
+                cancel_on_timeout=cancel_on_timeout,
+            )
+            said = f": {final.error}" if final.error else ""
+            record = {"type": "task", **values_of(final)}
+            session.output.tell(f"{final.id} {final.status}{said}", record)
+            return final.status
+
+        with session.output.showing(total=len(set(tasks))):
+            endings = await follow_all(tasks, follow, session.output)
+        return overall(endings)
+
+    return session.run(work)
+
+
+@click.command(
+    epilog="""
+    \b
+    Examples:
+      cyberun-async result $id
+      cyberun-async result $id --out pictures
+    """
+)
+@click.argument("task")
+@OUT
+@TIMEOUT
+@service_command
+def result(session: Session, task: str, out: str | None, timeout: float | None) -> ExitCode:
+    """Wait for TASK and print what it made; with --out, download its files."""
+
+    async def work(client: CyberunClient) -> ExitCode:
+        session.go_on_with(f"ask again with: {command('result', task)}")
+        with session.output.showing(total=1):
+            made = await client.result(task, timeout=timeout)
+        await deliver(made, out, session.output)
+        return ExitCode.DONE
+
+    return session.run(work)
+
+
+@click.command(
+    epilog="""
+    \b
+    Examples:
+      cyberun-async cancel $id
+      cyberun-async cancel $id1 $id2 --wait
+    """
+)
+@TASKS
+@click.option("--wait", "waits", is_flag=True, help="Wait for the state it really ended in.")
+@TIMEOUT
+@service_command
+def cancel(
+    session: Session, tasks: tuple[str, ...], waits: bool, timeout: float | None
+) -> ExitCode:
+    """
+    Ask the service to cancel tasks.
+
+    That it was asked does not mean that a task is cancelled: it may complete first.
+    With --wait the state in which each really ended is printed; that a task was
+    cancelled counts as success.
+    """
+
+    async def work(client: CyberunClient) -> ExitCode:
+        async def one(task_id: str) -> str | None:
+            if not waits:
+                await client.cancel(task_id)
+                session.output.tell(
+                    f"{task_id} asked to cancel", {"type": "cancel_requested", "task_id": task_id}
+                )
+                return "completed"
+            final = await client.cancel_and_wait(task_id, timeout=timeout)
+            session.output.tell(f"{task_id} {final.status}", {"type": "task", **values_of(final)})
+            return final.status
+
+        endings = await follow_all(tasks, one, session.output)
+        return overall(_as_wanted(ending) for ending in endings)
+
+    return session.run(work)
+
+
+def _as_wanted(ending: Ending) -> Ending:
+    is_done = ending.status in {"cancelled", "completed"}
+    return Ending(task_id=ending.task_id, status="completed") if is_done else ending

@@ -1,0 +1,109 @@
+"""One command's session: how it reaches the service, how it tells, how it is stopped."""
+
+import functools
+import shlex
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import anyio
+import attrs
+import click
+
+from .. import CyberunClient, CyberunError
+from ._exits import ExitCode, exit_code_of
+from ._interrupt import InterruptedRunError, stoppable
+from ._keys import key_from
+from ._output import Output, output_for
+from ._words import task_of
+
+
+PROGRAM = "cyberun-async"
+
+Work = Callable[[CyberunClient], Awaitable[ExitCode]]
+
+
+@attrs.define
+class Session:
+    """What every command that talks to the service is given."""
+
+    url: str | None
+    key_file: str | None
+    team: str | None
+    output: Output
+    hints: list[str] = attrs.field(factory=list[str], init=False)
+
+    def client(self) -> CyberunClient:
+        """Return a client, not opened yet."""
+        return CyberunClient(
+            key_from(self.key_file),
+            base_url=self.url,
+            team_id=self.team,
+            observer=self.output.observer,
+        )
+
+    def go_on_with(self, *lines: str) -> None:
+        """Remember what to say if the command is stopped from here on."""
+        self.hints = list(lines)
+
+    def run(self, work: Work) -> ExitCode:
+        """Do *work* with an open client, and turn what it raises into words and a code."""
+        try:
+            client = self.client()
+            return anyio.run(self._run, client, work)
+        except CyberunError as error:
+            self.output.close()
+            self.output.problem(error)
+            self._hint(error)
+            return exit_code_of(error)
+        except InterruptedRunError as stop:
+            self.output.close()
+            for line in self.hints:
+                self.output.hint(line)
+            return stop.code
+
+    async def _run(self, client: CyberunClient, work: Work) -> ExitCode:
+        async def inside() -> ExitCode:
+            async with client:
+                return await work(client)
+
+        return await stoppable(inside, beside=self.output.draw, on_first=self._stopping)
+
+    def _stopping(self) -> None:
+        self.output.close()
+        self.output.hint("stopping; once more stops at once")
+
+    def _hint(self, error: CyberunError) -> None:
+        task_id = task_of(error)
+        if error.resume_token is not None and task_id:
+            self.output.hint(f"go on with: {command('watch', task_id)}")
+
+
+def command(*words: str) -> str:
+    """Return a command of this program as one types it."""
+    return shlex.join([PROGRAM, *words])
+
+
+def service_command(function: Callable[..., ExitCode]) -> Callable[..., int]:
+    """Add the options that lead to the service, and pass a :class:`Session` in their place."""
+
+    @click.option("--json", "as_json", is_flag=True, help="One JSON object a line.")
+    @click.option(
+        "--url", envvar="CYBERUN_BASE_URL", show_envvar=True, help="The service's base URL."
+    )
+    @click.option(
+        "--key-file",
+        metavar="FILE",
+        help="A file with the API key; - reads it from standard input. "
+        "Without it: CYBERUN_API_KEY, CYBERUN_API_KEY_FILE, or a prompt.",
+    )
+    @click.option(
+        "--team", envvar="CYBERUN_TEAM_ID", show_envvar=True, help="The team, with a user token."
+    )
+    @functools.wraps(function)
+    def with_session(
+        *, as_json: bool, url: str | None, key_file: str | None, team: str | None, **options: Any
+    ) -> int:
+        session = Session(url, key_file, team, output_for(as_json=as_json))
+        return int(function(session, **options))
+
+    return with_session
