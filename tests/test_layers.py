@@ -152,6 +152,9 @@ CLOCK_READERS = frozenset({"now", "today", "utcnow"})
 # Modules that the surface layers may use beyond the table: (importer, imported) -> reason.
 SHARED: dict[tuple[str, str], str] = {
     ("cli._exits", "batch"): "the errors of a batch have exit codes of their own",
+    ("cli._batch", "batch"): "the command that runs batches",
+    ("cli._jobs_file", "batch"): "the command that runs batches reads their jobs",
+    ("cli._local", "testing"): "the command that starts the simulator",
 }
 
 # Packages that one module uses beyond its layer: (importer, package) -> reason.

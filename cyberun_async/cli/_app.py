@@ -1,14 +1,13 @@
 """The program: its commands, and the way from whatever happens to an exit code."""
 
-import os
 import sys
 import traceback
 from collections.abc import Sequence
 
 import click
 
-from .. import CyberunError, __version__
-from . import _lists, _runs
+from .. import CyberunError
+from . import _batch, _completion, _lists, _local, _runs
 from ._exits import MEANINGS, ExitCode, exit_code_of
 from ._session import PROGRAM
 
@@ -43,35 +42,36 @@ JSON lines. COMMAND --help has examples.
     epilog=f"\b\nExit codes:\n{_CODES}",
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
-@click.version_option(__version__, prog_name=PROGRAM)
+@click.version_option(package_name="cyberun_async", prog_name=PROGRAM)
 def app() -> None:
     """Hold the commands."""
 
 
 for each in (_runs.run, _runs.watch, _runs.wait, _runs.result, _runs.cancel):
     app.add_command(each)
-app.add_command(_lists.workflows)
-app.add_command(_lists.tasks)
+for each in (_lists.workflows, _lists.tasks, _batch.batch):
+    app.add_command(each)
+for each in (_local.simulate, _local.demo, _completion.completion):
+    app.add_command(each)
 
 
 def invoke(arguments: Sequence[str]) -> int:
     """Run the command that *arguments* say, and return its exit code."""
     try:
-        code: object = app.main(list(arguments), prog_name=PROGRAM, standalone_mode=False)
+        code: object = app.main(
+            list(arguments), prog_name=PROGRAM, standalone_mode=False, obj=tuple(arguments)
+        )
         sys.stdout.flush()
         return code if isinstance(code, int) else ExitCode.DONE
     except click.ClickException as error:
         error.show()
-        return ExitCode.USAGE
+        # One without a code of its own comes from the arguments.
+        return max(error.exit_code, ExitCode.USAGE)
     except (click.Abort, KeyboardInterrupt):
         return ExitCode.INTERRUPTED
     except CyberunError as error:
         click.echo(f"error: {error}", err=True)
         return exit_code_of(error)
-    except BrokenPipeError:
-        # What is left in the buffer would raise again when the interpreter ends.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return ExitCode.BROKEN_PIPE
     except Exception:  # noqa: BLE001 - the last place that could say something
         traceback.print_exc()
         return ExitCode.BUG

@@ -162,6 +162,10 @@ class Board:
         ranks = Counter(row.rank for row in self.rows.values())
         return Summary(ranks[0], ranks[1], self.ends, self.total, now - self.began)
 
+    def clock(self, now: float) -> str:
+        """Say how long it has taken until *now*."""
+        return clock(now - self.began)
+
     def visible(self, room: int) -> tuple[list[Row], int]:
         """Return the rows for *room* lines, and how many were left out."""
         rows = sorted(self.rows.values(), key=_place)

@@ -3,7 +3,7 @@
 import os
 import signal
 from collections.abc import Awaitable, Callable, Coroutine
-from typing import Any
+from typing import Any, cast
 
 import anyio
 
@@ -60,10 +60,19 @@ async def stoppable(
                 failure.append(error)
         group.cancel_scope.cancel()
     if failure and not (asked and not outcome and scope.cancelled_caught):
-        raise failure[0]
+        raise alone(failure[0])
     if outcome:
         return outcome[0]
     raise InterruptedRunError(asked[0])
+
+
+def alone(error: Exception) -> Exception:
+    """Return the first error of a group, of whatever depth, or *error* itself."""
+    found: Exception = error
+    while isinstance(found, ExceptionGroup):
+        # Task groups wrap what their tasks raise; nobody who waits for an answer cares.
+        found = cast("ExceptionGroup[Exception]", found).exceptions[0]
+    return found
 
 
 async def _listen(ask: Callable[[ExitCode], None]) -> None:

@@ -1,8 +1,9 @@
 """Three ways to tell: JSON lines, plain lines, and a board on a terminal."""
 
+import os
 import sys
 from abc import ABC, abstractmethod
-from collections.abc import Generator, Mapping
+from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -14,7 +15,8 @@ from rich.text import Text
 
 from .. import CyberunClient, CyberunError, Event, Notice, Observer, ProgressEvent
 from ._board import Board
-from ._picture import picture
+from ._picture import picture, room_of
+from ._spotlight import Spotlight
 from ._words import as_line, error_record, harmless, line_of, mark_of, record_of
 
 
@@ -37,9 +39,24 @@ class Output(ABC):
         """Pass on what happened to a task."""
 
     @contextmanager
-    def showing(self, *, total: int | None = None, keeps_ended: bool = True) -> Generator[None]:
-        """Show progress as long as the block lasts, where that is done at all."""
-        del total, keeps_ended
+    def showing(
+        self,
+        *,
+        total: int | None = None,
+        keeps_ended: bool = True,
+        summary: Callable[[], str] | None = None,
+        lit_by: CyberunClient | None = None,
+    ) -> Generator[None]:
+        """
+        Show progress as long as the block lasts, where that is done at all.
+
+        Args:
+            total: How many tasks there will be.
+            keeps_ended: Whether tasks that ended keep their lines.
+            summary: Says the last line, where it counts more than what is followed.
+            lit_by: Follows what is shown by name and would otherwise have no progress.
+        """
+        del total, keeps_ended, summary, lit_by
         yield
 
     async def follow(
@@ -119,6 +136,8 @@ class BoardOutput(Output):
         self._console = console
         self._board: Board | None = None
         self._live: Live | None = None
+        self._summary: Callable[[], str] | None = None
+        self._spotlight: Spotlight | None = None
         self.observer = _BoardObserver(self)
 
     def tell(self, line: str, record: Mapping[str, Any]) -> None:
@@ -142,11 +161,6 @@ class BoardOutput(Output):
         if self._board is not None:
             self._board.leave(task_id, anyio.current_time())
 
-    @property
-    def board(self) -> Board | None:
-        """The board while it is shown."""
-        return self._board
-
     async def follow(
         self, client: CyberunClient, task_id: str, *, cancel_on_exit: bool = False
     ) -> str | None:
@@ -161,10 +175,19 @@ class BoardOutput(Output):
         return status
 
     @contextmanager
-    def showing(self, *, total: int | None = None, keeps_ended: bool = True) -> Generator[None]:
+    def showing(
+        self,
+        *,
+        total: int | None = None,
+        keeps_ended: bool = True,
+        summary: Callable[[], str] | None = None,
+        lit_by: CyberunClient | None = None,
+    ) -> Generator[None]:
         """Show the board, and once more at the end; it is redrawn while :meth:`draw` runs."""
         board = Board(anyio.current_time(), keeps_ended=keeps_ended, total=total)
         self._board = board
+        self._summary = summary
+        self._spotlight = None if lit_by is None else Spotlight(lit_by, board)
         self._live = Live(
             console=self._console, auto_refresh=False, redirect_stdout=False, redirect_stderr=False
         )
@@ -177,22 +200,29 @@ class BoardOutput(Output):
 
     async def draw(self) -> None:
         """Redraw the board some times a second, for ever."""
-        while True:
-            self._redraw()
-            await anyio.sleep(1 / _FRAMES_PER_SECOND)
+        async with anyio.create_task_group() as group:
+            while True:
+                self._redraw()
+                if self._spotlight is not None:
+                    self._spotlight.turn(group, room_of(self._console.height))
+                await anyio.sleep(1 / _FRAMES_PER_SECOND)
 
     def _redraw(self) -> None:
         if self._live is not None and self._board is not None:
             self._live.update(self._picture(self._board), refresh=True)
 
     def _picture(self, board: Board) -> Any:
-        size = self._console.size
-        return picture(board, anyio.current_time(), width=size.width, height=size.height)
+        size, now = self._console.size, anyio.current_time()
+        counts = None if self._summary is None else f"{self._summary()} · {board.clock(now)}"
+        return picture(board, now, width=size.width, height=size.height, summary=counts)
 
     def close(self) -> None:
         """Stop redrawing and bring the cursor back."""
         live, self._live = self._live, None
+        spotlight, self._spotlight = self._spotlight, None
         self._board = None
+        if spotlight is not None:
+            spotlight.stop()
         if live is not None:
             live.stop()
 
@@ -229,3 +259,8 @@ def output_for(*, as_json: bool) -> Output:
     if sys.stdout.isatty() and console.is_terminal and not console.is_dumb_terminal:
         return BoardOutput(console)
     return PlainOutput()
+
+
+def discard_output() -> None:
+    """Write nothing more to a reader that has gone; the interpreter's end would try to."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -16,9 +16,11 @@ _NARROW = 72
 _OTHER_LINES = 2
 
 
-def picture(board: Board, now: float, *, width: int, height: int) -> RenderableType:
+def picture(
+    board: Board, now: float, *, width: int, height: int, summary: str | None = None
+) -> RenderableType:
     """Return what a screen of *width* and *height* shows at *now*; never higher than that."""
-    rows, hidden = board.visible(max(1, height - _OTHER_LINES))
+    rows, hidden = board.visible(room_of(height))
     table = Table.grid(padding=(0, 1), expand=False)
     has_bars = width >= _NARROW
     _columns(table, has_bars=has_bars)
@@ -27,8 +29,13 @@ def picture(board: Board, now: float, *, width: int, height: int) -> RenderableT
     lines: list[RenderableType] = [table] if rows else []
     if hidden:
         lines.append(Text(f"… and {hidden} more", style="dim", no_wrap=True))
-    summary = Text(board.summary(now).text, style="bold", no_wrap=True, overflow="ellipsis")
-    return Group(*lines, summary)
+    counts = board.summary(now).text if summary is None else clean(summary)
+    return Group(*lines, Text(counts, style="bold", no_wrap=True, overflow="ellipsis"))
+
+
+def room_of(height: int) -> int:
+    """Return how many tasks fit on a screen of *height* lines."""
+    return max(1, height - _OTHER_LINES)
 
 
 def _columns(table: Table, *, has_bars: bool) -> None:

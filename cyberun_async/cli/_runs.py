@@ -20,7 +20,12 @@ TASKS = click.argument("tasks", metavar="TASK...", nargs=-1, required=True)
 TIMEOUT = click.option(
     "--timeout", type=seconds, metavar="SECONDS", help="Stop waiting after this."
 )
-OUT = click.option("--out", metavar="FOLDER", help="Download the files the task made into it.")
+OUT = click.option(
+    "--out",
+    type=click.Path(file_okay=False),
+    metavar="FOLDER",
+    help="Download the files the task made into it.",
+)
 
 
 @click.command(
@@ -44,7 +49,11 @@ OUT = click.option("--out", metavar="FOLDER", help="Download the files the task 
     "@@ begins a text with @.",
 )
 @click.option(
-    "--parameters", "source", metavar="FILE", help="JSON object of parameters; - is stdin."
+    "--parameters",
+    "source",
+    type=click.Path(dir_okay=False, allow_dash=True),
+    metavar="FILE",
+    help="JSON object of parameters; - is stdin.",
 )
 @click.option("--check/--no-check", default=True, help="Check the parameters first (default).")
 @click.option("--detach", is_flag=True, help="Print the task's id and do not wait.")

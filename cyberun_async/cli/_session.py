@@ -13,7 +13,7 @@ from .. import CyberunClient, CyberunError
 from ._exits import ExitCode, exit_code_of
 from ._interrupt import InterruptedRunError, stoppable
 from ._keys import key_from
-from ._output import Output, output_for
+from ._output import Output, discard_output, output_for
 from ._words import task_of
 
 
@@ -30,6 +30,8 @@ class Session:
     key_file: str | None
     team: str | None
     output: Output
+    # Behind the program's name, to be said again.
+    arguments: tuple[str, ...] = ()
     hints: list[str] = attrs.field(factory=list[str], init=False)
 
     def client(self) -> CyberunClient:
@@ -60,6 +62,9 @@ class Session:
             for line in self.hints:
                 self.output.hint(line)
             return stop.code
+        except BrokenPipeError:
+            discard_output()
+            return ExitCode.BROKEN_PIPE
 
     async def _run(self, client: CyberunClient, work: Work) -> ExitCode:
         async def inside() -> ExitCode:
@@ -92,6 +97,7 @@ def service_command(function: Callable[..., ExitCode]) -> Callable[..., int]:
     )
     @click.option(
         "--key-file",
+        type=click.Path(dir_okay=False, allow_dash=True),
         metavar="FILE",
         help="A file with the API key; - reads it from standard input. "
         "Without it: CYBERUN_API_KEY, CYBERUN_API_KEY_FILE, or a prompt.",
@@ -103,7 +109,9 @@ def service_command(function: Callable[..., ExitCode]) -> Callable[..., int]:
     def with_session(
         *, as_json: bool, url: str | None, key_file: str | None, team: str | None, **options: Any
     ) -> int:
-        session = Session(url, key_file, team, output_for(as_json=as_json))
+        given: object = click.get_current_context().obj
+        arguments = tuple(map(str, given)) if isinstance(given, tuple) else ()  # pyright: ignore[reportUnknownArgumentType]
+        session = Session(url, key_file, team, output_for(as_json=as_json), arguments)
         return int(function(session, **options))
 
     return with_session

@@ -10,6 +10,7 @@ import argparse
 import asyncio
 import sys
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
 from rich.console import Console
@@ -129,12 +130,12 @@ def service_in_trouble(speed: float) -> Simulator:
     return service
 
 
-def run() -> int:
+def run(given: Sequence[str] | None = None) -> int:
     """Run the demo and say where the pictures are."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, help="folder for the pictures")
     parser.add_argument("--speed", type=float, default=1.0, help="how many times faster")
-    arguments = parser.parse_args()
+    arguments = parser.parse_args(given)
     folder: Path = arguments.out or Path(tempfile.mkdtemp(prefix="cyberun-demo-"))
     screen = Screen(Console())
     with service_in_trouble(arguments.speed) as service, screen.bars:

@@ -1,0 +1,262 @@
+"""The command that runs a file of jobs."""
+
+from pathlib import Path
+from typing import Any, Literal, cast
+
+import anyio
+import attrs
+import click
+
+from .. import CyberunClient, InvalidInputError
+from ..batch import (
+    Batch,
+    BatchPolicy,
+    BatchReport,
+    JobOutcome,
+    JobState,
+    UncertainSubmissionsError,
+)
+from ._exits import ExitCode
+from ._jobs_file import jobs_of
+from ._session import Session, command, service_command
+from ._words import clean, values_of
+
+
+Choice = Literal["resubmit", "skip", "raise"]
+CHOICES = click.Choice(["raise", "resubmit", "skip"])
+_DECISIONS = ("resubmit", "skip", "adopt")
+
+
+@attrs.frozen(kw_only=True)
+class Plan:
+    """What the command was told."""
+
+    jobs: str | None
+    ledger: str
+    workflow: str | None
+    durable: bool
+    decisions: tuple[str, ...]
+    policy: BatchPolicy
+    again: tuple[str, ...]
+
+    def how_to_go_on(self) -> str:
+        """Say which command takes the batch up again."""
+        return f"go on with: {command(*self.again)}"
+
+
+@click.command(
+    epilog="""
+    \b
+    Jobs, one JSON object a line:
+      {"key": "fox-1", "workflow": "text-to-image", "parameters": {"prompt": "a fox"}}
+      {"key": "oil-1", "workflow": "image-to-image", "parameters": {"prompt": "in oil"},
+       "files": {"input_image": "sketch.png"}}     (on one line)
+
+    \b
+    Or CSV, a column per parameter; file:NAME and option:NAME for files and options:
+      key,workflow,prompt,steps,file:input_image
+      fox-1,text-to-image,a fox,20,
+
+    \b
+    Examples:
+      cyberun-async batch jobs.jsonl --out pictures
+      cyberun-async batch jobs.csv --workflow text-to-image --ledger fox.ledger
+      cyberun-async batch jobs.jsonl --report
+      cyberun-async batch jobs.jsonl --max-submissions 2      failed jobs once more
+      cyberun-async batch jobs.jsonl --decide fox-1=skip --decide fox-2=resubmit
+    """
+)
+@click.argument("jobs", required=False, type=click.Path(dir_okay=False))
+@click.option(
+    "--ledger",
+    type=click.Path(dir_okay=False),
+    metavar="FILE",
+    help="Where every step is noted. [default: the jobs' name, with .ledger]",
+)
+@click.option("--workflow", help="For rows of a CSV file that name none.")
+@click.option(
+    "--out", type=click.Path(file_okay=False), metavar="FOLDER", help="Files, a folder per job."
+)
+@click.option(
+    "--concurrency",
+    type=click.IntRange(min=1),
+    default=BatchPolicy().concurrency,
+    show_default=True,
+    help="Jobs under way at once.",
+)
+@click.option(
+    "--max-submissions",
+    type=click.IntRange(min=1),
+    default=1,
+    show_default=True,
+    help="How often a job whose task failed is submitted in all; each one is paid for.",
+)
+@click.option("--fail-fast", is_flag=True, help="Stop at the first job that does not complete.")
+@click.option("--cancel-rest", is_flag=True, help="When stopping so, cancel what still runs.")
+@click.option(
+    "--on-uncertain",
+    type=CHOICES,
+    default="raise",
+    show_default=True,
+    help="A submission whose answer was lost, with tasks that it may have become.",
+)
+@click.option(
+    "--on-probably-not-submitted",
+    type=CHOICES,
+    default="raise",
+    show_default=True,
+    help="One without such tasks.",
+)
+@click.option(
+    "--decide",
+    "decisions",
+    metavar="KEY=CHOICE",
+    multiple=True,
+    help="About one such job: resubmit, skip, or adopt:TASK.",
+)
+@click.option("--durable", is_flag=True, help="Let each step reach the disk itself.")
+@click.option("--report", is_flag=True, help="Only print what the ledger has.")
+@service_command
+def batch(session: Session, *, report: bool, **options: Any) -> ExitCode:
+    """
+    Run the jobs of the file JOBS, and note every step in a ledger.
+
+    Run again, after whatever ended it, the same command goes on where the ledger ends:
+    no job is submitted twice. Without JOBS the jobs of the ledger are taken up.
+    """
+
+    async def work(client: CyberunClient) -> ExitCode:
+        plan = _plan(session, **options)
+        if report:
+            return await _report(session, client, plan)
+        return await _run(session, client, plan)
+
+    return session.run(work)
+
+
+def _plan(
+    session: Session,
+    *,
+    jobs: str | None,
+    ledger: str | None,
+    workflow: str | None,
+    out: str | None,
+    concurrency: int,
+    max_submissions: int,
+    fail_fast: bool,
+    cancel_rest: bool,
+    on_uncertain: str,
+    on_probably_not_submitted: str,
+    decisions: tuple[str, ...],
+    durable: bool,
+) -> Plan:
+    if ledger is None and jobs is None:
+        raise InvalidInputError("name a file of jobs, or the --ledger of an earlier batch")
+    policy = BatchPolicy(
+        concurrency=concurrency,
+        max_submissions_per_job=max_submissions,
+        fail_fast=fail_fast,
+        cancel_rest=cancel_rest,
+        on_uncertain=cast("Choice", on_uncertain),
+        on_probably_not_submitted=cast("Choice", on_probably_not_submitted),
+        download_to=out,
+    )
+    return Plan(
+        jobs=jobs,
+        ledger=ledger or str(Path(jobs or "").with_suffix(".ledger")),
+        workflow=workflow,
+        durable=durable,
+        decisions=decisions,
+        policy=policy,
+        again=session.arguments,
+    )
+
+
+async def _report(session: Session, client: CyberunClient, plan: Plan) -> ExitCode:
+    if not await anyio.Path(plan.ledger).exists():
+        raise InvalidInputError(f"there is no ledger {plan.ledger}")
+    async with Batch(client, plan.ledger) as batch:
+        report = await batch.report()
+    session.output.tell(str(report), _report_record(report))
+    return ExitCode.DONE
+
+
+async def _run(session: Session, client: CyberunClient, plan: Plan) -> ExitCode:
+    async with Batch(client, plan.ledger, policy=plan.policy, durable=plan.durable) as batch:
+        for text in plan.decisions:
+            await _decide(batch, text)
+        try:
+            codes = await _outcomes(session, client, plan, batch)
+        except UncertainSubmissionsError:
+            session.output.hint("decide with --decide KEY=resubmit|skip|adopt:TASK and run again")
+            raise
+        finally:
+            session.go_on_with(
+                f"{batch.progress}; every step is in {plan.ledger}", plan.how_to_go_on()
+            )
+        report = await batch.report()
+    session.output.tell(str(report), _report_record(report))
+    return max(codes, default=ExitCode.DONE, key=_severity)
+
+
+async def _outcomes(
+    session: Session, client: CyberunClient, plan: Plan, batch: Batch
+) -> set[ExitCode]:
+    """Run the batch to its end and return the codes of its outcomes, each once."""
+    jobs = None if plan.jobs is None else jobs_of(plan.jobs, workflow=plan.workflow)
+    codes: set[ExitCode] = set()
+    show = session.output.showing
+    with show(keeps_ended=False, summary=lambda: str(batch.progress), lit_by=client):
+        async with batch.run(jobs) as outcomes:
+            async for outcome in outcomes:
+                codes.add(_code_of(outcome))
+                _tell(session, outcome)
+    return codes
+
+
+async def _decide(batch: Batch, text: str) -> None:
+    key, sign, said = text.rpartition("=")
+    choice, _, task = said.partition(":")
+    if not sign or choice not in _DECISIONS:
+        raise InvalidInputError(
+            f"a decision is written KEY=resubmit, KEY=skip or KEY=adopt:TASK, not {text!r}"
+        )
+    await batch.decide(key, cast("Any", choice), task=task or None)
+
+
+def _code_of(outcome: JobOutcome) -> ExitCode:
+    if not outcome.is_completed:
+        return ExitCode.FAILED
+    return ExitCode.TRANSFER if outcome.error else ExitCode.DONE
+
+
+def _severity(code: ExitCode) -> int:
+    return (ExitCode.DONE, ExitCode.TRANSFER, ExitCode.FAILED).index(code)
+
+
+def _tell(session: Session, outcome: JobOutcome) -> None:
+    record = {"type": "outcome", **values_of(outcome)}
+    if session.output.is_live and outcome.state == JobState.COMPLETED and not outcome.error:
+        # The summary counts it; what scrolls by is what somebody has to look at.
+        return
+    session.output.tell(_line(outcome), record)
+
+
+def _line(outcome: JobOutcome) -> str:
+    words = [outcome.key, str(outcome.state)]
+    if outcome.is_replayed:
+        words.append("(by an earlier run)")
+    if outcome.error:
+        words.append(clean(outcome.error))
+    words += [str(path) for path in outcome.files]
+    return " ".join(words)
+
+
+def _report_record(report: BatchReport) -> dict[str, Any]:
+    return {
+        "type": "report",
+        "total": report.total,
+        "ended": report.ended,
+        "counts": {str(state): count for state, count in report.counts.items() if count},
+        "fates": [values_of(fate) for fate in report.fates],
+    }
