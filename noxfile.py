@@ -111,6 +111,10 @@ def walks(session: nox.Session) -> None:
     """Play some thousand arbitrary lives through the decision core of a watch."""
     _pinned(session, TESTED, *_group("tests"))
     _pytest(session, "-o", "timeout=0", "tests/test_watch_properties.py", CYBERUN_WALKS="3000")
+def bots(session: nox.Session) -> None:
+    """Test the example bots, with stand-ins for the chats and the simulator."""
+    _pinned(session, TESTED, *_group("tests"), *_group("bots"))
+    _pytest(session, "tests/bots")
 
 
 @nox.session
@@ -240,7 +244,7 @@ print(package.__name__, package.__version__)
 EVERYTHING = (
     *("lint", "types", "docs", "build", "extras", "tests", "backends", "walks", "resources"),
     *(f"pythons-{python}" for python in PYTHONS),
-    *("lowest", "newest", "demo"),
+    *("lowest", "newest", "demo", "bots"),
 )
 RECORD = ROOT / "docs" / "full-run.md"
 
