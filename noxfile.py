@@ -111,6 +111,9 @@ def walks(session: nox.Session) -> None:
     """Play some thousand arbitrary lives through the decision core of a watch."""
     _pinned(session, TESTED, *_group("tests"))
     _pytest(session, "-o", "timeout=0", "tests/test_watch_properties.py", CYBERUN_WALKS="3000")
+
+
+@nox.session
 def bots(session: nox.Session) -> None:
     """Test the example bots, with stand-ins for the chats and the simulator."""
     _pinned(session, TESTED, *_group("tests"), *_group("bots"))
