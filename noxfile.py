@@ -93,10 +93,11 @@ def lint(session: nox.Session) -> None:
 
 @nox.session
 def types(session: nox.Session) -> None:
-    """Check types with mypy and pyright, both strict, and that the public ones are complete."""
+    """Check types with mypy and pyright, both strict, and the tour of the API with a third."""
     _pinned(session, TESTED, *_group("typing"))
     complete = ("pyright", "--verifytypes", PROJECT["name"], "--ignoreexternal")
-    _run_each(session, ("mypy",), ("pyright",), complete)
+    tour = ("pyrefly", "check", "tests/typing")
+    _run_each(session, ("mypy",), ("pyright",), complete, tour)
 
 
 @nox.session
@@ -111,6 +112,13 @@ def walks(session: nox.Session) -> None:
     """Play some thousand arbitrary lives through the decision core of a watch."""
     _pinned(session, TESTED, *_group("tests"))
     _pytest(session, "-o", "timeout=0", "tests/test_watch_properties.py", CYBERUN_WALKS="3000")
+
+
+@nox.session
+def httpx2(session: nox.Session) -> None:
+    """Run the tests with httpx2, the maintained fork, in the place of httpx."""
+    _pinned(session, TESTED, *_group("tests"), *_group("httpx2"))
+    _pytest(session, "-p", "on_httpx2", PYTHONPATH="tests")
 
 
 @nox.session
@@ -247,7 +255,7 @@ print(package.__name__, package.__version__)
 EVERYTHING = (
     *("lint", "types", "docs", "build", "extras", "tests", "backends", "walks", "resources"),
     *(f"pythons-{python}" for python in PYTHONS),
-    *("lowest", "newest", "demo", "bots"),
+    *("lowest", "newest", "demo", "bots", "httpx2"),
 )
 RECORD = ROOT / "docs" / "full-run.md"
 
