@@ -32,7 +32,7 @@ CONSTRAINTS = ROOT / "tests" / "constraints.txt"
 PYPROJECT = nox.project.load_toml(ROOT / "pyproject.toml")
 PROJECT = PYPROJECT["project"]
 PYTHONS = nox.project.python_versions(PYPROJECT)
-TESTED = ".[testing,cli,asgi,otel]"
+TESTED = ".[testing,cli,asgi,otel,fast]"
 
 MAX_WHEEL_KIB = 400
 
@@ -93,11 +93,10 @@ def lint(session: nox.Session) -> None:
 
 @nox.session
 def types(session: nox.Session) -> None:
-    """Check types with mypy and pyright, both strict, and the tour of the API with a third."""
-    _pinned(session, TESTED, *_group("typing"))
+    """Check types with mypy and pyright, both strict, and that the public ones are complete."""
+    _pinned(session, TESTED, *_group("typing"), *_group("bench"))
     complete = ("pyright", "--verifytypes", PROJECT["name"], "--ignoreexternal")
-    tour = ("pyrefly", "check", "tests/typing")
-    _run_each(session, ("mypy",), ("pyright",), complete, tour)
+    _run_each(session, ("mypy",), ("pyright",), complete)
 
 
 @nox.session
@@ -115,17 +114,17 @@ def walks(session: nox.Session) -> None:
 
 
 @nox.session
-def httpx2(session: nox.Session) -> None:
-    """Run the tests with httpx2, the maintained fork, in the place of httpx."""
-    _pinned(session, TESTED, *_group("tests"), *_group("httpx2"))
-    _pytest(session, "-p", "on_httpx2", PYTHONPATH="tests")
-
-
-@nox.session
 def bots(session: nox.Session) -> None:
     """Test the example bots, with stand-ins for the chats and the simulator."""
     _pinned(session, TESTED, *_group("tests"), *_group("bots"))
     _pytest(session, "tests/bots")
+
+
+@nox.session
+def fast(session: nox.Session) -> None:
+    """Run the tests with every connection over aiohttp and the fast JSON decoder."""
+    _pinned(session, TESTED, *_group("tests"))
+    _pytest(session, CYBERUN_TEST_TRANSPORT="aiohttp")
 
 
 @nox.session
@@ -254,8 +253,9 @@ print(package.__name__, package.__version__)
 # into the list below.
 EVERYTHING = (
     *("lint", "types", "docs", "build", "extras", "tests", "backends", "walks", "resources"),
+    *("fast", "bench"),
     *(f"pythons-{python}" for python in PYTHONS),
-    *("lowest", "newest", "demo", "bots", "httpx2"),
+    *("lowest", "newest", "demo", "bots"),
 )
 RECORD = ROOT / "docs" / "full-run.md"
 

@@ -6,7 +6,7 @@ import ssl
 from collections.abc import AsyncIterable, Awaitable, Callable, Generator, Iterable, Mapping
 from contextlib import contextmanager
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Literal, Self
 from uuid import UUID
 
 import anyio
@@ -68,6 +68,7 @@ from ._statistics import ClientStatistics
 from ._stream import EventStream
 from ._told import Told
 from ._transport import Transport, TransportSettings
+from ._transport_settings import TransportKind, kind_of
 from ._uploads import Store
 from ._version import version
 from ._webhook_admin import Webhooks
@@ -110,6 +111,10 @@ class CyberunClient:
         limits: What may grow, and how far.
         proxy: A proxy for everything; None asks the environment.
         verify: False turns certificates off, a path or context replaces the default.
+        transport:
+            ``"aiohttp"`` is several times faster with many events, and needs the extra
+            ``fast`` and asyncio. It is never chosen by itself.
+
         transport_factory: Makes an ``httpx`` transport for each connection, for tests.
         http_client: Serves plain requests in place of connections of the library's own.
         user_agent: Put in front of the library's own.
@@ -135,6 +140,7 @@ class CyberunClient:
         # The network
         proxy: str | None = None,
         verify: bool | str | ssl.SSLContext = True,
+        transport: Literal["httpx", "aiohttp"] = "httpx",
         transport_factory: "Callable[[], httpx.AsyncBaseTransport] | None" = None,
         http_client: "httpx.AsyncClient | None" = None,
         user_agent: str | None = None,
@@ -153,6 +159,7 @@ class CyberunClient:
         self._limits = limits or Limits()
         self._proxy = proxy
         self._verify = verify
+        self._kind: TransportKind = kind_of(transport)
         self._transport_factory = transport_factory
         self._http_client = http_client
         self._headers = _common_headers(user_agent, headers or {})
@@ -171,6 +178,10 @@ class CyberunClient:
             raise ClientStateError("a client can be opened once; make a new one")
         self._was_opened = True
         runtime = Runtime()
+        if self._kind == "aiohttp" and not runtime.is_asyncio:
+            raise ConfigurationError(
+                "transport='aiohttp' works on asyncio only; leave it out on trio"
+            )
         transport = Transport(self._transport_settings(runtime))
         caller = Caller(
             transport,
@@ -740,6 +751,7 @@ class CyberunClient:
         state = self._use()
         hub, counters, network = state.hub, state.hub.counters, state.transport.statistics()
         return ClientStatistics(
+            transport=self._kind,
             open_streams=network.open_streams,
             followed_tasks=len(hub.feeds),
             stream_slots=self._limits.max_streams,
@@ -823,6 +835,7 @@ class CyberunClient:
             limits=self._limits,
             proxy=self._proxy,
             verify=self._verify,
+            kind=self._kind,
             transport_factory=self._transport_factory,
             http_client=self._http_client,
             clock=runtime.now,

@@ -6,7 +6,7 @@ when its time has come and when an ask was answered; its *line* (the one reading
 reports what the stream brings.
 """
 
-from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from typing import Any, Protocol
 
 import anyio
@@ -30,10 +30,6 @@ from ._slots import StreamSlots
 from ._sse_codec import PayloadError, decode_event, resumable_id
 from ._verdict import retry_after_of
 from ._watch import Connect, Fail, FetchResult, Finish, Phase, Watch
-
-
-# A burst is handed on in pieces, so that readers run in between.
-_EVENTS_BETWEEN_YIELDS = 256
 
 
 class Message(Protocol):
@@ -62,7 +58,8 @@ class Connection(Protocol):
     def is_event_stream(self) -> bool: ...
     @property
     def last_byte_at(self) -> float: ...
-    def batches(self) -> AsyncIterator[Sequence[Message]]: ...
+    async def fill(self, arrived: Callable[[], bool]) -> bool: ...
+    def messages(self) -> Sequence[Message]: ...
     async def read_body(self, limit: int = 65536) -> bytes: ...
     async def aclose(self) -> None: ...
 
@@ -72,6 +69,7 @@ class Hub(Protocol):
 
     slots: StreamSlots
     now: Callable[[], float]
+    loads: Callable[[str], Any]
     observe: Callable[[Event], None] | None
 
     def spawn(self, function: Callable[..., Coroutine[Any, Any, None]], *args: Any) -> None: ...
@@ -149,6 +147,8 @@ class Feed:
         """Add *reader*, which begins with *first*, and stream if nobody has so far."""
         for event in first:
             reader.push(event)
+        self._digest()
+        reader.pull = self._digest
         self.readers.append(reader)
         self.was_shared = self.was_shared or len(self.readers) > 1
         self.watch.streaming = True
@@ -157,6 +157,7 @@ class Feed:
 
     def detach(self, reader: Reader) -> None:
         """Remove *reader*; with the last one the stream is given up."""
+        self._digest()
         if reader in self.readers:
             self.readers.remove(reader)
         if not self.readers:
@@ -221,11 +222,13 @@ class Feed:
 
     def on_time(self, now: float) -> None:
         """Let the machine decide whatever has become due."""
+        self._digest()
         self.watch.tick(now, self.last_byte_at)
         self.advance()
 
     def on_answer(self, answer: TaskSnapshot | CyberunError, sent_at: float) -> None:
         """Report what an ask came to."""
+        self._digest()
         now = self._hub.now()
         watch = self.watch
         if isinstance(answer, TaskSnapshot):
@@ -270,15 +273,24 @@ class Feed:
         self._hub.schedule(self)
 
     def _deliver(self) -> None:
-        for item in self.watch.take():
-            is_notice = isinstance(item, Notice)
+        items = self.watch.take()
+        if not items:
+            return
+        events = [item for item in items if isinstance(item, Event)]
+        observe = self._hub.observe
+        if observe is not None or len(events) < len(items):
+            self._tell(items, observe)
+        for reader in self.readers:
+            reader.push_all(items if reader.notices else events)
+
+    def _tell(
+        self, items: Sequence[Event | Notice], observe: Callable[[Event], None] | None
+    ) -> None:
+        for item in items:
             if isinstance(item, Notice):
                 self._hub.noticed(item)
-            elif self._hub.observe is not None:
-                self._hub.observe(item)
-            for reader in self.readers:
-                if reader.notices or not is_notice:
-                    reader.push(item)
+            elif observe is not None:
+                observe(item)
 
     def _connect(self, step: Connect) -> None:
         if self._line_closed is not None:
@@ -410,37 +422,63 @@ class Feed:
         watch, now = self.watch, self._hub.now
         watch.connected(now())
         self.advance()
-        since_yield = 0
         try:
-            async for batch in connection.batches():
-                self._read_batch(batch)
+            while await connection.fill(self._arrived):
                 if watch.phase is not Phase.READING:
                     return
-                since_yield += len(batch)
-                if since_yield >= _EVENTS_BETWEEN_YIELDS:
-                    since_yield = 0
-                    await anyio.lowlevel.checkpoint()
+                # A burst is read in pieces, so that readers run in between.
+                await anyio.lowlevel.checkpoint()
+                self._digest()
         except ExchangeFailedError as error:
+            self._digest()
             watch.lost(error.reason, now())
         else:
+            self._digest()
             watch.lost("the stream ended without a terminal event", now(), clean=True)
 
+    def _arrived(self) -> bool:
+        """
+        Let a sole reader that waits do the rest itself, all that comes until it runs at once.
+
+        Otherwise do it now; return whether reading pauses.
+        """
+        if len(self.readers) == 1 and self.readers[0].is_waiting:
+            self.readers[0].wake()
+            return False
+        self._digest()
+        return self.watch.phase is not Phase.READING
+
+    def _digest(self) -> None:
+        """Make events of what the stream has brought; whoever runs first does it."""
+        connection = self._connection
+        try:
+            while connection is not None and (batch := connection.messages()):
+                self._read_batch(batch)
+        except ExchangeFailedError as error:
+            self.watch.lost(error.reason, self._hub.now())
+            self.advance()
+        except Exception as error:  # noqa: BLE001
+            # A fault of this library or of a callback must not leave a reader waiting.
+            self.watch.failed(_crashed(error))
+            self.advance()
+
     def _read_batch(self, batch: Sequence[Message]) -> None:
-        watch, moment = self.watch, self._hub.now()
+        watch, moment, loads = self.watch, self._hub.now(), self._hub.loads
         was_running = watch.is_running
         for message in batch:
-            if message.retry is not None:
-                watch.hinted(message.retry / 1000)
-            if not message.data:
+            retry, data = message.retry, message.data
+            if retry is not None:
+                watch.hinted(retry / 1000)
+            if not data:
                 continue
             try:
-                event = decode_event(message.event, message.data, watch.task_id, watch.attempt)
+                event = decode_event(message.event, data, watch.task_id, watch.attempt, loads)
             except PayloadError as error:
                 watch.garbled(error.name, moment)
                 continue
             watch.received(event, moment)
-            if message.id:
-                watch.last_event_id = resumable_id(message.id)
+            if message_id := message.id:
+                watch.last_event_id = resumable_id(message_id)
         if watch.phase is Phase.READING and was_running == watch.is_running:
             self._deliver()
             self._reschedule_if_sooner()

@@ -66,6 +66,7 @@ class Hub:
         self._told = told
         self.observe: Callable[[Event], None] | None = told.received
         self.now = runtime.now
+        self.loads = transport.loads
         self.slots = StreamSlots(limits.max_streams, limits.reconnect_spread)
         self.counters = Counters()
         self.feeds: dict[str, Feed] = {}

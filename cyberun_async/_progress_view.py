@@ -31,7 +31,7 @@ class ProgressReader(Reader):
             self.coalesced = self._tracker.coalesced
         elif isinstance(item, PollingStarted | StreamingResumed):
             self._tracker.changed()
-        self._wake()
+        self.wake()
 
     async def next_update(self) -> ProgressUpdate | None:
         """Return the next update when it is due, or None at the end; raise what ended it."""

@@ -6,6 +6,7 @@ status and never the end.
 """
 
 from collections import deque
+from collections.abc import Callable, Sequence
 
 import anyio
 
@@ -18,9 +19,25 @@ _OVERFLOW_FACTOR = 8
 
 
 class Reader:
-    """What waits for one reader. Filled by the feed, emptied by :meth:`next`."""
+    """
+    What waits for one reader. Filled by the feed, emptied by :meth:`next`.
 
-    __slots__ = ("_buffer", "_capacity", "_failure", "_finished", "_waker", "coalesced", "notices")
+    Attributes:
+        notices: Whether notices are pushed, too.
+        coalesced: How many ticks were overwritten.
+        pull: Called when the reader was woken: what has come by then is pushed by it.
+    """
+
+    __slots__ = (
+        "_buffer",
+        "_capacity",
+        "_failure",
+        "_finished",
+        "_waker",
+        "coalesced",
+        "notices",
+        "pull",
+    )
 
     def __init__(self, capacity: int, *, notices: bool = False) -> None:
         self._buffer: deque[Event | Notice] = deque()
@@ -30,6 +47,7 @@ class Reader:
         self._waker: anyio.Event | None = None
         self.coalesced: int = 0
         self.notices: bool = notices
+        self.pull: Callable[[], None] = _nothing
 
     def push(self, item: Event | Notice) -> None:
         """Add *item*, or put it in the place of an older tick when full; after the end, nothing."""
@@ -40,13 +58,28 @@ class Reader:
             self._make_room(item)
         else:
             buffer.append(item)
-        self._wake()
+        self.wake()
+
+    def push_all(self, items: Sequence[Event | Notice]) -> None:
+        """Add *items* in order, as :meth:`push` does."""
+        for item in items:
+            self.push(item)
 
     def finish(self, failure: CyberunError | None = None) -> None:
         """End the reader: after what is buffered comes *failure*, or the end."""
         self._finished = True
         self._failure = failure
-        self._wake()
+        self.wake()
+
+    def wake(self) -> None:
+        """Let the reader look for what has come."""
+        if self._waker is not None:
+            self._waker.set()
+
+    @property
+    def is_waiting(self) -> bool:
+        """Whether the reader waits, or has been woken and did not run yet."""
+        return self._waker is not None
 
     @property
     def is_finished(self) -> bool:
@@ -66,16 +99,13 @@ class Reader:
         if self._failure is not None:
             raise self._failure
 
-    def _wake(self) -> None:
-        if self._waker is not None:
-            self._waker.set()
-
     async def _woken(self) -> None:
         self._waker = anyio.Event()
         try:
             await self._waker.wait()
         finally:
             self._waker = None
+        self.pull()
 
     def _make_room(self, item: Event | Notice) -> None:
         buffer = self._buffer
@@ -92,3 +122,7 @@ class Reader:
         if len(buffer) > self._capacity * _OVERFLOW_FACTOR:
             buffer.clear()
             self.finish(SlowReaderError("the reader fell too far behind; watch the task again"))
+
+
+def _nothing() -> None:
+    """Pull nothing: the reader is attached to no feed yet."""

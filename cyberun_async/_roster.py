@@ -27,12 +27,6 @@ _PARALLEL_ASKS = 8
 # A jump of the wall clock against the monotonic one that means the machine slept.
 _SUSPEND_SECONDS = 20.0
 _LONGEST_SLEEP = 30.0
-# A list that answers badly or not at all is left alone for so long, doubling, and every task
-# asked about singly: that its list is slow does not mean that a service is down.
-_LIST_PAUSE, _LONGEST_LIST_PAUSE = 15.0, 600.0
-_LONGEST_PAGE = 10.0
-# One that is not answered must not keep its place from the others for as long as all its tries.
-_LONGEST_ASK = 40.0
 
 AskTask = Callable[[str], Awaitable[TaskSnapshot]]
 
@@ -65,8 +59,6 @@ class Roster:
         self._feeds: dict[str, Feed] = {}
         self._sweep = Sweep(self._paced(list_page), now, ListMemory())
         self._sweeping = False
-        self._list_failures = 0
-        self._list_again_at = float("-inf")
         self.pages = 0
         self.slowed_until = 0.0
         self.asks = 0
@@ -152,8 +144,7 @@ class Roster:
     # Asks.
 
     def _start_askers(self, *, sweep: bool = True) -> None:
-        may_list = sweep and self._now() >= self._list_again_at
-        if may_list and len(self._asks) > FEW and not self._sweeping:
+        if sweep and len(self._asks) > FEW and not self._sweeping:
             self._sweeping = True
             self._spawn(self._run_sweep)
         while not self._sweeping and self._asks and self._askers < _PARALLEL_ASKS:
@@ -167,26 +158,15 @@ class Roster:
         left: Iterable[Feed] = due
         try:
             left = await self._sweep.run(due, self._feeds)
-            self._list_failures = 0
         except CyberunError as error:
             self._slow_down(error)
-            left = self._without_list(due, error)
+            self._answer_all(due, error)
+            left = ()
         finally:
             self._sweeping = False
         # What the list did not tell is asked singly, in one go, before anything else.
         self._asks = {**dict.fromkeys(left, True), **self._asks}
         self._start_askers(sweep=False)
-
-    def _without_list(self, due: Iterable[Feed], error: CyberunError) -> Iterable[Feed]:
-        """Return whom to ask singly, now that the list could not be read."""
-        unreachable = isinstance(error, ServiceUnavailableError) and not error.maybe_sent
-        if unreachable or isinstance(error, RateLimitedError):
-            self._answer_all(due, error)
-            return ()
-        pause = min(_LIST_PAUSE * 2.0 ** min(self._list_failures, 10), _LONGEST_LIST_PAUSE)
-        self._list_failures += 1
-        self._list_again_at = self._now() + pause
-        return [feed for feed in due if feed.asking]
 
     def _answer_all(self, feeds: Iterable[Feed], error: CyberunError) -> None:
         sent_at = self._now()
@@ -200,11 +180,7 @@ class Roster:
         async def paced(state: str, number: int) -> Page[Sighting]:
             await self._keep_pace()
             self.pages += 1
-            try:
-                with anyio.fail_after(_LONGEST_PAGE):
-                    return await list_page(state, number)
-            except TimeoutError:
-                raise ServiceUnavailableError("a page of the list took too long") from None
+            return await list_page(state, number)
 
         return paced
 
@@ -234,10 +210,7 @@ class Roster:
         feed.watch.asked()
         answer: TaskSnapshot | CyberunError
         try:
-            with anyio.fail_after(_LONGEST_ASK):
-                answer = await self._ask_task(feed.task_id)
-        except TimeoutError:
-            answer = ServiceUnavailableError("the status was not answered in time")
+            answer = await self._ask_task(feed.task_id)
         except CyberunError as error:
             answer = error
             self._slow_down(error)

@@ -25,19 +25,19 @@ class Runtime:
     """The loop a client belongs to, and the one owner of the tasks it starts."""
 
     def __init__(self) -> None:
-        self._is_asyncio = _asyncio_is_running()
+        self.is_asyncio: bool = _asyncio_is_running()
         self._token = anyio.lowlevel.current_token()
         self._tasks: set[asyncio.Task[Any]] = set()
         self._group: anyio.abc.TaskGroup | None = None
         self._stack = AsyncExitStack()
         self._home: int | None = None
         self.now: Callable[[], float] = anyio.current_time
-        if self._is_asyncio:
+        if self.is_asyncio:
             self.now = asyncio.get_running_loop().time
 
     async def open(self) -> None:
         """Make ready to start tasks."""
-        if not self._is_asyncio:
+        if not self.is_asyncio:
             self._home = anyio.get_current_task().id
             self._group = await self._stack.enter_async_context(anyio.create_task_group())
 

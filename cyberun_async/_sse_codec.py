@@ -24,6 +24,10 @@ from ._events import (
 from ._models import TERMINAL_STATUSES, parse_status
 
 
+Loads = Callable[[str], Any]
+
+_raw_decode = json.JSONDecoder().raw_decode
+
 _MAX_ID_BYTES = 1024
 _UNSENDABLE = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff]|^ | $")
 
@@ -38,18 +42,31 @@ class PayloadError(Exception):
         super().__init__(f"the payload of a {name!r} event is {problem}")
 
 
-def decode_event(name: str, data: str, task_id: str, attempt: int) -> Event:
+def load_json(text: str) -> Any:
+    """As ``json.loads``, without looking for blanks around the value where there are none."""
+    try:
+        value, end = _raw_decode(text)
+    except ValueError:
+        return json.loads(text)
+    return value if end == len(text) else json.loads(text)
+
+
+def decode_event(
+    name: str, data: str, task_id: str, attempt: int, loads: Loads = load_json
+) -> Event:
     """
     Return the event that a stream message stands for.
+
+    *loads* reads JSON, and raises a ValueError where ``json.loads`` does.
 
     Raises:
         PayloadError: A known event's data is no JSON object, or misses its essence.
     """
     decoder = _DECODERS.get(name)
     if decoder is None:
-        return _free_form(name, data, task_id, attempt)
+        return _free_form(name, data, task_id, attempt, loads)
     try:
-        payload = json.loads(data)
+        payload = loads(data)
     except (ValueError, RecursionError):
         raise PayloadError(name, "no JSON") from None
     if type(payload) is not dict:
@@ -57,11 +74,11 @@ def decode_event(name: str, data: str, task_id: str, attempt: int) -> Event:
     return decoder(cast("dict[str, Any]", payload), task_id, attempt)
 
 
-def _free_form(name: str, data: str, task_id: str, attempt: int) -> Event:
+def _free_form(name: str, data: str, task_id: str, attempt: int, loads: Loads) -> Event:
     # The payload of `error` is not documented, and that of an unknown event
     # cannot be: plain text is as good as JSON here.
     try:
-        payload = json.loads(data)
+        payload = loads(data)
     except (ValueError, RecursionError):
         payload = None
     raw = _object(payload) or {}
@@ -102,16 +119,19 @@ def _status(payload: dict[str, Any], task_id: str, attempt: int) -> Event:
 
 
 def _progress(payload: dict[str, Any], task_id: str, attempt: int) -> Event:
+    # Most events are ticks, and most fields of them are absent or as they should be.
+    get = payload.get
+    progress, current, total = get("progress"), get("step_current"), get("step_total")
     return ProgressEvent(
         task_id=task_id,
         attempt=attempt,
         raw=payload,
-        progress=_fraction(payload.get("progress")),
-        step_current=_whole(payload, "step_current"),
-        step_total=_whole(payload, "step_total"),
+        progress=progress if progress is None else _fraction(progress),
+        step_current=current if type(current) is int else _whole(payload, "step_current"),
+        step_total=total if type(total) is int else _whole(payload, "step_total"),
         current_node=_text(payload, "current_node"),
-        stage=_text(payload, "stage"),
-        message=_text(payload, "message"),
+        stage=_text(payload, "stage") if "stage" in payload else None,
+        message=_text(payload, "message") if "message" in payload else None,
     )
 
 

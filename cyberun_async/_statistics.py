@@ -9,6 +9,7 @@ class ClientStatistics:
     A client's state at a moment.
 
     Attributes:
+        transport: What speaks HTTP: ``"httpx"`` or ``"aiohttp"``.
         open_streams: Event streams open now.
         followed_tasks: Tasks being watched or waited for now.
         stream_slots: The most streams that may be open.
@@ -23,6 +24,7 @@ class ClientStatistics:
         garbled_payloads: Events that could not be read.
     """
 
+    transport: str
     open_streams: int
     followed_tasks: int
     stream_slots: int

@@ -8,7 +8,6 @@ few; ``_transport_lane`` says why no pool of httpx is used for that.
 """
 
 import functools
-import socket
 import ssl
 from collections.abc import AsyncIterable, Callable, Generator
 from contextlib import contextmanager
@@ -21,8 +20,9 @@ from ._exchange import ExchangeFailedError, FailureKind, Reply
 from ._transport_body import Body, Closable, close_all, read_whole
 from ._transport_failures import RAISED_BY_TRANSPORTS, failure
 from ._transport_foreign import ForeignResponse
+from ._transport_kinds import Kind, kind_for
 from ._transport_lane import Lane, LaneStock, Progress, Turns, send_over
-from ._transport_proxy import make_proxy, rules_for_all, rules_from_environment
+from ._transport_proxy import rules_for_all, rules_from_environment
 from ._transport_request import (
     Headers,
     Params,
@@ -35,7 +35,7 @@ from ._transport_request import (
     is_redirect,
     with_headers,
 )
-from ._transport_settings import TransportSettings, TransportStatistics
+from ._transport_settings import Loads, TransportSettings, TransportStatistics
 from ._transport_stream import CONTENT_TYPE, EventConnection
 from ._transport_tls import context_for
 
@@ -53,21 +53,6 @@ _STREAM_HEADERS: Headers = {
     "cache-control": "no-cache",
     "accept-encoding": "identity",
 }
-
-# The kernel finds half-open connections, too: probes after a minute of silence.
-_SOCKET_OPTIONS = [
-    (socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1),
-    *(
-        (socket.IPPROTO_TCP, getattr(socket, name), value)
-        for name, value in (("TCP_KEEPIDLE", 60), ("TCP_KEEPINTVL", 60), ("TCP_KEEPCNT", 5))
-        if hasattr(socket, name)
-    ),
-]
-
-# How long it may be idle is decided by the stock, by the clock it is given.
-_ONE_CONNECTION = httpx.Limits(
-    max_connections=1, max_keepalive_connections=1, keepalive_expiry=None
-)
 
 # A proxy asks for a password of its own with this; the API never does.
 _PROXY_WANTS_AUTHENTICATION = 407
@@ -90,10 +75,12 @@ class Transport:
         self._proxies = (
             rules_from_environment() if settings.proxy is None else rules_for_all(settings.proxy)
         )
+        self._kind: Kind = kind_for(settings.kind)
+        self.loads: Loads = self._kind.loads
         proxy = self._proxies.proxy_for(settings.base_url)
         if proxy is not None and settings.transport_factory is None:
             # Raises now and not at the first request.
-            make_proxy(proxy)
+            self._kind.make_proxy(proxy, None)
         self._turns = Turns(settings.limits.max_connections)
         self._stock = LaneStock(
             lambda: self._lane(self._base), settings.clock, settings.limits.max_connections
@@ -374,14 +361,8 @@ class Transport:
         if settings.transport_factory is not None:
             return Lane(settings.transport_factory())
         proxy = self._proxies.proxy_for(str(url))
-        return Lane(
-            httpx.AsyncHTTPTransport(
-                verify=self._tls,
-                limits=_ONE_CONNECTION,
-                proxy=None if proxy is None else make_proxy(proxy, self._tls),
-                socket_options=_SOCKET_OPTIONS,
-            )
-        )
+        made = None if proxy is None else self._kind.make_proxy(proxy, self._tls)
+        return Lane(self._kind.make_lane(self._tls, made))
 
     @functools.cached_property
     def _tls(self) -> ssl.SSLContext:

@@ -9,6 +9,7 @@ first, and is then read into the error that follows, which unwinds all of them.
 
 import contextlib
 import zlib
+from collections.abc import Callable
 from typing import Protocol, TypeVar
 
 import anyio
@@ -72,6 +73,17 @@ class Body:
         finally:
             self._is_reading = False
         return chunk
+
+    async def each(self, take: Callable[[bytes], bool]) -> None:
+        """Give every piece to *take*, until it returns True, or to the end."""
+        self._is_reading = True
+        try:
+            async for chunk in self._chunks:
+                if chunk and take(chunk):
+                    return
+            self.is_over = True
+        finally:
+            self._is_reading = False
 
     async def aclose(self) -> None:
         """Let go of the connection; a reader in another task is woken with an error."""

@@ -2,12 +2,39 @@
 
 import ssl
 from collections.abc import Callable
+from importlib.util import find_spec
+from typing import Any, Literal, get_args
 
 import anyio
 import attrs
 import httpx
 
+from ._errors import ConfigurationError
 from ._options import Limits, Timeouts
+
+
+TransportKind = Literal["httpx", "aiohttp"]
+Loads = Callable[[str], Any]
+MakeLane = Callable[[ssl.SSLContext, httpx.Proxy | None], httpx.AsyncBaseTransport]
+
+
+def kind_of(chosen: object) -> TransportKind:
+    """
+    Return the kind of transport, whose packages are installed.
+
+    Raises:
+        ConfigurationError: There is no such kind, or its extra is missing.
+    """
+    for kind in get_args(TransportKind):
+        if chosen != kind:
+            continue
+        if kind == "aiohttp" and not (find_spec("httpx_aiohttp") and find_spec("msgspec")):
+            raise ConfigurationError(
+                "transport='aiohttp' needs the extra fast: pip install 'cyberun_async[fast]'"
+            )
+        found: TransportKind = kind
+        return found
+    raise ConfigurationError(f"transport must be 'httpx' or 'aiohttp', not {chosen!r}")
 
 
 @attrs.frozen(kw_only=True)
@@ -19,6 +46,7 @@ class TransportSettings:
         base_url: Checked already, without a slash at its end.
         proxy: For everything; None asks the environment.
         verify: See :func:`._transport_tls.context_for`.
+        kind: Which library speaks HTTP, and with it which one decodes events.
         transport_factory: Makes a transport of httpx for each connection.
         http_client: Serves plain requests instead of connections of our own.
         clock: Monotonic seconds.
@@ -31,6 +59,7 @@ class TransportSettings:
     # It may hold a password.
     proxy: str | None = attrs.field(default=None, repr=False)
     verify: bool | ssl.SSLContext | str = True
+    kind: TransportKind = "httpx"
     transport_factory: Callable[[], httpx.AsyncBaseTransport] | None = None
     http_client: httpx.AsyncClient | None = None
     clock: Callable[[], float] = anyio.current_time

@@ -15,6 +15,9 @@ from ._transport_lane import Lane
 
 CONTENT_TYPE = "text/event-stream"
 
+# How much may wait to be framed before reading pauses: some eighty events.
+_PAUSE_AT_BYTES = 16 * 1024
+
 
 class EventConnection(EventSource):
     """
@@ -55,6 +58,8 @@ class EventConnection(EventSource):
         self.headers: Mapping[str, str] = dict(response.headers.items())
         self.last_byte_at = clock()
         self.bytes_seen = 0
+        self._waiting: list[bytes] = []
+        self._waiting_bytes = 0
 
     @property
     def content_type(self) -> str | None:
@@ -123,12 +128,58 @@ class EventConnection(EventSource):
             if not found:
                 self._framer.end()
         except FramingError as error:
-            raise ExchangeFailedError(
-                FailureKind.PROTOCOL, maybe_sent=True, reason=str(error)
-            ) from error
+            raise _malformed(error) from error
         except RAISED_BY_TRANSPORTS as error:
             raise self._lost(error) from error
         return found
+
+    async def fill(self, arrived: Callable[[], bool]) -> bool:
+        """
+        Read on and keep what comes for :meth:`messages`.
+
+        A server may send each event in a chunk of its own: all that comes in one go is
+        then framed and decoded in one go.
+
+        Args:
+            arrived: Called when the first bytes wait; True pauses reading.
+
+        Returns:
+            False at the end; otherwise reading has paused, as too much waits or as asked.
+
+        Raises:
+            ExchangeFailedError: The stream was lost or went silent.
+        """
+        waiting = self._waiting
+
+        def take(chunk: bytes) -> bool:
+            waiting.append(chunk)
+            self._waiting_bytes += len(chunk)
+            if len(waiting) == 1:
+                self.last_byte_at = self._clock()
+                return arrived() or self._waiting_bytes >= _PAUSE_AT_BYTES
+            return self._waiting_bytes >= _PAUSE_AT_BYTES
+
+        try:
+            await self._body.each(take)
+        except RAISED_BY_TRANSPORTS as error:
+            raise self._lost(error) from error
+        return not self._body.is_over
+
+    def messages(self) -> list[ServerSentEvent]:
+        """
+        Return the events that the waiting bytes complete.
+
+        Raises:
+            ExchangeFailedError: The stream passed a limit; events before it come first.
+        """
+        data = b"".join(self._waiting)
+        self._waiting.clear()
+        self._waiting_bytes = 0
+        self.bytes_seen += len(data)
+        try:
+            return self._framer.feed(data)
+        except FramingError as error:
+            raise _malformed(error) from error
 
     async def read_body(self, limit: int = 65536) -> bytes:
         """
@@ -180,3 +231,7 @@ class _Batches:
         if found := await self._connection.next_batch():
             return found
         raise StopAsyncIteration
+
+
+def _malformed(error: FramingError) -> ExchangeFailedError:
+    return ExchangeFailedError(FailureKind.PROTOCOL, maybe_sent=True, reason=str(error))

@@ -13,6 +13,10 @@ from collections.abc import Iterator
 
 import pytest
 
+from cyberun_async import _transport
+from cyberun_async._transport_kinds import kind_for
+from cyberun_async._transport_settings import kind_of
+
 
 ASYNCIO = "asyncio"
 BACKENDS: dict[str, tuple[str, dict[str, object]]] = {
@@ -20,6 +24,10 @@ BACKENDS: dict[str, tuple[str, dict[str, object]]] = {
     "trio": ("trio", {}),
     "uvloop": (ASYNCIO, {"use_uvloop": True}),
 }
+
+# ``CYBERUN_TEST_TRANSPORT=aiohttp`` runs everything over that transport, as if every client
+# and every transport had been made with it. In-process services have one of their own.
+TRANSPORT = os.environ.get("CYBERUN_TEST_TRANSPORT", "httpx")
 
 LEFT_OUT = pytest.StashKey[Counter[str]]()
 
@@ -41,9 +49,12 @@ def anyio_backend(request: pytest.FixtureRequest) -> tuple[str, dict[str, object
     return chosen
 
 
+@pytest.fixture(autouse=TRANSPORT != "httpx")
+def chosen_transport(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_transport, "kind_for", lambda _: kind_for(kind_of(TRANSPORT)))
+
+
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    if ASYNCIO in wanted_backends():
-        return
     left_out: Counter[str] = Counter()
     kept: list[pytest.Item] = []
     dropped: list[pytest.Item] = []
@@ -59,6 +70,13 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 
 def _why_left_out(item: pytest.Item) -> str | None:
+    marker = item.get_closest_marker("httpx_only")
+    if marker is not None and TRANSPORT != "httpx":
+        return f"httpx only: {_reason_of(marker)}"
+    return None if ASYNCIO in wanted_backends() else _why_not_on_others(item)
+
+
+def _why_not_on_others(item: pytest.Item) -> str | None:
     backend = _backend_of(item)
     if backend is None:
         return "does not depend on the event loop"
@@ -81,7 +99,7 @@ def _backend_of(item: pytest.Item) -> str | None:
 def _reason_of(marker: pytest.Mark) -> str:
     reason = marker.kwargs.get("reason") or (marker.args[0] if marker.args else None)
     if not isinstance(reason, str):
-        message = "asyncio_only needs a reason"
+        message = f"{marker.name} needs a reason"
         raise pytest.UsageError(message)
     return reason
 

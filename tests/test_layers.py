@@ -97,7 +97,7 @@ LAYERS = (
     Layer(
         "network",
         ("_transport", "_transport_*"),
-        SHELL | SYSTEM | {"httpx", "httpx_sse"},
+        SHELL | SYSTEM | {"httpx", "httpx_sse"} | {"aiohttp", "httpx_aiohttp", "msgspec", "yarl"},
         above=(*VALUE_LAYERS, "runtime"),
     ),
     Layer(

@@ -50,7 +50,10 @@ EXAMPLES: list[Any] = [
     LINK,
     ResultRecord(id=TASK, status="completed", output={"a": [1]}, links=(LINK,)),
     Reply(status=200, headers={"content-type": "application/json"}, body=b"{}"),
-    ClientStatistics(**{field.name: 5 for field in attrs.fields(ClientStatistics)}),
+    ClientStatistics(
+        transport="httpx",
+        **{name: 5 for name in attrs.fields_dict(ClientStatistics) if name != "transport"},
+    ),
     Webhook(id=TASK, secret="whsec_abc", events=("task.completed",)),
     CreatedWebhook(id=TASK, secret="whsec_abc"),
     WebhookEvent(event_type="task.completed", task_id=TASK, task_output={"a": [1]}),

@@ -1,0 +1,257 @@
+"""
+The transport of aiohttp behind the interface of httpx: the extra ``fast``.
+
+Everything is httpx-aiohttp's, but for what decides about money: it calls a connection
+that was lost after the request had left a connect time-out, and it cannot tell whether
+the request has left. So aiohttp is asked itself, and its errors are named anew.
+"""
+
+import socket
+import ssl
+from collections.abc import AsyncIterator, Callable, Generator, Mapping
+from contextlib import contextmanager
+from types import AsyncGeneratorType, SimpleNamespace
+from typing import Any, cast
+
+import aiohttp
+import attrs
+import httpx
+import httpx_aiohttp
+import msgspec.json
+import yarl
+
+from ._sse_codec import load_json
+from ._transport_request import UploadBody
+
+
+# Whether a connection is still good is decided by the stock of lanes.
+_KEEP_SECONDS = 3600.0
+# Nothing may be in a request that was not given.
+_NOT_ADDED = ("Accept", "Accept-Encoding", "Content-Type", "User-Agent")
+
+_SocketOption = tuple[int, int, int]
+_Trace = Callable[[str, Mapping[str, Any]], Any]
+
+_fast = msgspec.json.Decoder().decode
+
+
+def load_json_fast(text: str) -> Any:
+    """As ``json.loads``: what the fast decoder refuses (NaN, half a surrogate) goes there."""
+    try:
+        return _fast(text)
+    except ValueError:
+        return load_json(text)
+
+
+class AiohttpLane(httpx.AsyncBaseTransport):
+    """
+    One connection at a time over aiohttp.
+
+    Args:
+        verify: For the service and for a proxy of https alike.
+        proxy: Speaks HTTP; aiohttp knows no SOCKS.
+        socket_options: Set before the socket connects.
+    """
+
+    def __init__(
+        self,
+        *,
+        verify: ssl.SSLContext,
+        proxy: httpx.Proxy | None,
+        socket_options: list[_SocketOption],
+    ) -> None:
+        password: str | None = None
+        if proxy is not None and proxy.auth is not None:
+            password = aiohttp.encode_basic_auth(*proxy.auth)
+            proxy = httpx.Proxy(proxy.url, headers={"proxy-authorization": password})
+        self._requester = _Requester(verify, socket_options, password)
+        client = cast("aiohttp.ClientSession", self._requester)
+        self._inner = httpx_aiohttp.AiohttpTransport(verify=verify, proxy=proxy, client=client)
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        """Send *request*; the trace callback among its extensions is told what httpcore tells."""
+        self._requester.trace = request.extensions.get("trace")
+        upload = _Upload(request.stream) if isinstance(request.stream, UploadBody) else None
+        self._requester.upload = upload
+        try:
+            with _named_anew():
+                response = await self._inner.handle_async_request(request)
+        except httpx.TransportError:
+            if upload is not None and upload.error is not None:
+                raise upload.error from None
+            raise
+        response.stream = _Stream(response.stream)
+        return response
+
+    async def aclose(self) -> None:
+        """Close the connection."""
+        await self._requester.aclose()
+
+
+class _Requester:
+    """
+    What httpx-aiohttp takes for a session.
+
+    It calls an object that is none anew for each request, which is why it returns itself.
+    """
+
+    def __init__(
+        self,
+        verify: ssl.SSLContext,
+        socket_options: list[_SocketOption],
+        proxy_password: str | None,
+    ) -> None:
+        self._verify = verify
+        self._proxy_password = proxy_password
+        self._socket_options = socket_options
+        self._session: aiohttp.ClientSession | None = None
+        self.trace: _Trace | None = None
+        # httpx-aiohttp sees no body but one that httpx has made.
+        self.upload: _Upload | None = None
+
+    def __call__(self) -> "_Requester":
+        return self
+
+    def request(self, *, url: str, timeout: aiohttp.ClientTimeout, **rest: Any) -> Any:
+        """Begin a request; the address goes out as it is, as it may be signed."""
+        if self._session is None:
+            self._session = self._open()
+        if self.upload is not None:
+            rest["data"] = self.upload
+            rest["headers"].pop("transfer-encoding", None)
+        if self._proxy_password is not None and url.startswith("http:"):
+            # There is no tunnel: the proxy is asked with the request itself.
+            rest["headers"]["proxy-authorization"] = self._proxy_password
+        # There is no waiting for a connection: each lane has one.
+        timeout = attrs.evolve(timeout, connect=None)
+        return self._session.request(url=yarl.URL(url, encoded=True), timeout=timeout, **rest)
+
+    async def aclose(self) -> None:
+        if self._session is not None:
+            await self._session.close()
+
+    def _open(self) -> aiohttp.ClientSession:
+        connector = aiohttp.TCPConnector(
+            limit=1,
+            ssl=self._verify,
+            keepalive_timeout=_KEEP_SECONDS,
+            socket_factory=self._make_socket,
+        )
+        watcher = aiohttp.TraceConfig()
+        watcher.on_connection_create_start.append(self._tell_connect)
+        watcher.on_request_headers_sent.append(self._tell_sent)
+        return aiohttp.ClientSession(
+            connector=connector,
+            cookie_jar=aiohttp.DummyCookieJar(),
+            skip_auto_headers=_NOT_ADDED,
+            trace_configs=[watcher],
+            middlewares=(_once,),
+        )
+
+    def _make_socket(self, address: tuple[Any, ...]) -> socket.socket:
+        family, kind, protocol = address[:3]
+        made = socket.socket(family, kind, protocol)
+        made.setblocking(False)  # noqa: FBT003 - takes no name
+        for level, option, value in self._socket_options:
+            made.setsockopt(level, option, value)
+        return made
+
+    async def _tell_connect(self, *_: object) -> None:
+        if self.trace is not None:
+            await self.trace("connection.connect_tcp.started", {})
+
+    async def _tell_sent(
+        self,
+        _session: object,
+        _context: SimpleNamespace,
+        sent: aiohttp.TraceRequestHeadersSentParams,
+    ) -> None:
+        if self.trace is not None:
+            request = SimpleNamespace(method=sent.method.encode())
+            await self.trace("http11.send_request_headers.started", {"request": request})
+
+
+class _Upload:
+    """A body to be sent, and the error that ended it: aiohttp blames the network."""
+
+    def __init__(self, body: UploadBody) -> None:
+        self._body = body
+        self.error: Exception | None = None
+
+    def __aiter__(self) -> "_Upload":
+        return self
+
+    async def __anext__(self) -> bytes:
+        try:
+            return await anext(self._body)
+        except StopAsyncIteration:
+            raise
+        except Exception as error:
+            self.error = error
+            raise
+
+
+class _Stream(httpx.AsyncByteStream):
+    """The body, whose errors are named anew."""
+
+    def __init__(self, stream: Any) -> None:
+        self._stream: httpx.AsyncByteStream = stream
+        self._chunks = aiter(self._stream)
+
+    def __aiter__(self) -> AsyncIterator[bytes]:
+        return self
+
+    async def __anext__(self) -> bytes:
+        with _named_anew():
+            return await anext(self._chunks)
+
+    async def aclose(self) -> None:
+        with _named_anew():
+            await self._stream.aclose()
+        # A reader in another task is woken by that, and ends the generator itself.
+        chunks = cast("AsyncGeneratorType[bytes, None]", self._chunks)
+        if not chunks.ag_running:
+            await chunks.aclose()
+
+
+class _NotRepeatedError(aiohttp.ClientError):
+    """Something that aiohttp would answer by sending the request again."""
+
+
+async def _once(
+    request: aiohttp.ClientRequest, send: aiohttp.ClientHandlerType
+) -> aiohttp.ClientResponse:
+    """Send a request once: whether it is repeated is decided where it is counted."""
+    try:
+        return await send(request)
+    except (aiohttp.ClientOSError, aiohttp.ServerDisconnectedError) as error:
+        raise _NotRepeatedError from error
+
+
+# httpx-aiohttp takes the first of its names that fits, whose order is not that of the
+# classes: a refused connection, and one that is lost, are time-outs of connecting to it.
+_NAMES: tuple[tuple[type[aiohttp.ClientError], type[httpx.TransportError]], ...] = (
+    (aiohttp.ClientHttpProxyError, httpx.ProxyError),
+    (aiohttp.ClientProxyConnectionError, httpx.ProxyError),
+    (aiohttp.ClientConnectorError, httpx.ConnectError),
+    (aiohttp.ConnectionTimeoutError, httpx.ConnectTimeout),
+    (aiohttp.ServerTimeoutError, httpx.ReadTimeout),
+    (aiohttp.ServerDisconnectedError, httpx.RemoteProtocolError),
+    (aiohttp.ClientConnectionError, httpx.ReadError),
+    (aiohttp.ClientError, httpx.RemoteProtocolError),
+)
+
+
+@contextmanager
+def _named_anew() -> Generator[None]:
+    try:
+        yield
+    except (httpx.TransportError, aiohttp.ClientError) as error:
+        cause = error if isinstance(error, aiohttp.ClientError) else error.__cause__
+        if isinstance(cause, _NotRepeatedError):
+            cause = cause.__cause__
+        for kind, name in _NAMES:
+            if isinstance(cause, kind):
+                # What lies below tells more: a name that is unknown, a certificate.
+                raise name(str(cause)) from cause.__cause__ or cause
+        raise

@@ -1,0 +1,132 @@
+"""The event path beside its peers: bulk, steady and short streams; writes its tables."""
+
+import sys
+from collections.abc import Iterator
+from datetime import UTC, datetime
+
+from ..harness import (
+    Bar,
+    Column,
+    Results,
+    Row,
+    alternate,
+    circumstances,
+    cpu_seconds_of,
+    finish,
+    options,
+    serving,
+    table,
+    write_section,
+)
+from .clients import ROWS
+from .scenarios import SCENARIOS, Scenario
+
+
+PLAIN, OURS, FAST = "httpx + httpx-sse", "ours", "ours, fast"
+LIMIT = "raw protocol (the limit)"
+ON_UVLOOP = (PLAIN, OURS, FAST, LIMIT)
+
+BULK: list[Column] = [("cpu", "CPU per event, µs", ".2f"), ("wall", "seconds", ".2f")]
+STEADY: list[Column] = [
+    ("cpu", "CPU per event, µs", ".1f"),
+    ("p50", "delay p50, µs", ".0f"),
+    ("p99", "delay p99, µs", ".0f"),
+]
+CHURN: list[Column] = [("task", "CPU per task, µs", ".0f"), ("wall", "seconds", ".2f")]
+
+FAST_IS_BETTER = {
+    "bulk-1": 4.0,
+    "bulk-100": 4.0,
+    "bulk-1000": 3.0,
+    "steady-100": 1.8,
+    "steady-1000": 1.5,
+}
+
+
+def _rows(scenario: str, port: int) -> list[Row]:
+    command = ("-m", "tests.benchmarks.events.row")
+    rows = [Row(name, (*command, name, scenario, str(port))) for name in ROWS]
+    if scenario != "churn":
+        rows += [
+            Row(f"{name}, uvloop", (*command, name, scenario, str(port), "uvloop"))
+            for name in ON_UVLOOP
+        ]
+    return rows
+
+
+def _bars(scenario: str) -> Iterator[Bar]:
+    if scenario == "churn":
+        return
+    most = 1.05 if scenario.startswith("bulk") else 1.10
+    yield Bar(OURS, PLAIN, "cpu", at_most=most)
+    yield Bar(FAST, PLAIN, "cpu", times_better=FAST_IS_BETTER[scenario])
+    if scenario == "bulk-1":
+        yield Bar(FAST, LIMIT, "cpu", at_most=2.0)
+
+
+def _columns(scenario: str) -> list[Column]:
+    kinds = {"bulk": BULK, "steady": STEADY, "churn": CHURN}
+    return kinds[scenario.partition("-")[0]]
+
+
+def _section(name: str, scenario: Scenario, results: Results, server: float) -> str:
+    bars = "\n".join(bar.judge(results) for bar in _bars(name))
+    return "\n\n".join(
+        part
+        for part in (
+            f"### {scenario.title}",
+            table(results, _columns(name), against=PLAIN),
+            f"The server was busy for {server:.0%} of the time.",
+            bars,
+        )
+        if part
+    )
+
+
+def main() -> int:
+    """Run all scenarios, write the section, and return the exit code."""
+    chosen = options(__doc__)
+    began = datetime.now(UTC)
+    found: list[Results] = []
+    sections: list[str] = []
+    for name, scenario in SCENARIOS.items():
+        if not chosen.wants(name):
+            continue
+        with serving("-m", "tests.benchmarks.events.server") as server:
+            results = alternate(_rows(name, server["port"]), repeats=chosen.repeats)
+            busy = cpu_seconds_of(server["pid"]) / max(_seconds(results), 1e-9)
+        found.append(results)
+        sections.append(_section(name, scenario, results, busy))
+        print(sections[-1], flush=True)
+    if not (chosen.quick or chosen.only):
+        write_section("events", _page(sections, chosen.repeats, began))
+    return finish(*found)
+
+
+def _seconds(results: Results) -> float:
+    figures = (sample.figures for samples in results.samples.values() for sample in samples)
+    return sum(figure.get("whole", 0.0) for figure in figures)
+
+
+def _page(sections: list[str], repeats: int, began: datetime) -> str:
+    return "\n\n".join([INTRODUCTION.format(repeats=repeats), CIRCUMSTANCES(began), *sections])
+
+
+PACKAGES = (
+    *("httpx", "httpx-sse", "httpx-aiohttp", "aiohttp", "orjson", "openai"),
+    *("launchdarkly-eventsource", "uvloop", "attrs"),
+)
+
+
+def CIRCUMSTANCES(began: datetime) -> str:  # noqa: N802
+    return circumstances(*PACKAGES, began=began)
+
+
+INTRODUCTION = """\
+## Events, from the socket to `async for`
+
+to be written {repeats}
+"""
+
+if __name__ == "__main__":
+    sys.exit(main())
