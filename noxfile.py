@@ -157,6 +157,13 @@ def bench(session: nox.Session) -> None:
     _run_each(session, *((*command, *session.posargs) for command in commands))
 
 
+@nox.session
+def kills(session: nox.Session) -> None:
+    """Kill a batch at 20 moments and take it up each time; `-- --kills 3` for less."""
+    _pinned(session, TESTED)
+    session.run("python", "tests/kills/run.py", *session.posargs)
+
+
 @nox.session(python=PYTHONS)
 def pythons(session: nox.Session) -> None:
     """Run the tests on each Python that the package's classifiers name."""
@@ -255,7 +262,7 @@ EVERYTHING = (
     *("lint", "types", "docs", "build", "extras", "tests", "backends", "walks", "resources"),
     *("fast", "bench"),
     *(f"pythons-{python}" for python in PYTHONS),
-    *("lowest", "newest", "demo", "bots"),
+    *("lowest", "newest", "demo", "bots", "kills"),
 )
 RECORD = ROOT / "docs" / "full-run.md"
 

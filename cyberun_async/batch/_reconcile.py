@@ -19,6 +19,8 @@ from ._records import OpenFate
 
 
 _PAGE = 100
+# The list tells whole seconds, so that a task may seem to be made before its request left.
+_RESOLUTION = timedelta(seconds=1)
 # A clock that is further off is not a matter of skew.
 _FURTHEST = timedelta(days=1)
 
@@ -90,12 +92,13 @@ def judged(
     Return the verdict on each submission.
 
     A task is a candidate if it may be of that workflow and was made after the intent,
-    give or take *allowance*; what the list leaves out counts as a match.
+    give or take *allowance*, in the whole seconds that the list tells; what it leaves out
+    counts as a match.
     """
     seen = list(sightings)
     judgements: list[Judgement] = []
     for fate in fates:
-        since = fate.intent_at - allowance
+        since = fate.intent_at - allowance - _RESOLUTION
         ids = tuple(one.id for one in seen if _fits(one, fate, since))
         verdict: Verdict = "uncertain" if ids else "probably not submitted"
         judgements.append(Judgement(fate, verdict, ids))

@@ -8,15 +8,34 @@ from typing import Any, Final
 
 import attrs
 
-from cyberun_async import CyberunClient, CyberunError
+from cyberun_async import CyberunClient, CyberunError, Limits, WatchPolicy
 from cyberun_async.batch import Batch, BatchPolicy, BatchReport, Job, JobFault, JobOutcome
+from cyberun_async.testing import Simulator, TaskPlan
 
-from ..whole.kit import VIRTUAL, virtual_backend, virtual_client
+from ..whole.kit import virtual_client
 
-
-__all__ = ["VIRTUAL", "Ran", "jobs", "query", "run_batch", "virtual_backend", "virtual_client"]
 
 WORKFLOW: Final = "text-to-image"
+
+
+def quick_service() -> Simulator:
+    """
+    Return a service in process whose tasks live for milliseconds.
+
+    Real ones: a clock that jumps would pass by while the ledger's thread writes.
+    """
+    plan = TaskPlan(pending=0.001, waiting=0.001, queued=0.001, steps=1, step_seconds=0.001)
+    return Simulator(seed=3, default_plan=plan)
+
+
+def client_of(sim: Simulator, **settings: Any) -> CyberunClient:
+    """Return a client in process that asks often."""
+    return virtual_client(
+        sim,
+        policy=WatchPolicy(poll_interval=0.01, poll_interval_waiting=0.01),
+        limits=Limits(poll_rate=1000.0),
+        **settings,
+    )
 
 
 def jobs(count: int, **options: Any) -> Iterator[Job]:
@@ -51,6 +70,7 @@ async def run_batch(
     """Run a batch to its end, or to the error that ends it."""
     outcomes: list[JobOutcome] = []
     error: CyberunError | None = None
+    policy.setdefault("settle_time", 0.0)
     async with Batch(client, ledger, policy=BatchPolicy(**policy)) as batch:
         try:
             async for outcome in batch.run(given):

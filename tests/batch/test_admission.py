@@ -3,17 +3,10 @@
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
-import pytest
-
 from cyberun_async.batch import InvalidJobsError, Job, JobFault, read_jobs
 from cyberun_async.testing import Simulator
 
-from .kit import VIRTUAL, jobs, query, run_batch, virtual_backend, virtual_client
-
-
-@pytest.fixture(params=VIRTUAL)
-def anyio_backend(request: pytest.FixtureRequest) -> tuple[str, dict[str, object]]:
-    return virtual_backend(request.param)
+from .kit import client_of, jobs, query, quick_service, run_batch
 
 
 GOOD = {"prompt": "a fox"}
@@ -38,7 +31,7 @@ def wrong_jobs(folder: Path) -> Iterator[Job]:
 
 
 async def faults_of(sim: Simulator, ledger: Path, given: object) -> tuple[JobFault, ...]:
-    async with virtual_client(sim) as client:
+    async with client_of(sim) as client:
         ran = await run_batch(client, ledger, given)  # type: ignore[arg-type]
     assert isinstance(ran.error, InvalidJobsError)
     assert ran.error.count == len(ran.error.faults)
@@ -50,7 +43,7 @@ async def faults_of(sim: Simulator, ledger: Path, given: object) -> tuple[JobFau
 
 async def test_all_faults_are_told_at_once_in_the_order_of_the_jobs(tmp_path: Path) -> None:
     """Each fault has its job's index and key, and says what would have been right."""
-    faults = await faults_of(Simulator(seed=1), tmp_path / "runs.sqlite", wrong_jobs(tmp_path))
+    faults = await faults_of(quick_service(), tmp_path / "runs.sqlite", wrong_jobs(tmp_path))
 
     assert [(fault.place, fault.key) for fault in faults] == [
         ("job 1", "slug"),
@@ -87,7 +80,7 @@ async def test_lines_of_a_file_are_named(tmp_path: Path) -> None:
         '{"key": "d", "workflow": "text-to-image", "parametres": {}}\n'
     )
 
-    faults = await faults_of(Simulator(seed=1), tmp_path / "runs.sqlite", read_jobs(file))
+    faults = await faults_of(quick_service(), tmp_path / "runs.sqlite", read_jobs(file))
 
     assert [fault.place for fault in faults] == [f"runs.jsonl:{n}" for n in (3, 4, 5, 6, 7)]
     assert "prompt" in faults[0].problem
@@ -97,7 +90,7 @@ async def test_lines_of_a_file_are_named(tmp_path: Path) -> None:
 async def test_thousands_of_faults_are_counted_and_some_kept(tmp_path: Path) -> None:
     """The error stays of a size, and says how many there were."""
     same = (Job(key="same", workflow="text-to-image", parameters=GOOD) for _ in range(1600))
-    async with virtual_client(Simulator(seed=1)) as client:
+    async with client_of(quick_service()) as client:
         ran = await run_batch(client, tmp_path / "runs.sqlite", same)
 
     assert isinstance(ran.error, InvalidJobsError)
@@ -108,8 +101,8 @@ async def test_thousands_of_faults_are_counted_and_some_kept(tmp_path: Path) -> 
 
 async def test_a_key_that_means_another_job_now_is_told(tmp_path: Path) -> None:
     """The ledger's job and the given one differ, so that neither is run by mistake."""
-    sim = Simulator(seed=1)
-    async with virtual_client(sim) as client:
+    sim = quick_service()
+    async with client_of(sim) as client:
         await run_batch(client, tmp_path / "runs.sqlite", jobs(2))
         changed = [Job(key="job-1", workflow="text-to-image", parameters={"prompt": "a hare"})]
         ran = await run_batch(client, tmp_path / "runs.sqlite", changed)
@@ -126,7 +119,7 @@ async def test_jobs_may_come_asynchronously(tmp_path: Path) -> None:
         for job in jobs(3):
             yield job
 
-    async with virtual_client(Simulator(seed=1)) as client:
+    async with client_of(quick_service()) as client:
         ran = await run_batch(client, tmp_path / "runs.sqlite", come())
 
     assert set(ran.states.values()) == {"completed"}
@@ -134,8 +127,8 @@ async def test_jobs_may_come_asynchronously(tmp_path: Path) -> None:
 
 async def test_each_workflow_is_asked_for_once(tmp_path: Path) -> None:
     """A definition serves all jobs of its workflow."""
-    sim = Simulator(seed=1)
-    async with virtual_client(sim) as client:
+    sim = quick_service()
+    async with client_of(sim) as client:
         await run_batch(client, tmp_path / "runs.sqlite", jobs(40))
 
     assert len(sim.requests_to("workflow")) == 1
@@ -144,7 +137,7 @@ async def test_each_workflow_is_asked_for_once(tmp_path: Path) -> None:
 async def test_faulty_jobs_leave_an_earlier_batch_alone(tmp_path: Path) -> None:
     """What the ledger holds stays, and can be run on."""
     ledger = tmp_path / "runs.sqlite"
-    async with virtual_client(Simulator(seed=1)) as client:
+    async with client_of(quick_service()) as client:
         await run_batch(client, ledger, jobs(2))
         await run_batch(client, ledger, wrong_jobs(tmp_path))
         ran = await run_batch(client, ledger, None)

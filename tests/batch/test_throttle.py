@@ -5,7 +5,7 @@ import pytest
 
 from cyberun_async.batch._throttle import Throttle
 
-from .kit import VIRTUAL, virtual_backend
+from ..whole.kit import VIRTUAL, virtual_backend
 
 
 @pytest.fixture(params=VIRTUAL)

@@ -161,3 +161,33 @@ def test_it_runs_alone() -> None:
 def complaints(errors: str) -> str:
     """Return what a program wrote to stderr but for asyncio's remarks that a step was slow."""
     return re.sub(r"^Executing <.*> took [\d.]+ seconds\n", "", errors, flags=re.MULTILINE)
+
+
+async def test_a_request_that_breaks_off_is_none() -> None:
+    """Whose body does not come whole, as of a client that was killed, is quietly left alone."""
+    sim = Simulator()
+    sent: list[object] = []
+
+    async def receive() -> dict[str, object]:
+        return {"type": "http.disconnect"}
+
+    async def send(message: object) -> None:
+        sent.append(message)
+
+    path = f"{httpx.URL(sim.url).path}/r/workflows/slug/text-to-image/run"
+    scope: dict[str, object] = {
+        "type": "http",
+        "method": "POST",
+        "path": path,
+        "raw_path": path.encode(),
+        "root_path": "",
+        "query_string": b"",
+        "headers": [(b"host", b"cyberun.test"), (b"content-length", b"100")],
+        "server": ("cyberun.test", 80),
+        "scheme": "http",
+    }
+
+    await sim.app(scope, receive, send)
+
+    assert sent == []
+    assert sim.requests == []
