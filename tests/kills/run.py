@@ -175,7 +175,7 @@ def problems(stage: Stage, summary: dict[str, object]) -> Iterator[str]:
 
 
 def _strings(value: object) -> Sequence[str]:
-    return [str(one) for one in value] if isinstance(value, list) else []  # pyright: ignore[reportUnknownVariableType, reportUnknownArgumentType]
+    return [str(one) for one in value] if isinstance(value, list) else []
 
 
 def _unreported(stage: Stage, report: str) -> Iterator[str]:
