@@ -17,7 +17,12 @@ release = version = _metadata["Version"]
 
 # Names are documented, and referred to, where users import them from.
 for _name in (
-    *("cyberun_async.testing", "cyberun_async.webhooks", "cyberun_async.relay"),
+    *(
+        "cyberun_async.testing",
+        "cyberun_async.webhooks",
+        "cyberun_async.batch",
+        "cyberun_async.relay",
+    ),
     "cyberun_async",
 ):
     _module = importlib.import_module(_name)

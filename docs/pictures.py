@@ -3,11 +3,17 @@ Make the pictures of the documentation from real output: ``python docs/pictures.
 
 The demo runs as it is, on a recorded console. Its bars are drawn at the moment when one
 run's stream has been cut while another is being polled, and once more at the end.
+
+The batch is killed while the service holds the answer to one of its submissions, and run
+again. Both programs stand in docs/examples; give a picture's name to draw it alone.
 """
 
 import asyncio
 import io
+import os
 import re
+import signal
+import subprocess
 import sys
 import tempfile
 import time
@@ -20,13 +26,14 @@ from rich.text import Text
 
 DOCS = Path(__file__).parent
 PICTURES = DOCS / "pictures"
-WIDTH = 84
+WIDTH, WIDE = 84, 100
 
 sys.path.insert(0, str(DOCS / "examples"))
 
 import demo  # noqa: E402 - found by the line above
 
 from cyberun_async import Event, Notice, StreamLost  # noqa: E402
+from cyberun_async.testing import Simulator, TaskPlan, faults  # noqa: E402
 
 
 class RecordedScreen(demo.Screen):
@@ -77,11 +84,48 @@ def record() -> str:
     return f"$ nox -s demo\n{during}\n{later}\n{after}{saved}"
 
 
-def export(ansi: str, path: Path) -> None:
+BATCH = DOCS / "examples" / "batch.py"
+PROGRESS = ["sqlite3", "-box", "runs.sqlite", "SELECT * FROM progress"]
+
+
+def record_batch() -> str:
+    """Kill a batch, look at its ledger, run it again, and return what was shown."""
+    plan = TaskPlan(steps=4, step_seconds=0.2)
+    folder = Path(tempfile.mkdtemp(prefix="cyberun-batch-"))
+    with Simulator(default_plan=plan) as sim:
+        env = {**os.environ, "CYBERUN_BASE_URL": sim.url, "CYBERUN_API_KEY": sim.key}
+        command = [sys.executable, str(BATCH)]
+        # The answer to one submission is never given.
+        held = sim.faults.add("run", faults.hold(after=3600), skip=30)
+        first = subprocess.Popen(  # noqa: S603 - the program beside this one
+            command, cwd=folder, env=env, stdout=subprocess.PIPE, text=True
+        )
+        while not held.fired:
+            time.sleep(0.01)
+        time.sleep(0.5)  # the answers to its neighbours are read
+        first.send_signal(signal.SIGKILL)
+        before, _ = first.communicate()
+        ledger = _shown(PROGRESS, folder, env)
+        after = _shown(command, folder, env)
+        made = len(sim.submissions)
+    last = f"\x1b[2m# the service's own count: {made} tasks for 60 jobs\x1b[0m\n"
+    run, look = "$ python batch.py", f'$ sqlite3 -box runs.sqlite "{PROGRESS[-1]}"'
+    killed = "\x1b[31mKilled\x1b[0m"  # as a shell tells of SIGKILL
+    return f"{run}\n{before}{killed}\n{look}\n{ledger}{run}\n{after}{last}"
+
+
+def _shown(command: list[str], folder: Path, env: dict[str, str]) -> str:
+    run = subprocess.run(  # noqa: S603 - the programs named above
+        command, cwd=folder, env=env, stdout=subprocess.PIPE, text=True, check=True
+    )
+    return run.stdout
+
+
+def export(ansi: str, path: Path, title: str, width: int = WIDTH) -> None:
     """Draw *ansi* as SVG, without the fonts that rich would load from elsewhere."""
-    console = Console(file=io.StringIO(), width=WIDTH, record=True, force_terminal=True)
+    console = Console(file=io.StringIO(), width=width, record=True, force_terminal=True)
     console.print(Text.from_ansi(ansi), end="")
-    svg = console.export_svg(title="nox -s demo", theme=MONOKAI, unique_id="demo")
+    svg = console.export_svg(title=title, theme=MONOKAI, unique_id=path.stem)
     svg = re.sub(r"@font-face \{.*?\}\s*", "", svg, flags=re.DOTALL)
     svg = svg.replace("Fira Code, monospace", "ui-monospace, Menlo, DejaVu Sans Mono, monospace")
     svg = svg.replace("<svg ", '<svg xml:space="preserve" ', 1)  # some viewers drop leading blanks
@@ -90,4 +134,8 @@ def export(ansi: str, path: Path) -> None:
 
 if __name__ == "__main__":
     PICTURES.mkdir(exist_ok=True)
-    export(record(), PICTURES / "demo.svg")
+    wanted = sys.argv[1:] or ["demo", "batch"]
+    if "demo" in wanted:
+        export(record(), PICTURES / "demo.svg", "nox -s demo")
+    if "batch" in wanted:
+        export(record_batch(), PICTURES / "batch.svg", "a batch, killed and run again", WIDE)

@@ -13,6 +13,7 @@ import sybil
 from sybil.parsers.myst import CodeBlockParser
 
 import cyberun_async
+import cyberun_async.batch
 import cyberun_async.relay
 import cyberun_async.testing
 import cyberun_async.webhooks
@@ -129,6 +130,7 @@ def test_the_readme_is_two_screens() -> None:
         (cyberun_async.testing, "testing.md"),
         (cyberun_async.testing.faults, "testing.md"),
         (cyberun_async.webhooks, "webhooks.md"),
+        (cyberun_async.batch, "batch.md"),
         (cyberun_async.relay, "relay.md"),
     ],
     ids=lambda value: getattr(value, "__name__", value),

@@ -113,7 +113,8 @@ class UnknownFate:
         if self.candidates:
             told += f", candidates: {', '.join(self.candidates)}"
         done = f" -> {self.action}" if self.action else ""
-        return f"job {self.key!r} sent at {self.intent_at.isoformat()}: {told}{done}"
+        moment = self.intent_at.isoformat(timespec="seconds")
+        return f"job {self.key!r} sent at {moment}: {told}{done}"
 
 
 @attrs.frozen(kw_only=True)

@@ -93,10 +93,10 @@ CREATE VIEW unknown_fates AS
 -- Jobs that were paid for more than once, or may have been.
 CREATE VIEW paid_twice AS
     SELECT j.key, j.accepted AS times_submitted,
-           sum(s.verdict = 'uncertain' AND s.action = 'resubmit') AS uncertain_and_repeated
+           sum(s.action IS 'resubmit') AS repeated_in_doubt
     FROM jobs j JOIN submissions s ON s.job = j.number
     GROUP BY j.number
-    HAVING j.accepted > 1 OR uncertain_and_repeated > 0;
+    HAVING j.accepted > 1 OR repeated_in_doubt > 0;
 
 -- Files, by job.
 CREATE VIEW downloads AS

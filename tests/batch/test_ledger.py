@@ -1,6 +1,7 @@
 """The ledger: steps that are safe when their call returns, and clear errors otherwise."""
 
 import os
+import re
 import shutil
 import sqlite3
 import subprocess
@@ -21,6 +22,7 @@ from cyberun_async.batch import (
 )
 from cyberun_async.batch._ledger import Ledger
 from cyberun_async.batch._schema import APPLICATION_ID, VERSION
+from cyberun_async.testing import faults
 
 from .kit import client_of, jobs, query, quick_service, run_batch
 
@@ -313,3 +315,33 @@ async def test_the_sqlite3_shell_shows_what_a_person_wants_to_know(ledger: Path)
     ]
     for view in ("problems", "unknown_fates", "paid_twice", "downloads"):
         assert shell(f"SELECT * FROM {view}") == []
+
+
+async def test_tables_and_views_are_documented(ledger: Path) -> None:
+    """The reference names the version, each table with its columns, and each view."""
+    await finished(ledger)
+    page = (Path(__file__).parents[2] / "docs" / "reference" / "batch.md").read_text("utf-8")
+    rows = dict(re.findall(r"^\| `(\w+)` \| (.*) \|$", page, re.MULTILINE))
+    names = {
+        str(name)
+        for (name,) in query(
+            ledger, "SELECT name FROM sqlite_schema WHERE type IN ('table', 'view')"
+        )
+    }
+
+    assert set(rows) == names
+    assert f"## The ledger, version {VERSION}\n" in page
+    assert f"`PRAGMA application_id` {APPLICATION_ID} " in page
+    for table in ("jobs", "submissions", "files", "meta"):
+        columns = {str(row[1]) for row in query(ledger, f"PRAGMA table_info({table})")}
+        assert columns <= set(re.findall(r"`(\w+)`", rows[table]))
+
+
+async def test_a_job_repeated_in_doubt_is_among_those_paid_twice(ledger: Path) -> None:
+    """Whatever the verdict was: who looks for double payments finds all that may be one."""
+    sim = quick_service()
+    sim.faults.add("run", faults.hang_up(), when=lambda request: b"fox 1" in request.body)
+    async with client_of(sim) as client:
+        await run_batch(client, ledger, jobs(3), on_probably_not_submitted="resubmit")
+
+    assert query(ledger, "SELECT * FROM paid_twice") == [("job-1", 1, 1)]

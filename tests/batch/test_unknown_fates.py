@@ -82,7 +82,8 @@ async def test_the_policy_decides_for_each_class(
         assert ran.states["job-1"] == state
         [fate] = ran.report.fates
         assert (fate.key, fate.verdict, fate.action) == ("job-1", verdict, choice)
-        assert f"job 'job-1' sent at {fate.intent_at.isoformat()}: {verdict}" in str(ran.report)
+        moment = fate.intent_at.isoformat(timespec="seconds")
+        assert f"job 'job-1' sent at {moment}: {verdict}" in str(ran.report)
     assert len(tasks_of(sim, 1)) == tasks
 
 
