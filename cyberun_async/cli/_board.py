@@ -21,6 +21,7 @@ from .. import (
 from ._words import clean, note_of
 
 
+# The end of an id tells tasks apart; its beginning is the time of their creation.
 SHORT_ID = 8
 _ENDS = ("completed", "failed", "cancelled")
 
@@ -78,7 +79,7 @@ class Board:
 
     Args:
         keeps_ended: Whether a task that ended keeps its line; a batch's does not.
-        names: What tasks are called, by id; others by the beginning of their id.
+        names: What tasks are called, by id; others by the end of their id.
         total: How many tasks there will be, where that is known.
     """
 
@@ -92,7 +93,7 @@ class Board:
     def begin(self, task_id: str, now: float) -> None:
         """Give a task its line."""
         if task_id not in self.rows:
-            name = self.names.get(task_id, task_id[:SHORT_ID])
+            name = self.names.get(task_id, short(task_id))
             self.rows[task_id] = Row(name, ProgressUpdate(task_id=task_id), now)
 
     def show(self, update: ProgressUpdate, now: float) -> None:
@@ -173,6 +174,11 @@ class Board:
             return _as_begun(rows), 0
         shown = max(0, room - 1)
         return _as_begun(rows[:shown]), len(rows) - shown
+
+
+def short(task_id: str) -> str:
+    """Return enough of *task_id* to tell it from others on one screen."""
+    return task_id if len(task_id) <= SHORT_ID else f"…{task_id[-SHORT_ID:]}"
 
 
 def _place(row: Row) -> tuple[int, float]:

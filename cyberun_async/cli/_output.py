@@ -189,7 +189,12 @@ class BoardOutput(Output):
         self._summary = summary
         self._spotlight = None if lit_by is None else Spotlight(lit_by, board)
         self._live = Live(
-            console=self._console, auto_refresh=False, redirect_stdout=False, redirect_stderr=False
+            console=self._console,
+            auto_refresh=False,
+            redirect_stdout=False,
+            redirect_stderr=False,
+            # What is left of a board without its ended tasks tells nobody anything.
+            transient=not keeps_ended,
         )
         self._live.start()
         try:

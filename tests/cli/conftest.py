@@ -1,9 +1,12 @@
 import os
 from collections.abc import Iterator, Mapping
+from functools import partial
 from pathlib import Path
 
 import pytest
 
+from cyberun_async import WatchPolicy
+from cyberun_async.batch import BatchPolicy
 from cyberun_async.testing import Simulator, TaskPlan
 
 
@@ -26,3 +29,14 @@ def env(sim: Simulator, monkeypatch: pytest.MonkeyPatch) -> Mapping[str, str]:
     monkeypatch.setenv("CYBERUN_BASE_URL", sim.url)
     monkeypatch.setenv("CYBERUN_API_KEY", sim.key)
     return dict(os.environ)
+
+
+@pytest.fixture
+def brisk(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Commands in this process ask as often as befits tasks that live so short a time."""
+    monkeypatch.setattr(
+        "cyberun_async._client.WatchPolicy", partial(WatchPolicy, poll_interval=0.2)
+    )
+    monkeypatch.setattr(
+        "cyberun_async.cli._batch.BatchPolicy", partial(BatchPolicy, settle_time=0.0)
+    )

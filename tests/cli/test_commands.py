@@ -6,6 +6,8 @@ import re
 import signal
 import subprocess
 import sys
+import threading
+import time
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -20,7 +22,7 @@ from cyberun_async.testing import Simulator, TaskPlan, faults
 from .consoles import played
 
 
-pytestmark = pytest.mark.usefixtures("env")
+pytestmark = pytest.mark.usefixtures("env", "brisk")
 
 ROOT = Path(__file__).parents[2]
 PAGE = ROOT / "docs" / "howto" / "cli.md"
@@ -350,6 +352,44 @@ def test_a_damaged_ledger_has_its_exit_code(tmp_path: Path, env: Mapping[str, st
     assert (tmp_path / "jobs.ledger").read_bytes() == b"something else" * 100
 
 
+def signalled(sim: Simulator, number: signal.Signals, arguments: list[str]) -> int:
+    """Run a command in this process, which gets a signal as soon as its task is running."""
+
+    def send() -> None:
+        deadline = time.monotonic() + 20.0
+        while not any(task.open_streams for task in sim.tasks):
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+        os.kill(os.getpid(), number)
+
+    sender = threading.Thread(target=send)
+    sender.start()
+    try:
+        return main(arguments)
+    finally:
+        sender.join()
+
+
+def test_an_interrupted_run_goes_on_remotely(
+    sim: Simulator, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Ctrl-C is 130, SIGTERM 143; the task goes on, and standard error says how to reach it."""
+    sim.default_plan = TaskPlan(steps=600, step_seconds=0.1)
+
+    assert signalled(sim, signal.SIGINT, ["run", *FOX]) == 130
+    assert f"follow it: cyberun-async watch {sim.tasks[0].id}" in capsys.readouterr().err
+    assert signalled(sim, signal.SIGTERM, ["run", *FOX]) == 143
+    assert "cancelled" not in {task.state for task in sim.tasks}
+
+
+def test_an_interrupted_run_is_cancelled_where_asked(sim: Simulator) -> None:
+    """With --cancel-on-exit the remote task is asked to cancel before the program ends."""
+    sim.default_plan = TaskPlan(steps=600, step_seconds=0.1)
+
+    assert signalled(sim, signal.SIGINT, ["run", *FOX, "--cancel-on-exit"]) == 130
+    assert [task.state for task in sim.tasks] == ["cancelled"]
+
+
 def program(*arguments: str) -> list[str]:
     return [sys.executable, "-W", "error", "-m", "cyberun_async", *arguments]
 
@@ -370,7 +410,9 @@ def test_a_reader_that_goes_away_is_no_error(sim: Simulator, env: Mapping[str, s
         assert said == b""
 
 
-def test_the_simulator_says_where_it_is_and_ends_with_ctrl_c(env: Mapping[str, str]) -> None:
+def test_the_simulator_says_where_it_is_and_ends_with_ctrl_c(
+    env: Mapping[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Two lines for a shell to take, then it serves until it is interrupted."""
     with subprocess.Popen(
         program("simulate", "--seed", "5"),
@@ -382,13 +424,12 @@ def test_the_simulator_says_where_it_is_and_ends_with_ctrl_c(env: Mapping[str, s
         assert process.stdout is not None
         lines = [process.stdout.readline() for _ in range(2)]
         variables = dict(line.removeprefix("export ").strip().split("=", 1) for line in lines)
-        listed = subprocess.run(
-            program("workflows"), env={**env, **variables}, capture_output=True, check=True
-        )
+        for name, value in variables.items():
+            monkeypatch.setenv(name, value)
+        assert main(["workflows"]) == 0
         process.send_signal(signal.SIGINT)
 
         assert process.wait() == 0
-        assert b"text-to-image" in listed.stdout
         assert list(variables) == ["CYBERUN_BASE_URL", "CYBERUN_API_KEY"]
 
 

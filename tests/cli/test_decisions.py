@@ -133,7 +133,7 @@ def test_a_record_holds_all_fields_but_the_raw() -> None:
 def board_of(*statuses: str) -> Board:
     board = Board(0.0, total=len(statuses))
     for index, status in enumerate(statuses):
-        task_id = f"{index:08}-x"
+        task_id = f"task-{index:08}"
         board.begin(task_id, float(index))
         board.take(StatusEvent(task_id=task_id, status=status), float(index))
     return board
@@ -145,15 +145,15 @@ def test_what_runs_is_shown_first() -> None:
 
     rows, hidden = board.visible(3)
 
-    assert [row.name for row in rows] == ["00000001", "00000003"]
+    assert [row.name for row in rows] == ["…00000001", "…00000003"]
     assert hidden == 2
-    assert [row.name for row in board.visible(4)[0]] == [f"{i:08}" for i in range(4)]
+    assert [row.name for row in board.visible(4)[0]] == [f"…{i:08}" for i in range(4)]
 
 
 def test_the_summary_counts_every_task() -> None:
     """Running, waiting and ended tasks are counted, the shown and the hidden alike."""
     board = board_of("queued", "running", "running")
-    board.take(FailedEvent(task_id="00000002-x", error="boom"), 9.0)
+    board.take(FailedEvent(task_id="task-00000002", error="boom"), 9.0)
 
     assert board.summary(65.0).text == "1 running · 1 waiting · 1 of 3 ended (1 failed) · 1:05"
     assert board.ends == Counter(failed=1)
@@ -173,14 +173,14 @@ def test_a_batch_forgets_the_lines_of_what_has_ended() -> None:
 def test_trouble_is_shown_until_it_is_over() -> None:
     """A lost stream stands on the task's line until it streams again."""
     board = board_of("running")
-    board.take(StreamLost(task_id="00000000-x", cause="reset", delay=1.0), 1.0)
-    lost = board.rows["00000000-x"].note
-    board.take(PollingStarted(task_id="00000000-x", cause="refused"), 2.0)
-    polling = board.rows["00000000-x"].note
-    board.show(ProgressUpdate(task_id="00000000-x", status="running", is_live=True), 3.0)
+    board.take(StreamLost(task_id="task-00000000", cause="reset", delay=1.0), 1.0)
+    lost = board.rows["task-00000000"].note
+    board.take(PollingStarted(task_id="task-00000000", cause="refused"), 2.0)
+    polling = board.rows["task-00000000"].note
+    board.show(ProgressUpdate(task_id="task-00000000", status="running", is_live=True), 3.0)
 
     assert (lost, polling) == ("stream lost, reconnecting (reset)", "polling, no live progress")
-    assert board.rows["00000000-x"].note == ""
+    assert board.rows["task-00000000"].note == ""
 
 
 def test_time_reads_as_a_clock() -> None:
