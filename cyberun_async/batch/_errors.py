@@ -77,7 +77,9 @@ class LedgerWriteError(LedgerError):
     """
     A step could not be written: the disk is full or failing.
 
-    What was written before is safe. Attributes:
+    What was written before is safe.
+
+    Attributes:
         unrecorded: Key and task id of runs that were accepted but could not be noted.
     """
 
@@ -99,7 +101,9 @@ class UncertainSubmissionsError(CyberunError):
     Runs may or may not have been submitted, and the policy leaves it to you.
 
     Look at the candidates; then :meth:`Batch.decide <cyberun_async.batch.Batch.decide>`
-    job by job, or run again with another policy. Attributes:
+    job by job, or run again with another policy.
+
+    Attributes:
         fates: Each such run, with the tasks it may have become.
     """
 
@@ -116,7 +120,9 @@ class BatchStoppedError(CyberunError):
     """
     A job did not complete, and the policy says to stop then.
 
-    What is left can be taken up by running again. Attributes:
+    What is left can be taken up by running again.
+
+    Attributes:
         outcome: That job's.
     """
 

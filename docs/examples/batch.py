@@ -25,10 +25,11 @@ def jobs() -> Iterator[Job]:
 async def main() -> None:
     """Run the batch, or what is left of it."""
     async with CyberunClient() as client, Batch(client, "runs.sqlite", policy=POLICY) as batch:
+        fresh = 0
         async for outcome in batch.run(jobs()):
-            progress = batch.progress
-            if not outcome.is_replayed and progress.ended % 12 == 0 and not progress.is_finished:
-                print(progress, flush=True)
+            fresh += not outcome.is_replayed
+            if not outcome.is_replayed and fresh % 12 == 0:
+                print(batch.progress, flush=True)
         print(await batch.report())
 
 
