@@ -128,6 +128,13 @@ def fast(session: nox.Session) -> None:
 
 
 @nox.session
+def mutations(session: nox.Session) -> None:
+    """Switch off one mechanism after the other; the tests named beside it have to notice."""
+    _pinned(session, TESTED, *_group("tests"))
+    session.run("python", "tests/mutations.py", *session.posargs)
+
+
+@nox.session
 def docs(session: nox.Session) -> None:
     """Build the documentation; every broken reference is an error."""
     _pinned(session, TESTED, *_group("docs"))
@@ -259,7 +266,18 @@ print(package.__name__, package.__version__)
 # Longer runs (soak, kills, bench, mutations) come here, each with the script it runs, and
 # into the list below.
 EVERYTHING = (
-    *("lint", "types", "docs", "build", "extras", "tests", "backends", "walks", "resources"),
+    *(
+        "lint",
+        "types",
+        "docs",
+        "build",
+        "extras",
+        "tests",
+        "backends",
+        "walks",
+        "mutations",
+        "resources",
+    ),
     *("fast", "bench"),
     *(f"pythons-{python}" for python in PYTHONS),
     *("lowest", "newest", "demo", "bots", "kills"),

@@ -384,8 +384,7 @@ class Watch:
             self._poll_until_invited()
             # What the service asked to wait for holds, whoever is invited.
             self._climb_at = self._rest_until if phase is Phase.RESTING else None
-            if self.streaming:
-                self._say_polling("all stream slots are taken")
+            self._say_polling("all stream slots are taken")
         self._asks.softly(now + self._poll_pause(now))
 
     def invited(self, now: float) -> None:
@@ -586,13 +585,13 @@ class Watch:
 
     def _retreat(self, now: float, hint: float | None = None) -> None:
         """Rest before the next stream, or poll if streams have failed too often."""
-        if not self.streaming:
-            self._poll_until_invited()
-        elif self._was_polling:
+        if self._was_polling:
             self._start_polling(now, hint)
         elif self._losses >= self.policy.tries_before_polling:
             self._start_polling(now, hint)
             self._asks.by(now)
+        elif not self.streaming:
+            self._poll_until_invited()
         else:
             self._rest(now, self._rest_pause(hint))
         self._asks.softly(now + self._poll_pause(now))
@@ -611,7 +610,7 @@ class Watch:
         self._say_polling(self._last_cause)
 
     def _say_polling(self, cause: str) -> None:
-        if not self._said_polling:
+        if self.streaming and not self._said_polling:
             self._said_polling = True
             self.counters.switches_to_polling += 1
             self._outbox.append(PollingStarted(task_id=self.task_id, cause=cause))
@@ -774,10 +773,10 @@ class Watch:
         self._asks.softly(now + self._pause_after_answer(sent_at, now))
 
     def _leave_asking(self, now: float) -> None:
-        if not self.streaming:
-            self._poll_until_invited()
-        elif self._was_polling or self._losses >= self.policy.tries_before_polling:
+        if self._was_polling or self._losses >= self.policy.tries_before_polling:
             self._start_polling(now)
+        elif not self.streaming:
+            self._poll_until_invited()
         else:
             self._rest(now, max(0.0, self._rest_until - now))
 

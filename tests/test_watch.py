@@ -265,6 +265,20 @@ def test_a_stream_nobody_reads_any_more_is_not_opened_again(end: Fact) -> None:
     assert played.next_step() == Poll(None)
 
 
+def test_a_new_reader_does_not_shorten_the_way_back_of_a_refused_stream() -> None:
+    """What was learnt of the route is not forgotten with the reader that learnt it."""
+    played = play(polled("running", 0.5), refused(403, 1))
+    played.streaming = False
+    polled("running", 1.5)(played)
+
+    played.streaming = True
+    invited(2)(played)
+    assert played.next_step() == Poll(16.5)
+
+    invited(16.5)(played)
+    assert played.next_step() == Connect(None)
+
+
 def test_readers_that_leave_during_a_rest_end_it_with_polling() -> None:
     """A rest that was meant for the next stream ends in polling when nobody reads."""
     played = play(connected(1), lost(2))

@@ -295,9 +295,8 @@ class Life(RuleBasedStateMachine):
     @rule()
     def machine_sleeps(self) -> None:
         self.now += 3600.0
-        if not self.is_over:
-            self._sign()
-            self.failed_since = None if self.failed_since is None else self.now
+        self.last_sign = self.now
+        self.failed_since = None if self.failed_since is None else self.now
         self.watch.woke(self.now)
 
     @precondition(lambda self: self.watch.phase is not Phase.READING)

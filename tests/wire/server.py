@@ -71,6 +71,19 @@ class Stall(Step):
     """Stay silent until the other side goes away."""
 
 
+@attrs.frozen
+class Answer(Step):
+    """
+    Answer one request after the other: streams by scripts of their own, the rest at once.
+
+    The n-th request for events gets the n-th of *streams*, and the last one from then on;
+    *plain* makes the answer to any other request from its line.
+    """
+
+    streams: "Sequence[Script]"
+    plain: "Callable[[str], bytes]"
+
+
 Script = Sequence[Step]
 
 _NO_LINGER = struct.pack("ii", 1, 0)
@@ -137,6 +150,7 @@ class WireServer:
     Attributes:
         requests: What was asked, over all connections.
         connections: How many connections there were.
+        streams: How many requests for events there were.
         gone: How many of them the client closed while the server stalled.
         ended: How many of them are closed.
     """
@@ -144,6 +158,7 @@ class WireServer:
     _scripts: Sequence[Script]
     requests: list[Request] = attrs.field(factory=list[Request])
     connections: int = 0
+    streams: int = 0
     gone: int = 0
     ended: int = 0
     port: int = attrs.field(init=False, default=0)
@@ -176,6 +191,8 @@ class WireServer:
                     writer.write(bytes([byte]))
                     await writer.drain()
                     await asyncio.sleep(0)
+            case Answer(streams, plain):
+                await self._answer(streams, plain, reader, writer)
             case Wait(seconds):
                 await asyncio.sleep(seconds)
             case Fin():
@@ -188,6 +205,26 @@ class WireServer:
                 with contextlib.suppress(ConnectionError):
                     await reader.read()
                 self._note_gone()
+
+    async def _answer(
+        self,
+        streams: Sequence[Script],
+        plain: Callable[[str], bytes],
+        reader: asyncio.StreamReader,
+        writer: asyncio.StreamWriter,
+    ) -> None:
+        while True:
+            request = await read_request(reader)
+            self.requests.append(request)
+            if "/events " not in request.line:
+                writer.write(plain(request.line))
+                await writer.drain()
+                continue
+            script = streams[min(self.streams, len(streams) - 1)]
+            self.streams += 1
+            for step in script:
+                await self._play(step, reader, writer)
+            return
 
     def abandon(self) -> None:
         """Drop every connection that is still open."""

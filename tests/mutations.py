@@ -1,0 +1,334 @@
+"""
+One mechanism after the other switched off, and the tests that have to notice.
+
+A promise is only as good as the test that fails without it. Each entry is a small patch of
+the package; ``nox -s mutations`` (this file, run as a program) applies it to a copy, runs the
+named tests there, and expects every one of them to fail - after all of them have passed in
+an unpatched copy.
+"""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import attrs
+
+
+ROOT = Path(__file__).parents[1]
+PACKAGE = "cyberun_async"
+SECONDS = 300
+
+
+@attrs.frozen
+class Mutation:
+    """
+    A mechanism switched off.
+
+    Attributes:
+        promise: The title of the promise in docs/guarantees.md that it belongs to.
+        what: What is no longer done.
+        file: The module, without the package.
+        old, new: The text, which occurs once, and what takes its place.
+        tests: Tests that pass with the mechanism and fail without it.
+    """
+
+    promise: str
+    what: str
+    file: str
+    old: str
+    new: str
+    tests: tuple[str, ...]
+
+
+WATCH = "tests/test_watch.py::"
+VERDICT = "tests/test_verdict.py::"
+WAITING = "tests/whole/test_waiting.py::test_"
+
+MUTATIONS = (
+    Mutation(
+        "Ordered",
+        "a step back is delivered instead of held",
+        "_order.py",
+        "        if self._steps_back(status):\n            self._held = [event]",
+        "        if False:\n            self._held = [event]",
+        (f"{WATCH}test_a_step_back_is_held_with_all_behind_it",),
+    ),
+    Mutation(
+        "Ordered",
+        "a grown count begins no attempt",
+        "_order.py",
+        "            return count > self.retry_count",
+        "            return False",
+        (f"{WATCH}test_an_ask_explains_a_step_back[a-new-attempt-is-told]",),
+    ),
+    Mutation(
+        "Ordered",
+        "answers of a replica that lags are believed",
+        "_order.py",
+        "        if self._steps_back(status) or status == self.status:\n            self._confirm",
+        "        if status == self.status:\n            self._confirm",
+        (f"{WATCH}test_an_answer_that_lags_changes_nothing[of-this-attempt]",),
+    ),
+    Mutation(
+        "Settled",
+        "an end that an answer shows is not taken",
+        "_watch.py",
+        "        if snapshot.is_terminal:\n            self._end_by(snapshot)",
+        "        if snapshot.is_terminal and self.phase is Phase.READING:\n"
+        "            self._end_by(snapshot)",
+        (f"{WATCH}test_an_end_that_an_ask_shows_ends_the_watch_in_any_phase[failed-polling]",),
+    ),
+    Mutation(
+        "Settled",
+        "nothing is asked when a stream is opened",
+        "_watch.py",
+        "        # Beside the opening stream: it need not repeat what happened while nobody"
+        " listened.\n        self._asks.by(now)",
+        "        pass",
+        (f"{WATCH}test_each_connection_is_followed_by_an_ask",),
+    ),
+    Mutation(
+        "Settled",
+        "what comes after the end is taken, too",
+        "_watch.py",
+        '        """An event was read from the stream."""\n'
+        "        if self.phase is not Phase.READING:\n            return",
+        '        """An event was read from the stream."""',
+        (f"{WATCH}test_every_watch_ends_once[done]",),
+    ),
+    Mutation(
+        "Not twice",
+        "a status that equals the last one is news",
+        "_order.py",
+        "        if status == self.status:\n            return Verdict.LIVE",
+        "        if False:\n            return Verdict.LIVE",
+        (f"{WATCH}test_a_status_is_told_once[False]",),
+    ),
+    Mutation(
+        "Not twice",
+        "a tick that equals the last one is passed on behind a reconnection",
+        "_order.py",
+        "            if _is_same(event, self.last_tick) or _is_same(event, before):\n"
+        "                return Verdict.REPEATED",
+        "            pass",
+        (
+            f"{WATCH}test_a_replayed_life_is_dropped_whole",
+            "tests/test_order.py::test_a_tick_behind_a_reconnection[equal]",
+        ),
+    ),
+    Mutation(
+        "Never mute",
+        "silence is not asked about",
+        "_watch.py",
+        "since is None or sent_at < since else policy.ask_after",
+        "since is None or sent_at < since else 1e9",
+        (f"{WATCH}test_silence_of_a_minute_is_asked_about",),
+    ),
+    Mutation(
+        "Never mute",
+        "a stream without a byte is kept",
+        "_watch.py",
+        "            idle_at = last_byte_at + self.policy.idle_timeout",
+        "            idle_at = last_byte_at + 1e9",
+        (f"{WATCH}test_every_byte_puts_off_reconnecting",),
+    ),
+    Mutation(
+        "Never mute",
+        "a clean end is taken for any other loss",
+        "_watch.py",
+        "        if clean and not self._asks.is_held(now):",
+        "        if False:",
+        (f"{WATCH}test_a_clean_end_is_asked_about_before_anything_is_opened_again",),
+    ),
+    Mutation(
+        "Never mute",
+        "the service's own error counts as news of the task",
+        "_watch.py",
+        "        if isinstance(event, StatusEvent | ProgressEvent):\n"
+        "            self._contact(now)",
+        "        self._hear(now)\n"
+        "        if isinstance(event, StatusEvent | ProgressEvent):\n"
+        "            self._contact(now)",
+        (f"{WATCH}test_only_events_of_the_task_put_off_asking[trouble-of-the-service]",),
+    ),
+    Mutation(
+        "Switches by itself",
+        "repeated loss does not lead to polling",
+        "_watch.py",
+        "        elif self._losses >= self.policy.tries_before_polling:\n"
+        "            self._start_polling(now, hint)",
+        "        elif False:\n            self._start_polling(now, hint)",
+        (f"{WATCH}test_repeated_loss_leads_to_polling[three-losses]",),
+    ),
+    Mutation(
+        "Switches by itself",
+        "the way back is tried at an even pace",
+        "_watch.py",
+        "        self._climbs += 1",
+        "        self._climbs = 0",
+        (f"{WATCH}test_the_way_back_is_tried_with_growing_pauses",),
+    ),
+    Mutation(
+        "Switches by itself",
+        "a stream that is stale is kept",
+        "_watch.py",
+        "            self._stale_at = now + self.policy.stale_grace",
+        "            self._stale_at = None",
+        (
+            f"{WATCH}test_a_stream_that_does_not_bring_what_an_ask_saw_is_dropped",
+            f"{WATCH}test_a_stream_without_a_single_byte_leads_to_polling_soon",
+        ),
+    ),
+    Mutation(
+        "Server trouble is not task trouble",
+        "a connection resets the backoff",
+        "_watch.py",
+        "        self._order.opened()\n",
+        "        self._order.opened()\n        self._losses = 0\n",
+        (f"{WATCH}test_only_a_new_event_resets_the_backoff",),
+    ),
+    Mutation(
+        "Server trouble is not task trouble",
+        "a refusal of the stream ends the watch",
+        "_watch.py",
+        "        self._losses = max(self._losses, self.policy.tries_before_polling)\n"
+        "        self._ask_first(now)",
+        "        self.failed(error)",
+        (f"{WATCH}test_a_refused_stream_is_judged_by_an_ask[403]",),
+    ),
+    Mutation(
+        "Server trouble is not task trouble",
+        "what the service asks to wait for is ignored",
+        "_backoff.py",
+        "    if hint is None or hint <= pause:\n        return pause",
+        "    if hint is None or hint > 0:\n        return pause",
+        (
+            "tests/test_backoff.py::test_a_hint_is_a_floor_with_a_cap[raised]",
+            "tests/test_verdict.py::test_retry_after_is_honoured[seconds]",
+            f"{WATCH}test_what_the_service_asks_for_is_a_floor[retry-after]",
+        ),
+    ),
+    Mutation(
+        "Server trouble is not task trouble",
+        "a run is sent again behind a proxy's error page",
+        "_verdict.py",
+        "    return reply.status == 503 and _speaks_for_service(reply)",
+        "    return reply.status == 503",
+        (
+            f"{VERDICT}test_a_submission_is_repeated_only_where_it_provably_did_not_run[503-by-a-proxy]",
+        ),
+    ),
+    Mutation(
+        "Bounded",
+        "no outage is too long",
+        "_watch.py",
+        "        return None if limit is None or since is None else since + limit",
+        "        return None",
+        (
+            f"{WATCH}test_an_outage_beyond_the_policy_is_given_up",
+            f"{WATCH}test_a_service_that_was_never_reached_is_given_up_soon[no-connection]",
+        ),
+    ),
+    Mutation(
+        "Bounded",
+        "a line may be endless",
+        "_framing.py",
+        "        if size > self._max_line_bytes:",
+        "        if False:",
+        ("tests/test_framing.py::test_an_endless_line_stops_at_the_limit[64-b'x']",),
+    ),
+    Mutation(
+        "Bounded",
+        "a slow reader's buffer grows",
+        "_reader.py",
+        "        if len(buffer) >= self._capacity:",
+        "        if False:",
+        (
+            "tests/test_reader.py::test_a_slow_reader_loses_ticks_only[asyncio]",
+            "tests/test_reader.py::test_a_reader_that_never_reads_is_told_so[asyncio]",
+        ),
+    ),
+    Mutation(
+        "Yours to stop",
+        "leaving the block gives nothing back",
+        "_stream.py",
+        "        traceback: TracebackType | None,\n    ) -> None:\n        await self.aclose()",
+        "        traceback: TracebackType | None,\n    ) -> None:\n        pass",
+        ("tests/whole/test_lifetime.py::test_break_gives_the_connection_back[asyncio]",),
+    ),
+    Mutation(
+        "Yours to stop",
+        "the remote task is cancelled unasked",
+        "_stream.py",
+        "            if self._cancel_on_exit and feed.watch.terminal is None:",
+        "            if feed.watch.terminal is None:",
+        (
+            f"{WAITING}leaving_a_watch_cancels_the_task_only_where_asked[virtual-asyncio-break-not-asked]",
+        ),
+    ),
+)
+
+
+def run_all(mutations: Sequence[Mutation] = MUTATIONS) -> list[str]:
+    """Apply each mutation and return what the tests did not notice, in words."""
+    with tempfile.TemporaryDirectory() as folder:
+        copy = Path(folder)
+        _copy_to(copy)
+        everything = sorted({test for mutation in mutations for test in mutation.tests})
+        if failed := _failing(copy, everything):
+            return [f"fails without any mutation: {test}" for test in sorted(failed)]
+        return [line for mutation in mutations for line in _unnoticed(copy, mutation)]
+
+
+def _copy_to(copy: Path) -> None:
+    ignored = shutil.ignore_patterns("__pycache__", ".hypothesis")
+    for name in (PACKAGE, "tests"):
+        shutil.copytree(ROOT / name, copy / name, ignore=ignored)
+    shutil.copy(ROOT / "pyproject.toml", copy)
+
+
+def _unnoticed(copy: Path, mutation: Mutation) -> Iterator[str]:
+    path = copy / PACKAGE / mutation.file
+    whole = path.read_text(encoding="utf-8")
+    path.write_text(whole.replace(mutation.old, mutation.new), encoding="utf-8")
+    try:
+        failed = _failing(copy, mutation.tests)
+    finally:
+        path.write_text(whole, encoding="utf-8")
+    missed = [test for test in mutation.tests if test not in failed]
+    print(f"{'MISSED' if missed else 'noticed'}: {mutation.promise}: {mutation.what}", flush=True)
+    yield from (f"{mutation.what}: not noticed by {test}" for test in missed)
+
+
+def _failing(copy: Path, tests: Sequence[str]) -> frozenset[str]:
+    command = [sys.executable, "-m", "pytest", "-q", "-rf", "--tb=no", "-o", "timeout=30"]
+    run = subprocess.run(
+        [*command, "-p", "no:cacheprovider", *tests],
+        cwd=copy,
+        env=_environment(copy),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=SECONDS,
+        check=False,
+    )
+    if run.returncode not in (0, 1):  # not a test that failed, but no run of tests at all
+        raise RuntimeError(run.stdout)
+    return frozenset(re.findall(r"^FAILED (.+?)(?: - .*)?$", run.stdout, re.MULTILINE))
+
+
+def _environment(copy: Path) -> dict[str, str]:
+    # The copy comes before the installed package.
+    kept = {name: value for name, value in os.environ.items() if name != "CYBERUN_TEST_BACKENDS"}
+    return {**kept, "PYTHONPATH": str(copy), "PYTHONDONTWRITEBYTECODE": "1"}
+
+
+if __name__ == "__main__":
+    problems = run_all()
+    print("\n".join(problems) or f"{len(MUTATIONS)} mutations, each noticed by every test named")
+    sys.exit(bool(problems))
