@@ -307,24 +307,73 @@ def _assert_same(framer: Framer[Message], found: list[Message], stream: bytes) -
 # 5. a last blank line without its LF counts at the end (`data: a\n\r`, timing only);
 # 6. a charset in the content type is honoured, so none is sent here.
 
+PHANTOM_AFTER_AN_ID = [message("a", id_="1"), message("", id_="1")]
+
+
+@pytest.mark.parametrize(
+    "stream, theirs",
+    [
+        pytest.param(b"event: x\n\n", [message("", event="x")], id="1-name-without-data"),
+        pytest.param(b"retry: 5\n\n", [message("", retry=5)], id="1-time-without-data"),
+        pytest.param(b"id: 1\ndata: a\n\n: hb\n\n", PHANTOM_AFTER_AN_ID, id="1-phantom"),
+        pytest.param(BOM + b"data: a\n\ndata: b\n\n", [message("b")], id="2-byte-order-mark"),
+        pytest.param(b"retry: +5\ndata: a\n\n", [message("a", retry=5)], id="3-sign"),
+        pytest.param(b"retry: 1_0\ndata: a\n\n", [message("a", retry=10)], id="3-underscore"),
+        pytest.param(
+            "retry: \u0661\ndata: a\n\n".encode(), [message("a", retry=1)], id="3-other-digits"
+        ),
+    ],
+)
+def test_the_deviations_of_httpx_sse_are_what_they_are_said_to_be(
+    stream: bytes, theirs: list[Message]
+) -> None:
+    """Each deviation exists, and is one from the standard that the framing does not share."""
+    assert theirs == [_plain(event) for event in _by_httpx_sse([stream])]
+    assert theirs != read(stream)
+    assert read(stream) == interpret(stream).messages
+
+
+@pytest.mark.parametrize(
+    "chunks",
+    [
+        pytest.param([b"data: a\r\r", b"data: b\r\r"], id="4-lone-cr"),
+        pytest.param([b"data: a\r\n\r", b"\ndata: b\n\n"], id="5-crlf-cut-in-two"),
+    ],
+)
+def test_httpx_sse_holds_back_what_is_complete(chunks: list[bytes]) -> None:
+    """Its first message comes with the second chunk, though the first chunk completes it."""
+    used: list[bytes] = []
+
+    def counted() -> Iterator[bytes]:
+        for chunk in chunks:
+            used.append(chunk)
+            yield chunk
+
+    first = next(iter(_by_httpx_sse(counted())))
+
+    assert (_plain(first), len(used)) == (message("a"), 2)
+    assert Framer(Message).feed(chunks[0]) == [message("a")]
+
+
 WELL_FORMED_LINES = [
-    *("data: a", "data:b", "data:  c", "data", "data:x: y", "data: \u20ac\u2028\x85"),
-    *("event: x", "event:y", "event", "id: 1", "id", "id: \0", "foo: bar", "Data: no"),
-    *("retry: 5", "retry: 1.5", "retry", ": comment", ":", "", "", ""),
+    *(b"data: a", b"data:b", b"data:  c", b"data", b"data:x: y"),
+    *("data: \u20ac\u2028\x85".encode(), b"data: \xff\xe2\x82|\xf0\x9f", b"data: a\0b"),
+    *(b"event: x", b"event:y", b"event", b"id: 1", b"id", b"id: \0", b"foo: bar", b"Data: no"),
+    *(b"retry: 5", b"retry: 1.5", b"retry", b": comment", b":", b"", b"", b""),
 ]
+LINE_ENDS = st.sampled_from([b"\n", b"\r", b"\r\n"])
 
 
 @settings(max_examples=500, deadline=None)
 @given(
-    st.lists(st.sampled_from(WELL_FORMED_LINES), max_size=30),
-    st.sampled_from(["\n", "\r\n", "\r"]),
+    st.lists(st.tuples(st.sampled_from(WELL_FORMED_LINES), LINE_ENDS), max_size=30),
     st.integers(1, 30),
 )
 def test_well_formed_streams_are_read_like_httpx_sse(
-    lines: list[str], line_end: str, size: int
+    lines: list[tuple[bytes, bytes]], size: int
 ) -> None:
     """Streams without the named deviations give the very messages that httpx-sse gives."""
-    stream = "".join(line + line_end for line in [*lines, "", ""]).encode()
+    stream = b"".join(line + end for line, end in lines) + b"\n\n"
     with_data = interpret(stream).messages
     theirs = [_plain(event) for event in _by_httpx_sse(cut(stream, size))]
     framer = Framer(ServerSentEvent)

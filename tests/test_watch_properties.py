@@ -295,8 +295,9 @@ class Life(RuleBasedStateMachine):
     @rule()
     def machine_sleeps(self) -> None:
         self.now += 3600.0
-        self.last_sign = self.now
-        self.failed_since = None if self.failed_since is None else self.now
+        if not self.is_over:
+            self.last_sign = self.now
+            self.failed_since = None if self.failed_since is None else self.now
         self.watch.woke(self.now)
 
     @precondition(lambda self: self.watch.phase is not Phase.READING)
