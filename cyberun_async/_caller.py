@@ -14,7 +14,7 @@ import anyio
 from ._credentials import Keyring, Secret
 from ._errors import CyberunError, ServiceUnavailableError
 from ._exchange import ExchangeFailedError, FailureKind, Reply
-from ._options import RetryPolicy
+from ._options import RetryPolicy, Timeouts
 from ._rejection import rejection
 from ._verdict import GiveUp, RetryQuota, judge
 
@@ -31,52 +31,37 @@ class Exchanger(Protocol):
         params: Mapping[str, Any] | None = None,
         content: bytes | None = None,
         fresh: bool = False,
+        timeouts: Timeouts | None = None,
     ) -> Reply:
         """Make one request."""
         ...
 
 
-class Caller:
-    """Makes plain requests for one client."""
+class Account:
+    """
+    What all callers of one client share: its key and its retry quota.
 
-    def __init__(
-        self,
-        exchanger: Exchanger,
-        keyring: Keyring,
-        *,
-        policy: RetryPolicy,
-        draw: Callable[[], float],
-        headers: Mapping[str, str],
-        extra: Callable[[], Mapping[str, str]] = dict,
-    ) -> None:
-        self._exchanger = exchanger
-        self._keyring = keyring
-        self._policy = policy
-        self._draw = draw
-        self._headers = headers
-        self._extra = extra
-        self._quota = RetryQuota(policy.quota, policy.retry_cost)
+    Attributes:
+        retries: How many requests were made again.
+    """
+
+    def __init__(self, keyring: Keyring, policy: RetryPolicy) -> None:
+        self.keyring = keyring
+        self.quota = RetryQuota(policy.quota, policy.retry_cost)
+        self.retries: int = 0
         self._refresh_lock = anyio.Lock()
         self._latest: Secret | None = None
-        self.requests = 0
-        self.retries = 0
 
-    async def headers(self, refused: Secret | None = None) -> tuple[Secret, dict[str, str]]:
-        """Return a key and the headers it makes; *refused* is one the service would not take."""
+    async def key(self, refused: Secret | None) -> Secret:
+        """Return a key; *refused* is one the service would not take."""
         try:
-            key = await (self._current() if refused is None else self._renewed(refused))
+            return await (self._current() if refused is None else self._renewed(refused))
         except ServiceUnavailableError as error:
             error.maybe_sent = False  # without a key nothing leaves
             raise
-        return key, {**self._headers, **self._keyring.headers(key)}
-
-    @property
-    def can_refresh(self) -> bool:
-        """Whether a refused key may be replaced."""
-        return self._keyring.can_refresh
 
     async def _current(self) -> Secret:
-        self._latest = await self._keyring.current()
+        self._latest = await self.keyring.current()
         return self._latest
 
     async def _renewed(self, refused: Secret) -> Secret:
@@ -87,6 +72,44 @@ class Caller:
             if latest is not None and latest.reveal() != refused.reveal():
                 return latest
             return await self._current()
+
+
+class Caller:
+    """Makes plain requests for a client, or for siblings of it with equal choices."""
+
+    def __init__(
+        self,
+        exchanger: Exchanger,
+        account: Account,
+        *,
+        policy: RetryPolicy,
+        timeouts: Timeouts,
+        draw: Callable[[], float],
+        headers: Mapping[str, str],
+        extra: Callable[[], Mapping[str, str]] = dict,
+    ) -> None:
+        self._exchanger = exchanger
+        self._account = account
+        self._policy = policy
+        self._timeouts = timeouts
+        self._draw = draw
+        self._headers = headers
+        self._extra = extra
+
+    async def headers(self, refused: Secret | None = None) -> tuple[Secret, dict[str, str]]:
+        """Return a key and the headers it makes; *refused* is one the service would not take."""
+        key = await self._account.key(refused)
+        return key, {**self._headers, **self._extra(), **self._account.keyring.headers(key)}
+
+    @property
+    def can_refresh(self) -> bool:
+        """Whether a refused key may be replaced."""
+        return self._account.keyring.can_refresh
+
+    @property
+    def retries(self) -> int:
+        """How many requests were made again, by all callers of the account."""
+        return self._account.retries
 
     async def call(
         self,
@@ -122,7 +145,7 @@ class Caller:
             outcome = await self._once(method, path, sent, params, content, is_submission)
             if isinstance(outcome, Reply):
                 if outcome.is_success:
-                    self._quota.give_back(retried=attempt > 1)
+                    self._account.quota.give_back(retried=attempt > 1)
                     return outcome
                 if outcome.status == 401 and self.can_refresh and not _is(renewed, key):
                     # A new key that is refused as well is not replaced again.
@@ -136,9 +159,9 @@ class Caller:
                 draw=self._draw(),
                 is_submission=is_submission,
             )
-            if isinstance(verdict, GiveUp) or not self._quota.take():
+            if isinstance(verdict, GiveUp) or not self._account.quota.take():
                 raise _failure(outcome, attempt, task=task)
-            self.retries += 1
+            self._account.retries += 1
             await anyio.sleep(verdict.seconds)
 
     async def _once(
@@ -150,10 +173,15 @@ class Caller:
         content: bytes | None,
         is_submission: bool,
     ) -> Reply | ExchangeFailedError:
-        self.requests += 1
         try:
             return await self._exchanger.exchange(
-                method, path, headers=headers, params=params, content=content, fresh=is_submission
+                method,
+                path,
+                headers=headers,
+                params=params,
+                content=content,
+                fresh=is_submission,
+                timeouts=self._timeouts,
             )
         except ExchangeFailedError as error:
             return error

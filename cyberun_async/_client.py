@@ -1,22 +1,20 @@
 """The client: one method per thing a user wants done."""
 
+import copy
 import inspect
 import os
 import ssl
-from collections.abc import AsyncIterable, Awaitable, Callable, Generator, Iterable, Mapping
-from contextlib import contextmanager
+from collections.abc import AsyncIterable, Awaitable, Callable, Iterable, Mapping
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, Self
 from uuid import UUID
 
 import anyio
 
-from ._caller import Caller
-from ._codec import decode_result, decode_submission, decode_task
+from ._choices import Choices, changed
+from ._codec import decode_submission, decode_task
 from ._credentials import KeyProvider, Keyring
-from ._downloads import Download, allows_http, may_fetch
 from ._errors import (
-    ClientClosedError,
     ClientStateError,
     ConfigurationError,
     CyberunError,
@@ -25,7 +23,6 @@ from ._errors import (
     SubmissionUncertainError,
     TaskCancelledError,
     TaskFailedError,
-    TransferError,
     UnexpectedResponseError,
     WaitTimeoutError,
 )
@@ -35,7 +32,6 @@ from ._feed import Feed, copied
 from ._files import FILE_TYPES, Files, file_parameters_of
 from ._group import MergedEvents, Outcome, Submission, in_order, outcomes, submissions
 from ._handle import TaskHandle
-from ._hub import Hub
 from ._inputs import (
     WorkflowRef,
     base_url_of,
@@ -63,12 +59,12 @@ from ._resources import (
     run_options,
 )
 from ._results import TaskResult
-from ._runtime import Runtime, draw, utc_now
+from ._runtime import utc_now
+from ._session import Core, Session
 from ._statistics import ClientStatistics
 from ._stream import EventStream
-from ._told import Told
-from ._transport import Transport, TransportSettings
-from ._transport_settings import TransportKind, kind_of
+from ._transport import TransportSettings
+from ._transport_settings import kind_of
 from ._uploads import Store
 from ._version import version
 from ._webhook_admin import Webhooks
@@ -149,58 +145,39 @@ class CyberunClient:
         on_notice: Callable[[Notice], None] | None = None,
         observer: Observer | None = None,
     ) -> None:
-        self._keyring = Keyring(_key_or_environment(api_key), _team_of(team_id))
-        self._base_url = base_url_of(
-            base_url or os.environ.get("CYBERUN_BASE_URL") or DEFAULT_BASE_URL
+        keyring = Keyring(_key_or_environment(api_key), _team_of(team_id))
+        settings = TransportSettings(
+            base_url=base_url_of(
+                base_url or os.environ.get("CYBERUN_BASE_URL") or DEFAULT_BASE_URL
+            ),
+            limits=limits or Limits(),
+            proxy=proxy,
+            verify=verify,
+            kind=kind_of(transport),
+            transport_factory=transport_factory,
+            http_client=http_client,
         )
-        self._policy = policy or WatchPolicy()
-        self._retries = retries or RetryPolicy()
-        self._timeouts = timeouts or Timeouts()
-        self._limits = limits or Limits()
-        self._proxy = proxy
-        self._verify = verify
-        self._kind: TransportKind = kind_of(transport)
-        self._transport_factory = transport_factory
-        self._http_client = http_client
-        self._headers = _common_headers(user_agent, headers or {})
-        self._told = Told(observer, on_notice)
-        self._state: _Open | None = None
-        self._was_opened = False
+        choices = changed(
+            Choices(policy=WatchPolicy(), user_agent=_own_agent()),
+            own_agent=_own_agent(),
+            policy=policy,
+            retries=retries,
+            timeouts=timeouts,
+            user_agent=user_agent,
+            headers=headers,
+            on_notice=on_notice,
+        )
+        self._session = Session(Core(settings, keyring, observer), choices)
 
     def __repr__(self) -> str:
-        state = "open" if self._state else "closed" if self._was_opened else "not opened"
-        return f"<CyberunClient {self._base_url} {state}>"
+        core = self._session.core
+        return f"<CyberunClient {core.settings.base_url} {core.state}>"
 
     # Lifetime
 
     async def __aenter__(self) -> Self:
-        if self._was_opened:
-            raise ClientStateError("a client can be opened once; make a new one")
-        self._was_opened = True
-        runtime = Runtime()
-        if self._kind == "aiohttp" and not runtime.is_asyncio:
-            raise ConfigurationError(
-                "transport='aiohttp' works on asyncio only; leave it out on trio"
-            )
-        transport = Transport(self._transport_settings(runtime))
-        caller = Caller(
-            transport,
-            self._keyring,
-            policy=self._retries,
-            draw=draw,
-            headers=self._headers,
-            extra=self._told.headers,
-        )
-        hub = Hub(
-            runtime=runtime,
-            transport=transport,
-            caller=caller,
-            policy=self._policy,
-            limits=self._limits,
-            told=self._told,
-        )
-        await runtime.open()
-        self._state = _Open(runtime, transport, caller, hub)
+        self._check_owner("opened")
+        await self._session.core.open(self._session.choices)
         return self
 
     async def __aexit__(
@@ -221,24 +198,62 @@ class CyberunClient:
                 what waits for them take its answer.
 
         Raises:
-            ClientStateError: On trio, from another task than the one that opened it.
+            ClientStateError: On trio, from another task than the one that opened it; or
+                of a sibling, which is closed with the client it came from.
         """
-        state = self._state
-        if state is None:
-            return
-        state.runtime.check_closable()
-        if drain is not None:
-            with anyio.move_on_after(positive_seconds("drain", drain)):
-                for feed in tuple(state.hub.feeds.values()):
-                    await feed.wait_done()
-                await state.wait_idle()
-        state.hub.close()
-        try:
-            await state.runtime.aclose()
-        finally:
-            with anyio.CancelScope(shield=True):
-                await state.transport.aclose()
-        self._state = None
+        self._check_owner("closed")
+        await self._session.core.aclose(None if drain is None else positive_seconds("drain", drain))
+
+    def _check_owner(self, what: str) -> None:
+        if self._session.is_sibling:
+            raise ClientStateError(
+                f"a client made by with_options() is {what} with the one it came from; "
+                "use it as it is, inside that one's `async with`"
+            )
+
+    def with_options(
+        self,
+        *,
+        policy: WatchPolicy | None = None,
+        retries: RetryPolicy | None = None,
+        timeouts: Timeouts | None = None,
+        user_agent: str | None = None,
+        headers: Mapping[str, str] | None = None,
+        on_notice: Callable[[Notice], None] | None = None,
+    ) -> Self:
+        """
+        Return a sibling: this client with other settings, on the same connections.
+
+        Connections, key, stream slots, pace, retry quota, observer and statistics are
+        those of the client it came from. It is usable while that one is open, and is
+        neither opened nor closed itself. It costs little, so one per call is fine.
+
+        Siblings whose settings are equal share the streams of their watches; with
+        others, a task that both watch has a stream for each.
+
+        Args:
+            policy, retries, timeouts: In place of the client's; None keeps them.
+            user_agent: In place of what the client puts in front of the library's own.
+            headers: Added to the client's; one of the same name is replaced.
+            on_notice: In place of the client's; it hears of the sibling's watches alone.
+
+        Raises:
+            ConfigurationError: A setting is of another kind.
+            InvalidInputError: A header cannot be sent.
+        """
+        choices = changed(
+            self._session.choices,
+            own_agent=_own_agent(),
+            policy=policy,
+            retries=retries,
+            timeouts=timeouts,
+            user_agent=user_agent,
+            headers=headers,
+            on_notice=on_notice,
+        )
+        sibling = copy.copy(self)
+        vars(sibling)["_session"] = self._session.sibling(choices)
+        return sibling
 
     # Runs
 
@@ -289,7 +304,7 @@ class CyberunClient:
             ParameterError: The parameters do not fit the definition.
             InvalidInputError: An argument is malformed.
         """
-        state = self._use()
+        hub = self._session.hub
         ref = reference_of(workflow, slug=slug)
         extras = run_options(
             dispatch_target=dispatch_target,
@@ -302,7 +317,7 @@ class CyberunClient:
         body: dict[str, Any] = {"parameters": await self.files.sent_along(values), **extras}
         sent_at = utc_now()
         try:
-            reply = await state.caller.call(
+            reply = await hub.caller.call(
                 "POST",
                 workflow_path(ref, "run"),
                 json_body=body,
@@ -375,7 +390,7 @@ class CyberunClient:
             raise
         except BaseException:
             if cancel_on_exit:
-                await self._use().hub.request_cancel(task.id)
+                await self._session.request_cancel(task.id)
             raise
 
     async def _run_watched(
@@ -427,7 +442,7 @@ class CyberunClient:
             InvalidInputError: *task* is no task id.
         """
         return EventStream(
-            self,
+            self._session,
             _token_of(task),
             capacity=self._limits.reader_capacity,
             notices=notices,
@@ -453,7 +468,7 @@ class CyberunClient:
             InvalidInputError: *task* is no task id, or *min_interval* no number of seconds.
         """
         return ProgressView(
-            self,
+            self._session,
             _token_of(task),
             now=anyio.current_time,
             min_interval=positive_seconds("min_interval", min_interval),
@@ -485,7 +500,7 @@ class CyberunClient:
             AuthenticationError: The key is not accepted.
             WatchLostError: Nothing was heard for longer than the policy allows.
         """
-        with self._use().calling():
+        with self._session.opened.calling():
             return await self._wait(
                 _token_of(task),
                 timeout=timeout,
@@ -501,11 +516,11 @@ class CyberunClient:
         start_timeout: float | None,
         cancel_on_timeout: bool,
     ) -> TaskSnapshot:
-        state = self._use()
+        hub = self._session.hub
         limit = _seconds("timeout", timeout)
         start_limit = _seconds("start_timeout", start_timeout)
         if start_limit is not None and (limit is None or start_limit < limit):
-            feed = await state.hub.wait_end(token, start_limit)
+            feed = await hub.wait_end(token, start_limit)
             if feed.is_done:
                 return await self._final(feed)
             if not await self._has_started(feed):
@@ -514,7 +529,7 @@ class CyberunClient:
                 )
             token = feed.watch.token()
             limit = None if limit is None else limit - start_limit
-        feed = await state.hub.wait_end(token, limit)
+        feed = await hub.wait_end(token, limit)
         if not feed.is_done:
             raise await self._timed_out(
                 feed.watch.token(), timeout or 0.0, feed.watch.snapshot, cancel_on_timeout
@@ -550,7 +565,7 @@ class CyberunClient:
         what: str = "end",
     ) -> WaitTimeoutError:
         if cancel:
-            await self._use().hub.request_cancel(token.task_id)
+            await self._session.request_cancel(token.task_id)
         error = WaitTimeoutError(
             task_id=token.task_id,
             timeout=seconds,
@@ -571,7 +586,7 @@ class CyberunClient:
             TaskCancelledError: It was cancelled.
             WaitTimeoutError: Time was up.
         """
-        with self._use().calling():
+        with self._session.opened.calling():
             return await self._result(task, timeout, cancel_on_timeout)
 
     async def _result(
@@ -584,35 +599,45 @@ class CyberunClient:
             raise TaskCancelledError(task_id=snapshot.id, error=snapshot.error, snapshot=snapshot)
         record = await self.result_record(snapshot.id)
         return TaskResult(
-            self, record, parallel=self._limits.parallel_transfers, retries=self._retries
+            self._session,
+            record,
+            parallel=self._limits.parallel_transfers,
+            retries=self._session.choices.retries,
         )
+
+    @property
+    def _limits(self) -> Limits:
+        return self._session.core.settings.limits
 
     # What the service holds
 
     @property
     def workflows(self) -> Workflows:
         """The team's workflows."""
-        return Workflows(self._ask)
+        return Workflows(self._session.ask)
 
     @property
     def tasks(self) -> Tasks:
         """The team's tasks, those of other programs included."""
-        return Tasks(self._ask, self)
+        return Tasks(self._session.ask, self)
 
     @property
     def agents(self) -> Agents:
         """The GPU agents that are connected."""
-        return Agents(self._ask)
+        return Agents(self._session.ask)
 
     @property
     def files(self) -> Files:
         """Files for the inputs of runs."""
-        return Files(Store(self._ask, self._put), limits=self._limits, retries=self._retries)
+        session = self._session
+        store = Store(session.ask, session.put)
+        return Files(store, limits=self._limits, retries=session.choices.retries)
 
     @property
     def webhooks(self) -> Webhooks:
         """The team's webhooks."""
-        return Webhooks(self._ask, allow_http=self._base_url.startswith("http://"))
+        base_url = self._session.core.settings.base_url
+        return Webhooks(self._session.ask, allow_http=base_url.startswith("http://"))
 
     # Many tasks
 
@@ -626,7 +651,7 @@ class CyberunClient:
         disturb the others: its error, or an ``ExceptionGroup`` of several, is raised at
         the end. Use it with ``async with``, or close it.
         """
-        return MergedEvents(self, self._use().runtime.spawn, tasks, notices=notices)
+        return MergedEvents(self, self._session.opened.runtime.spawn, tasks, notices=notices)
 
     def as_completed(self, tasks: Iterable[TaskRef] | AsyncIterable[TaskRef]) -> Pump[Outcome]:
         """
@@ -634,7 +659,7 @@ class CyberunClient:
 
         It raises for no single task. Use it with ``async with``, or close it.
         """
-        return outcomes(self, self._use().runtime.spawn, tasks)
+        return outcomes(self, self._session.opened.runtime.spawn, tasks)
 
     async def wait_many(
         self,
@@ -685,7 +710,7 @@ class CyberunClient:
         others. *options* go to :meth:`submit`.
         """
         return submissions(
-            self, self._use().runtime.spawn, workflow, parameter_sets, concurrency, options
+            self, self._session.opened.runtime.spawn, workflow, parameter_sets, concurrency, options
         )
 
     # Single requests
@@ -693,13 +718,12 @@ class CyberunClient:
     async def get_task(self, task: TaskRef) -> TaskSnapshot:
         """Ask for a task's present state, with one request."""
         task_id = _token_of(task).task_id
-        reply = await self._use().caller.call("GET", path_for("tasks", task_id), task=True)
+        reply = await self._session.hub.caller.call("GET", path_for("tasks", task_id), task=True)
         return decode_task(reply)
 
     async def result_record(self, task: TaskRef) -> ResultRecord:
         """Ask for a task's result as the service reports it, without waiting."""
-        path = path_for("tasks", _token_of(task).task_id, "result")
-        return decode_result(await self._use().caller.call("GET", path, task=True))
+        return await self._session.result_record(_token_of(task).task_id)
 
     async def cancel(self, task: TaskRef) -> None:
         """
@@ -708,7 +732,7 @@ class CyberunClient:
         Success means that the request was taken: the task may have completed first,
         and a running one takes a moment. :meth:`cancel_and_wait` tells which.
         """
-        await self._use().hub.cancel_task(_token_of(task).task_id)
+        await self._session.hub.cancel_task(_token_of(task).task_id)
 
     async def cancel_and_wait(self, task: TaskRef, *, timeout: float | None = None) -> TaskSnapshot:
         """Ask the service to cancel a task and return the state in which it really ended."""
@@ -738,7 +762,7 @@ class CyberunClient:
             InvalidInputError: An argument is malformed, or the path leads elsewhere.
         """
         verb = method_of(method)
-        return await self._ask(
+        return await self._session.ask(
             verb,
             raw_path_of(path),
             params=None if params is None else query_of(params),
@@ -747,131 +771,22 @@ class CyberunClient:
         )
 
     def statistics(self) -> ClientStatistics:
-        """Return what the client is doing now and has done so far."""
-        state = self._use()
-        hub, counters, network = state.hub, state.hub.counters, state.transport.statistics()
-        return ClientStatistics(
-            transport=self._kind,
-            open_streams=network.open_streams,
-            followed_tasks=len(hub.feeds),
-            stream_slots=self._limits.max_streams,
-            requests=network.requests,
-            retries=state.caller.retries,
-            asks=hub.roster.asks,
-            events=counters.events,
-            reconnects=counters.reconnects,
-            switches_to_polling=counters.switches_to_polling,
-            repeats_dropped=counters.repeats_dropped,
-            foreign_frames=counters.foreign_frames,
-            garbled_payloads=counters.garbled_payloads,
-        )
+        """
+        Return what the client is doing now and has done so far, its siblings included.
 
-    # For the values this client makes.
+        Raises:
+            ClientStateError: The client is not open, or belongs to another event loop.
+        """
+        return self._session.statistics()
 
     def check_open(self) -> None:
-        """Raise :class:`ClientStateError` unless the client is open, on its own event loop."""
-        self._use()
+        """
+        Raise unless the client can be used here and now.
 
-    def subscribe(self, token: ResumeToken, reader: Any) -> Feed:
-        """Used by :class:`EventStream`."""
-        return self._use().hub.subscribe(token, reader)
-
-    async def unsubscribe(self, feed: Feed, reader: Any) -> None:
-        """Used by :class:`EventStream`."""
-        if self._state is not None:
-            await self._state.hub.unsubscribe(feed, reader)
-
-    async def request_cancel(self, task_id: str) -> None:
-        """Used by :class:`EventStream`."""
-        if self._state is not None:
-            await self._state.hub.request_cancel(task_id)
-
-    async def fetch(self, url: str, headers: Mapping[str, str]) -> Download:
-        """Used by :class:`Artifact`: fetch a presigned link without any credential."""
-        state = self._use()
-        if not self._may_fetch(url):
-            raise TransferError("the service gave a link that is not https; it is not followed")
-        return await state.transport.fetch("GET", url, headers=headers, may_follow=self._may_fetch)
-
-    async def _put(
-        self, url: str, headers: Mapping[str, str], content: AsyncIterable[bytes], /
-    ) -> Download:
-        if not self._may_fetch(url):
-            raise TransferError("the service gave a link that is not https; nothing was sent to it")
-        return await self._use().transport.fetch("PUT", url, headers=headers, content=content)
-
-    def _may_fetch(self, url: str) -> bool:
-        return may_fetch(url, insecure=allows_http(self._base_url))
-
-    # Within
-
-    async def _ask(
-        self,
-        method: str,
-        path: str,
-        *,
-        params: Mapping[str, Any] | None = None,
-        json_body: Any = None,
-        repeatable: bool = True,
-    ) -> Reply:
-        return await self._use().caller.call(
-            method, path, params=params, json_body=json_body, repeatable=repeatable
-        )
-
-    def _use(self) -> "_Open":
-        if self._state is None:
-            if self._was_opened:
-                raise ClientClosedError("the client is closed; make a new one")
-            raise ClientStateError(
-                "the client is not open; use `async with CyberunClient(...) as client:`"
-            )
-        self._state.hub.check_open()
-        return self._state
-
-    def _transport_settings(self, runtime: Runtime) -> TransportSettings:
-        return TransportSettings(
-            base_url=self._base_url,
-            timeouts=self._timeouts,
-            limits=self._limits,
-            proxy=self._proxy,
-            verify=self._verify,
-            kind=self._kind,
-            transport_factory=self._transport_factory,
-            http_client=self._http_client,
-            clock=runtime.now,
-            idle_backstop=self._policy.idle_timeout + 60.0,
-        )
-
-
-class _Open:
-    """What exists only while a client is open."""
-
-    __slots__ = ("_calls", "_idle", "caller", "hub", "runtime", "transport")
-
-    def __init__(self, runtime: Runtime, transport: Transport, caller: Caller, hub: Hub) -> None:
-        self.runtime = runtime
-        self.transport = transport
-        self.caller = caller
-        self.hub = hub
-        self._calls = 0
-        self._idle: anyio.Event | None = None
-
-    @contextmanager
-    def calling(self) -> Generator[None]:
-        """Count a call that draining lets come to its end."""
-        self._calls += 1
-        try:
-            yield
-        finally:
-            self._calls -= 1
-            if not self._calls and self._idle is not None:
-                self._idle.set()
-
-    async def wait_idle(self) -> None:
-        """Wait until no such call is under way."""
-        if self._calls:
-            self._idle = anyio.Event()
-            await self._idle.wait()
+        Raises:
+            ClientStateError: It is not open, or belongs to another event loop.
+        """
+        self._session.check_open()
 
 
 def _key_or_environment(api_key: str | KeyProvider | None) -> str | KeyProvider:
@@ -888,11 +803,8 @@ def _team_of(team_id: str | None) -> str | None:
     return None if team_id is None else header_text("team_id", team_id)
 
 
-def _common_headers(user_agent: str | None, headers: Mapping[str, str]) -> Mapping[str, str]:
-    own = f"cyberun_async/{version()}"
-    agent = f"{header_text('user_agent', user_agent)} {own}" if user_agent else own
-    extra = {name: header_text(name, value) for name, value in headers.items()}
-    return {"User-Agent": agent, "Accept": "application/json", **extra}
+def _own_agent() -> str:
+    return f"cyberun_async/{version()}"
 
 
 def _seconds(name: str, value: float | None) -> float | None:

@@ -28,7 +28,8 @@ from ._events import (
 from ._feed import Feed
 from ._inputs import path_for
 from ._models import ResumeToken, TaskSnapshot
-from ._options import Limits, WatchPolicy
+from ._options import Timeouts, WatchPolicy
+from ._pace import Pace
 from ._pages import Page, Sighting
 from ._plan import PAGE_SIZE
 from ._reader import Reader
@@ -44,10 +45,20 @@ from ._watch import Counters, Watch
 logger = logging.getLogger("cyberun_async")
 
 _CANCEL_SECONDS = 10.0
+_IDLE_MARGIN = 60.0
+
+
+@attrs.frozen(kw_only=True)
+class Economy:
+    """What bounds all watches of one client, its siblings' included."""
+
+    slots: StreamSlots
+    pace: Pace
+    counters: Counters = attrs.field(factory=Counters)
 
 
 class Hub:
-    """What all watches of one client share."""
+    """What all watches of one client share, or of those siblings whose choices are equal."""
 
     def __init__(
         self,
@@ -56,26 +67,28 @@ class Hub:
         transport: Transport,
         caller: Caller,
         policy: WatchPolicy,
-        limits: Limits,
+        timeouts: Timeouts,
+        economy: Economy,
         told: Told,
     ) -> None:
         self._runtime = runtime
         self._transport = transport
-        self._caller = caller
+        self._timeouts = timeouts
+        self.caller = caller
         self.policy = policy
         self._told = told
         self.observe: Callable[[Event], None] | None = told.received
         self.now = runtime.now
         self.loads = transport.loads
-        self.slots = StreamSlots(limits.max_streams, limits.reconnect_spread)
-        self.counters = Counters()
+        self.slots = economy.slots
+        self.counters = economy.counters
         self.feeds: dict[str, Feed] = {}
         self.roster = Roster(
             now=runtime.now,
             spawn=runtime.spawn,
             ask=self.ask_task,
             list_page=self.list_page,
-            rate=limits.poll_rate,
+            pace=economy.pace,
         )
         self._closed: CyberunError | None = None
 
@@ -132,19 +145,19 @@ class Hub:
 
     async def cancel_task(self, task_id: str) -> None:
         """Ask the service to cancel the task."""
-        await self._caller.call("POST", path_for("tasks", task_id, "cancel"), task=True)
+        await self.caller.call("POST", path_for("tasks", task_id, "cancel"), task=True)
 
     async def ask_task(self, task_id: str) -> TaskSnapshot:
         """Ask for the task's state."""
         path, headers = path_for("tasks", task_id), self._told.headers(task_id)
         # Not repeated here: the watch asks again, at the client's pace rather than its quota's.
-        call = self._caller.call("GET", path, headers=headers, task=True, repeatable=False)
+        call = self.caller.call("GET", path, headers=headers, task=True, repeatable=False)
         return decode_task(await call)
 
     async def list_page(self, state: str, number: int) -> Page[Sighting]:
         """Ask for one page of the team's tasks in *state*."""
         params = {"status": str(state), "current_page": number, "per_page": PAGE_SIZE}
-        call = self._caller.call("GET", path_for("tasks"), params=params, repeatable=False)
+        call = self.caller.call("GET", path_for("tasks"), params=params, repeatable=False)
         return decode_sightings(await call)
 
     def close(self) -> None:
@@ -194,24 +207,29 @@ class Hub:
     @property
     def can_refresh(self) -> bool:
         """Whether a refused key may be replaced."""
-        return self._caller.can_refresh
+        return self.caller.can_refresh
 
     async def stream_headers(self, refused: Secret | None) -> tuple[Secret, dict[str, str]]:
         """Return the key to use and the headers it makes."""
-        return await self._caller.headers(refused)
+        return await self.caller.headers(refused)
 
     async def open_stream(self, task_id: str, headers: Mapping[str, str]) -> EventConnection:
         """Open the task's event stream."""
         path = path_for("tasks", task_id, "events")
         all_headers = {**headers, **self._told.headers(task_id)}
         return await self._transport.open_stream(
-            path, headers=all_headers, open_timeout=self.policy.open_timeout
+            path,
+            headers=all_headers,
+            open_timeout=self.policy.open_timeout,
+            timeouts=self._timeouts,
+            # The watch notices silence itself; this is for the day it does not.
+            idle_backstop=self.policy.idle_timeout + _IDLE_MARGIN,
         )
 
     async def read_output(self, task_id: str) -> tuple[Mapping[str, Any] | None, str | None]:
         """Return the output of a completed task, or why it cannot be read."""
         try:
-            reply = await self._caller.call("GET", path_for("tasks", task_id, "result"), task=True)
+            reply = await self.caller.call("GET", path_for("tasks", task_id, "result"), task=True)
             output = decode_result(reply).output
         except CyberunError as error:
             return None, str(error)

@@ -13,9 +13,10 @@ from typing import Any
 
 import anyio
 
-from ._errors import CyberunError, RateLimitedError, ServiceUnavailableError
+from ._errors import CyberunError
 from ._feed import Feed
 from ._models import TaskSnapshot
+from ._pace import Pace
 from ._pages import Page, Sighting
 from ._plan import FEW, ListMemory
 from ._runtime import wall_minus_monotonic
@@ -41,27 +42,24 @@ class Roster:
         spawn: Callable[..., Any],
         ask: AskTask,
         list_page: ListPage,
-        rate: float,
+        pace: Pace,
     ) -> None:
         self._now = now
         self._spawn = spawn
         self._ask_task = ask
-        self._pause = 1.0 / rate
+        self._pace = pace
         self._heap: list[tuple[float, int, Feed]] = []
         self._sequence = count()
         self._waker: anyio.Event | None = None
         # Due asks, oldest first; True for those that confirm what the list only hinted at.
         self._asks: dict[Feed, bool] = {}
         self._askers = 0
-        self._next_ask_at = 0.0
         self._offset = wall_minus_monotonic()
         self._running = False
         self._feeds: dict[str, Feed] = {}
         self._sweep = Sweep(self._paced(list_page), now, ListMemory())
         self._sweeping = False
         self.pages = 0
-        self.slowed_until = 0.0
-        self.asks = 0
 
     def add(self, feed: Feed) -> None:
         """Look after *feed* until :meth:`remove`."""
@@ -159,7 +157,7 @@ class Roster:
         try:
             left = await self._sweep.run(due, self._feeds)
         except CyberunError as error:
-            self._slow_down(error)
+            self._pace.slow_down(error)
             self._answer_all(due, error)
             left = ()
         finally:
@@ -178,7 +176,7 @@ class Roster:
 
     def _paced(self, list_page: ListPage) -> ListPage:
         async def paced(state: str, number: int) -> Page[Sighting]:
-            await self._keep_pace()
+            await self._pace.keep()
             self.pages += 1
             return await list_page(state, number)
 
@@ -188,7 +186,7 @@ class Roster:
         try:
             # Each task ends once: what confirms that is no polling, and need not be slowed.
             if not confirms:
-                await self._keep_pace()
+                await self._pace.keep()
             if self._has(feed) and not feed.is_done:
                 await self._ask(feed)
         finally:
@@ -197,29 +195,16 @@ class Roster:
             self._start_askers(sweep=False)
         self.schedule(feed)
 
-    async def _keep_pace(self) -> None:
-        now = self._now()
-        moment = max(now, self._next_ask_at, self.slowed_until)
-        self._next_ask_at = moment + self._pause
-        if moment > now:
-            await anyio.sleep(moment - now)
-
     async def _ask(self, feed: Feed) -> None:
         sent_at = self._now()
-        self.asks += 1
+        self._pace.asks += 1
         feed.watch.asked()
         answer: TaskSnapshot | CyberunError
         try:
             answer = await self._ask_task(feed.task_id)
         except CyberunError as error:
             answer = error
-            self._slow_down(error)
+            self._pace.slow_down(error)
         feed.asking = False
         if self._has(feed):
             feed.on_answer(answer, sent_at)
-
-    def _slow_down(self, error: CyberunError) -> None:
-        # What one task's ask was told holds for all: they share one account.
-        if isinstance(error, RateLimitedError | ServiceUnavailableError):
-            pause = error.retry_after or 0.0
-            self.slowed_until = max(self.slowed_until, self._now() + min(pause, 300.0))

@@ -17,6 +17,7 @@ import httpx
 
 from ._errors import ClientClosedError
 from ._exchange import ExchangeFailedError, FailureKind, Reply
+from ._options import Timeouts
 from ._transport_body import Body, Closable, close_all, read_whole
 from ._transport_failures import RAISED_BY_TRANSPORTS, failure
 from ._transport_foreign import ForeignResponse
@@ -47,6 +48,9 @@ __all__ = [
     "TransportSettings",
     "TransportStatistics",
 ]
+
+# Seconds by phase, as httpx has them.
+Phases = dict[str, float]
 
 _STREAM_HEADERS: Headers = {
     "accept": CONTENT_TYPE,
@@ -92,14 +96,6 @@ class Transport:
         self._is_closed = False
         self._requests = 0
         self._cancelled_early = 0
-        timeouts = settings.timeouts
-        self._plain_timeout = httpx.Timeout(
-            connect=timeouts.connect,
-            read=timeouts.read,
-            write=timeouts.write,
-            pool=timeouts.pool,
-        ).as_dict()
-        self._stream_timeout = {**self._plain_timeout, "read": settings.idle_backstop}
 
     # Plain requests
 
@@ -112,6 +108,7 @@ class Transport:
         params: Params | None = None,
         content: bytes | None = None,
         fresh: bool = False,
+        timeouts: Timeouts | None = None,
     ) -> Reply:
         """
         Make one request of the API and return its whole answer, whatever the status.
@@ -126,6 +123,7 @@ class Transport:
             params: The query.
             content: The body.
             fresh: Use a connection that is new or was used a moment ago.
+            timeouts: None takes those of the settings.
 
         Raises:
             ExchangeFailedError: There was no complete answer.
@@ -139,7 +137,7 @@ class Transport:
             async with self._turns:
                 while True:
                     request = build_request(method, url, headers, content)
-                    request.extensions["timeout"] = self._plain_timeout
+                    request.extensions["timeout"] = self._phases(timeouts)
                     reply = await self._answer(request, path, fresh=fresh)
                     if not is_redirect(reply.status):
                         return reply
@@ -200,7 +198,13 @@ class Transport:
     # Event streams
 
     async def open_stream(
-        self, path: str, *, headers: Headers, open_timeout: float
+        self,
+        path: str,
+        *,
+        headers: Headers,
+        open_timeout: float,
+        timeouts: Timeouts | None = None,
+        idle_backstop: float | None = None,
     ) -> EventConnection:
         """
         Open an event stream on a connection of its own, whatever the status.
@@ -211,6 +215,7 @@ class Transport:
             path: Quoted, relative to the base URL.
             headers: All but those that make it a stream.
             open_timeout: Seconds for everything up to the headers, redirects included.
+            timeouts, idle_backstop: None takes those of the settings.
 
         Raises:
             ExchangeFailedError: There were no headers in time.
@@ -220,21 +225,22 @@ class Transport:
         url = api_url(self._settings.base_url, path)
         headers = with_headers(headers, _STREAM_HEADERS)
         progress = Progress()
+        phases = {**self._phases(timeouts), "read": idle_backstop or self._settings.idle_backstop}
         with self._while_open():
             try:
                 with anyio.fail_after(open_timeout):
-                    return await self._open_stream(url, headers, progress)
+                    return await self._open_stream(url, headers, phases, progress)
             except TimeoutError as error:
                 raise _too_slow(host_of(url), open_timeout, progress) from error
         raise _closed()
 
     async def _open_stream(
-        self, url: httpx.URL, headers: Headers, progress: Progress
+        self, url: httpx.URL, headers: Headers, phases: Phases, progress: Progress
     ) -> EventConnection:
         redirects = Redirects("GET", url)
         while True:
             request = build_request("GET", url, headers)
-            request.extensions["timeout"] = self._stream_timeout
+            request.extensions["timeout"] = phases
             connection = await self._connect_stream(request, progress)
             if not is_redirect(connection.status):
                 return connection
@@ -271,6 +277,7 @@ class Transport:
         headers: Headers,
         content: AsyncIterable[bytes] | bytes | None = None,
         may_follow: Callable[[str], bool] | None = None,
+        timeouts: Timeouts | None = None,
     ) -> ForeignResponse:
         """
         Make one request of an address that need not be the API's.
@@ -288,6 +295,8 @@ class Transport:
                 Asked for each redirect to another origin; without it none is followed.
                 From https to http is never asked.
 
+            timeouts: None takes those of the settings.
+
         Raises:
             ExchangeFailedError: There were no headers.
             InvalidInputError: A header cannot be sent.
@@ -298,7 +307,7 @@ class Transport:
         with self._while_open():
             while True:
                 request = build_request(method, target, headers, content)
-                request.extensions["timeout"] = self._plain_timeout
+                request.extensions["timeout"] = self._phases(timeouts)
                 response = await self._connect_foreign(request)
                 if not is_redirect(response.status):
                     return response
@@ -355,6 +364,15 @@ class Transport:
                 self._running.discard(scope)
                 if self._all_ended is not None and not self._running:
                     self._all_ended.set()
+
+    def _phases(self, timeouts: Timeouts | None) -> Phases:
+        chosen = timeouts or self._settings.timeouts
+        return {
+            "connect": chosen.connect,
+            "read": chosen.read,
+            "write": chosen.write,
+            "pool": chosen.pool,
+        }
 
     def _lane(self, url: httpx.URL) -> Lane:
         settings = self._settings

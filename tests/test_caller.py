@@ -15,10 +15,10 @@ from cyberun_async import (
     RateLimitedError,
     ServiceUnavailableError,
 )
-from cyberun_async._caller import Caller
+from cyberun_async._caller import Account, Caller
 from cyberun_async._credentials import Keyring
 from cyberun_async._exchange import ExchangeFailedError, FailureKind, Reply
-from cyberun_async._options import RetryPolicy
+from cyberun_async._options import RetryPolicy, Timeouts
 
 from .whole.kit import VIRTUAL, virtual_backend
 
@@ -63,6 +63,7 @@ class Network:
         params: Mapping[str, Any] | None = None,
         content: bytes | None = None,
         fresh: bool = False,
+        timeouts: Timeouts | None = None,
     ) -> Reply:
         self.moments.append(anyio.current_time())
         self.keys.append("".join(str(letter) for letter in headers["Authorization"])[7:])
@@ -79,10 +80,12 @@ class Network:
 
 
 def caller(network: Network, *, draw: float = 1.0, api_key: Any = "sk-1", **policy: Any) -> Caller:
+    chosen = POLICY if not policy else RetryPolicy(**policy)
     return Caller(
         network,
-        Keyring(api_key, None),
-        policy=POLICY if not policy else RetryPolicy(**policy),
+        Account(Keyring(api_key, None), chosen),
+        policy=chosen,
+        timeouts=Timeouts(),
         draw=lambda: draw,
         headers={},
     )

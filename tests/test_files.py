@@ -525,7 +525,7 @@ async def test_a_cancelled_upload_leaves_no_connection(
             await client.submit(
                 "image-to-image", {"a": Upload(source, size=9), "b": in_a_file(tmp_path)}
             )
-        network = client._use().transport.statistics()
+        network = client._session.opened.transport.statistics()
     await source.aclose()
 
     assert scope.cancelled_caught

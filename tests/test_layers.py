@@ -68,8 +68,8 @@ LAYERS = (
         "values",
         (
             *("_credentials", "_errors", "_events", "_exchange", "_filenames", "_inputs"),
-            *("_json_values", "_models", "_observer", "_options", "_pages", "_redaction"),
-            *("_statistics", "_webhook_models"),
+            *("_choices", "_json_values", "_models", "_observer", "_options", "_pages"),
+            *("_redaction", "_statistics", "_webhook_models"),
         ),
         PURE,
     ),
@@ -102,7 +102,7 @@ LAYERS = (
     ),
     Layer(
         "loops",
-        ("_caller", "_feed", "_hub", "_reader", "_roster", "_slots", "_sweep", "_told"),
+        ("_caller", "_feed", "_hub", "_pace", "_reader", "_roster", "_slots", "_sweep", "_told"),
         SHELL,
         above=(*VALUE_LAYERS, "runtime", "network"),
     ),
@@ -119,7 +119,7 @@ LAYERS = (
                 "_pump",
                 "_resources",
             ),
-            *("_results", "_stream", "_uploads", "_webhook_asgi", "_webhook_admin"),
+            *("_results", "_session", "_stream", "_uploads", "_webhook_asgi", "_webhook_admin"),
         ),
         SHELL,
         above=(*VALUE_LAYERS, "runtime", "network", "loops", "version"),

@@ -114,7 +114,7 @@ def service(store: Store) -> FakeService:
 
 
 async def result_of(client: CyberunClient) -> TaskResult:
-    return TaskResult(client, await client.result_record(TASK), retries=QUICK)
+    return TaskResult(client._session, await client.result_record(TASK), retries=QUICK)
 
 
 def left_in(folder: Path) -> list[str]:
@@ -396,7 +396,7 @@ async def test_bytes_can_be_passed_on_and_left_early(service: FakeService) -> No
             first = await anext(stream)
         with pytest.raises(StopAsyncIteration):
             await anext(stream)
-        fetches = client._use().transport.statistics().open_fetches
+        fetches = client._session.opened.transport.statistics().open_fetches
 
     assert whole == CONTENT
     assert CONTENT.startswith(first)
@@ -601,7 +601,7 @@ async def test_a_cancelled_download_leaves_nothing(
     async with service.client() as client:
         with anyio.move_on_after(0.1) as scope:
             await (await result_of(client)).download_to(tmp_path)
-        fetches = client._use().transport.statistics().open_fetches
+        fetches = client._session.opened.transport.statistics().open_fetches
 
     assert scope.cancelled_caught
     assert left_in(tmp_path) == []
@@ -616,7 +616,9 @@ async def test_one_failure_among_many_keeps_the_others(
     store.script = [httpx.Response(418), None, httpx.Response(418)]
 
     async with service.client(limits=None) as client:
-        result = TaskResult(client, await client.result_record(TASK), parallel=1, retries=QUICK)
+        result = TaskResult(
+            client._session, await client.result_record(TASK), parallel=1, retries=QUICK
+        )
         with pytest.raises(TransferError, match="418") as caught:
             await result.download_to(tmp_path)
 
@@ -633,8 +635,8 @@ async def test_only_so_many_files_are_fetched_at_once(
     seen: list[int] = []
 
     async with service.client() as client:
-        network = client._use().transport
-        result = TaskResult(client, await client.result_record(TASK), parallel=3)
+        network = client._session.opened.transport
+        result = TaskResult(client._session, await client.result_record(TASK), parallel=3)
 
         def note(*told: Any) -> None:
             seen.append(network.statistics().open_fetches)

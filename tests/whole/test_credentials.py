@@ -374,7 +374,7 @@ async def test_links_and_redirects_elsewhere_get_no_key(sim: Simulator) -> None:
     ) as client:
         record = await client.result_record("0197aaaa-0000-7000-8000-000000000000")
         assert record.links
-        data = await TaskResult(client, record)[0].read()
+        data = await TaskResult(client._session, record)[0].read()
 
     assert data == b"picture"
     assert [request.url.host for request in seen] == [

@@ -1,0 +1,316 @@
+"""
+What is open behind a client, and what of it siblings share.
+
+A client and its siblings have one :class:`Core`: one network, one key, one set of
+stream slots, one pace. Each has a :class:`Session`, its own way to it. Sessions whose
+choices are equal share their watches, too.
+"""
+
+from collections.abc import AsyncIterable, Generator, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+from weakref import WeakValueDictionary
+
+import anyio
+import attrs
+
+from ._caller import Account, Caller
+from ._choices import Choices
+from ._codec import decode_result
+from ._credentials import Keyring
+from ._downloads import Download, allows_http, may_fetch
+from ._errors import ClientClosedError, ClientStateError, ConfigurationError, TransferError
+from ._exchange import Reply
+from ._feed import Feed
+from ._hub import Economy, Hub
+from ._inputs import path_for
+from ._models import ResultRecord, ResumeToken
+from ._observer import Observer
+from ._pace import Pace
+from ._reader import Reader
+from ._runtime import Runtime, draw
+from ._slots import StreamSlots
+from ._statistics import ClientStatistics
+from ._told import Told
+from ._transport import Transport, TransportSettings
+
+
+class Opened:
+    """What exists only while a client is open."""
+
+    def __init__(
+        self, runtime: Runtime, settings: TransportSettings, account: Account, economy: Economy
+    ) -> None:
+        self.runtime: Runtime = runtime
+        self.transport: Transport = Transport(settings)
+        self.account: Account = account
+        self.economy: Economy = economy
+        # A hub that nobody uses and that follows nothing may go.
+        self.hubs: WeakValueDictionary[Choices, Hub] = WeakValueDictionary()
+        self.is_closing: bool = False
+        self._calls = 0
+        self._idle: anyio.Event | None = None
+
+    @property
+    def feeds(self) -> Iterator[Feed]:
+        """All tasks that are followed now."""
+        for hub in tuple(self.hubs.values()):
+            yield from tuple(hub.feeds.values())
+
+    @contextmanager
+    def calling(self) -> Generator[None]:
+        """Count a call that draining lets come to its end."""
+        self._calls += 1
+        try:
+            yield
+        finally:
+            self._calls -= 1
+            if not self._calls and self._idle is not None:
+                self._idle.set()
+
+    async def drain(self) -> None:
+        """Wait until all that is followed has ended, and no call is under way."""
+        for feed in tuple(self.feeds):
+            await feed.wait_done()
+        if self._calls:
+            self._idle = anyio.Event()
+            await self._idle.wait()
+
+    async def aclose(self) -> None:
+        """End every watch, then close every connection."""
+        # No hub that would be missed here may be made from now on.
+        self.is_closing = True
+        for hub in tuple(self.hubs.values()):
+            hub.close()
+        try:
+            await self.runtime.aclose()
+        finally:
+            with anyio.CancelScope(shield=True):
+                await self.transport.aclose()
+
+
+class Core:
+    """What a client and its siblings share; opened and closed once."""
+
+    def __init__(
+        self, settings: TransportSettings, keyring: Keyring, observer: Observer | None
+    ) -> None:
+        self.settings = settings
+        self._keyring = keyring
+        self._observer = observer
+        self.opened: Opened | None = None
+        self._was_opened = False
+
+    @property
+    def state(self) -> str:
+        """In a word, for people."""
+        return "open" if self.opened else "closed" if self._was_opened else "not opened"
+
+    async def open(self, choices: Choices) -> None:
+        """
+        Make ready; the quota of retries is that of *choices*.
+
+        Raises:
+            ClientStateError: It was opened before.
+        """
+        if self._was_opened:
+            raise ClientStateError("a client can be opened once; make a new one")
+        self._was_opened = True
+        runtime = Runtime()
+        if self.settings.kind == "aiohttp" and not runtime.is_asyncio:
+            raise ConfigurationError(
+                "transport='aiohttp' works on asyncio only; leave it out on trio"
+            )
+        limits = self.settings.limits
+        economy = Economy(
+            slots=StreamSlots(limits.max_streams, limits.reconnect_spread),
+            pace=Pace(runtime.now, limits.poll_rate),
+        )
+        settings = attrs.evolve(self.settings, clock=runtime.now)
+        opened = Opened(runtime, settings, Account(self._keyring, choices.retries), economy)
+        await runtime.open()
+        self.opened = opened
+
+    async def aclose(self, drain: float | None) -> None:
+        """
+        End everything, after up to *drain* seconds in which it may end by itself.
+
+        Raises:
+            ClientStateError: On trio, from another task than the one that opened it.
+        """
+        opened = self.opened
+        if opened is None:
+            return
+        opened.runtime.check_closable()
+        if drain is not None:
+            with anyio.move_on_after(drain):
+                await opened.drain()
+        await opened.aclose()
+        self.opened = None
+
+    def use(self) -> Opened:
+        """
+        Return what is open.
+
+        Raises:
+            ClientStateError: It is not open, or not on this event loop.
+        """
+        if self.opened is not None and not self.opened.is_closing:
+            return self.opened
+        if self._was_opened:
+            raise ClientClosedError("the client is closed; make a new one")
+        raise ClientStateError(
+            "the client is not open; use `async with CyberunClient(...) as client:`"
+        )
+
+    def hub_for(self, choices: Choices) -> Hub:
+        """Return the hub that serves all sessions with these choices."""
+        opened = self.use()
+        hub = opened.hubs.get(choices)
+        if hub is None:
+            hub = opened.hubs[choices] = self._new_hub(opened, choices)
+        return hub
+
+    def _new_hub(self, opened: Opened, choices: Choices) -> Hub:
+        told = Told(self._observer, choices.on_notice)
+        caller = Caller(
+            opened.transport,
+            opened.account,
+            policy=choices.retries,
+            timeouts=choices.timeouts,
+            draw=draw,
+            headers=choices.sent_headers(),
+            extra=told.headers,
+        )
+        return Hub(
+            runtime=opened.runtime,
+            transport=opened.transport,
+            caller=caller,
+            policy=choices.policy,
+            timeouts=choices.timeouts,
+            economy=opened.economy,
+            told=told,
+        )
+
+
+class Session:
+    """One client's way to what is open: with its own choices, or a sibling's."""
+
+    def __init__(self, core: Core, choices: Choices, *, is_sibling: bool = False) -> None:
+        self.core = core
+        self.choices = choices
+        self.is_sibling = is_sibling
+        self._hub: Hub | None = None
+
+    def sibling(self, choices: Choices) -> "Session":
+        """Return a session of the same core."""
+        return Session(self.core, choices, is_sibling=True)
+
+    @property
+    def opened(self) -> Opened:
+        """What is open, if it may be used here and now."""
+        self.check_open()
+        return self.core.use()
+
+    @property
+    def hub(self) -> Hub:
+        """The hub of these choices, if it may be used here and now."""
+        self.core.use()
+        hub = self._hub
+        if hub is None:
+            hub = self._hub = self.core.hub_for(self.choices)
+        hub.check_open()
+        return hub
+
+    # What streams and results need.
+
+    def check_open(self) -> None:
+        """
+        Raise unless the client may be used here and now.
+
+        Raises:
+            ClientStateError: It is not open, or not on this event loop.
+        """
+        _ = self.hub
+
+    def subscribe(self, token: ResumeToken, reader: Reader) -> Feed:
+        """Attach *reader* to the task's feed."""
+        return self.hub.subscribe(token, reader)
+
+    async def unsubscribe(self, feed: Feed, reader: Reader) -> None:
+        """Detach it, and give the connection back."""
+        if self.core.opened is not None and self._hub is not None:
+            await self._hub.unsubscribe(feed, reader)
+
+    async def request_cancel(self, task_id: str) -> None:
+        """Ask the service to cancel the task, within some seconds."""
+        if self.core.opened is not None and self._hub is not None:
+            await self._hub.request_cancel(task_id)
+
+    async def result_record(self, task_id: str) -> ResultRecord:
+        """Ask for a task's result as the service reports it."""
+        path = path_for("tasks", task_id, "result")
+        return decode_result(await self.hub.caller.call("GET", path, task=True))
+
+    # Requests.
+
+    async def ask(
+        self,
+        method: str,
+        path: str,
+        *,
+        params: Mapping[str, Any] | None = None,
+        json_body: Any = None,
+        repeatable: bool = True,
+    ) -> Reply:
+        """Make a request of the API."""
+        return await self.hub.caller.call(
+            method, path, params=params, json_body=json_body, repeatable=repeatable
+        )
+
+    async def fetch(self, url: str, headers: Mapping[str, str]) -> Download:
+        """Fetch a presigned link, without any credential."""
+        opened = self.opened
+        if not self._may_fetch(url):
+            raise TransferError("the service gave a link that is not https; it is not followed")
+        return await opened.transport.fetch(
+            "GET",
+            url,
+            headers=headers,
+            may_follow=self._may_fetch,
+            timeouts=self.choices.timeouts,
+        )
+
+    async def put(
+        self, url: str, headers: Mapping[str, str], content: AsyncIterable[bytes], /
+    ) -> Download:
+        """Send a file to a presigned address, without any credential."""
+        opened = self.opened
+        if not self._may_fetch(url):
+            raise TransferError("the service gave a link that is not https; nothing was sent to it")
+        return await opened.transport.fetch(
+            "PUT", url, headers=headers, content=content, timeouts=self.choices.timeouts
+        )
+
+    def _may_fetch(self, url: str) -> bool:
+        return may_fetch(url, insecure=allows_http(self.core.settings.base_url))
+
+    def statistics(self) -> ClientStatistics:
+        """Return what is done now and was done so far, by all siblings."""
+        opened = self.opened
+        counters, network = opened.economy.counters, opened.transport.statistics()
+        return ClientStatistics(
+            transport=self.core.settings.kind,
+            open_streams=network.open_streams,
+            followed_tasks=sum(1 for _ in opened.feeds),
+            stream_slots=self.core.settings.limits.max_streams,
+            requests=network.requests,
+            retries=opened.account.retries,
+            asks=opened.economy.pace.asks,
+            events=counters.events,
+            reconnects=counters.reconnects,
+            switches_to_polling=counters.switches_to_polling,
+            repeats_dropped=counters.repeats_dropped,
+            foreign_frames=counters.foreign_frames,
+            garbled_payloads=counters.garbled_payloads,
+        )
