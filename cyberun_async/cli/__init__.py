@@ -9,7 +9,6 @@ from collections.abc import Sequence
 from importlib.util import find_spec
 
 
-_NO_EXTRA = 12
 _NEEDED = ("click", "rich")
 
 
@@ -25,7 +24,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
             f"cyberun-async: the command line needs {' and '.join(missing)}, which the extra "
             "`cli` brings: pip install 'cyberun_async[cli]'\n"
         )
-        return _NO_EXTRA
+        from ._exits import ExitCode
+
+        return ExitCode.NO_EXTRA
     from ._app import invoke
 
     return invoke(sys.argv[1:] if arguments is None else list(arguments))

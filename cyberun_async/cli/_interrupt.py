@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, cast
 
 import anyio
+from anyio.abc import TaskStatus
 
 from ._exits import ExitCode
 
@@ -51,7 +52,7 @@ async def stoppable(
         scope.cancel()
 
     async with anyio.create_task_group() as group:
-        group.start_soon(_listen, ask)
+        await group.start(_listen, ask)
         group.start_soon(beside)
         with scope:
             try:
@@ -59,7 +60,7 @@ async def stoppable(
             except Exception as error:  # noqa: BLE001 - raised below, outside the group
                 failure.append(error)
         group.cancel_scope.cancel()
-    if failure and not (asked and not outcome and scope.cancelled_caught):
+    if failure:
         raise alone(failure[0])
     if outcome:
         return outcome[0]
@@ -75,7 +76,10 @@ def alone(error: Exception) -> Exception:
     return found
 
 
-async def _listen(ask: Callable[[ExitCode], None]) -> None:
+async def _listen(
+    ask: Callable[[ExitCode], None], *, task_status: TaskStatus[None] = anyio.TASK_STATUS_IGNORED
+) -> None:
     with anyio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
+        task_status.started()
         async for number in signals:
             ask(ExitCode.INTERRUPTED if number == signal.SIGINT else ExitCode.TERMINATED)

@@ -42,7 +42,7 @@ def _columns(table: Table, *, has_bars: bool) -> None:
     table.add_column(no_wrap=True, overflow="ellipsis", max_width=24)
     if has_bars:
         table.add_column(width=_BAR_WIDTH)
-    table.add_column(width=5, justify="right", no_wrap=True)
+    table.add_column(min_width=5, justify="right", no_wrap=True)
     table.add_column(no_wrap=True, justify="right", min_width=5)
     table.add_column(no_wrap=True, overflow="ellipsis")
 
@@ -61,7 +61,9 @@ def _bar(row: Row, colour: str, now: float) -> RenderableType:
     if row.status == "completed":
         return ProgressBar(total=1.0, completed=1.0, width=_BAR_WIDTH, finished_style="green")
     if row.ended is None and row.status == "running" and not row.update.is_live:
-        return ProgressBar(total=None, width=_BAR_WIDTH, pulse=True, animation_time=now)
+        return ProgressBar(
+            total=None, width=_BAR_WIDTH, pulse=True, animation_time=now, pulse_style="yellow"
+        )
     done = row.update.progress or 0.0
     style = colour or "cyan"
     return ProgressBar(
