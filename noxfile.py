@@ -14,6 +14,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -155,6 +156,39 @@ def resources(session: nox.Session) -> None:
 
 
 @nox.session
+def browser(session: nox.Session) -> None:
+    """Drive the example service in headless Chromium, and make its picture for the docs."""
+    chromium = _chromium(session)
+    if chromium is None:
+        session.skip(
+            "no Chromium was found, nor could Debian's be installed; "
+            "install one, or name it in CYBERUN_BROWSER"
+        )
+    _pinned(session, TESTED, *_group("browser"))
+    _pytest(session, "tests/browser", CYBERUN_BROWSER=chromium)
+
+
+def _chromium(session: nox.Session) -> str | None:
+    """Return the path of a Chromium; on a Debian where that is allowed, install it first."""
+    if found := _found_chromium():
+        return found
+    if shutil.which("apt-get") and hasattr(os, "geteuid") and os.geteuid() == 0:
+        with suppress(CommandFailed):
+            session.run("apt-get", "update", "-qq", external=True)
+            session.run(
+                *("apt-get", "install", "-qq", "-y", "--no-install-recommends", "chromium"),
+                external=True,
+            )
+    return _found_chromium()
+
+
+def _found_chromium() -> str | None:
+    named = os.environ.get("CYBERUN_BROWSER")
+    names = [named] if named else ["chromium", "chromium-browser", "google-chrome"]
+    return next((path for name in names if (path := shutil.which(name))), None)
+
+
+@nox.session
 def bench(session: nox.Session) -> None:
     """Measure beside its peers, in some minutes, and write docs/performance.md; --quick."""
     _pinned(session, ".[testing,fast]", *_group("bench"))
@@ -281,6 +315,7 @@ EVERYTHING = (
     *("fast", "bench"),
     *(f"pythons-{python}" for python in PYTHONS),
     *("lowest", "newest", "demo", "bots", "kills"),
+    "browser",
 )
 RECORD = ROOT / "docs" / "full-run.md"
 
@@ -309,13 +344,15 @@ def _timed(name: str) -> Row:
     seconds = time.monotonic() - start
     if run.returncode:
         print(run.stdout)
-    summaries = re.findall(r"^(?:=+ )?(\d+ passed.*? in [\d.]+s)", run.stdout, re.MULTILINE)
-    return name, run.returncode == 0, seconds, summaries[-1] if summaries else ""
+    summaries = re.findall(
+        r"^(?:=+ )?(\d+ passed.*? in [\d.]+s)|Session \S+ (skipped: .*)", run.stdout, re.MULTILINE
+    )
+    return name, run.returncode == 0, seconds, "".join(summaries[-1]) if summaries else ""
 
 
 def _record(began: datetime, rows: list[Row]) -> str:
     table = "\n".join(
-        f"| `{name}` | {'passed' if passed else '**failed**'} | {seconds:.0f} | {words} |"
+        f"| `{name}` | {_verdict(words, passed=passed)} | {seconds:.0f} | {words} |"
         for name, passed, seconds, words in rows
     )
     return RECORD_TEMPLATE.format(
@@ -325,6 +362,12 @@ def _record(began: datetime, rows: list[Row]) -> str:
         versions=", ".join(_pinned_versions()),
         table=table,
     )
+
+
+def _verdict(words: str, *, passed: bool) -> str:
+    if not passed:
+        return "**failed**"
+    return "**skipped**" if words.startswith("skipped") else "passed"
 
 
 def _pinned_versions() -> Iterator[str]:

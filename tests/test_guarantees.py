@@ -63,3 +63,12 @@ def test_a_promise_names_its_tests(promise: str) -> None:
     assert missing == []
     assert len(set(named)) >= 2
     assert len(set(named)) == len(named)
+
+
+def test_the_relay_s_promises_name_tests_that_exist() -> None:
+    """Whatever looks like the name of a test on the page is one."""
+    relay = PAGE.read_text(encoding="utf-8").partition("## The relay")[2]
+    named = re.findall(r"`(tests/[^`]+)::(\w+)`", relay)
+
+    assert [name for path, name in named if name not in names_in(path)] == []
+    assert len(named) >= 10

@@ -11,6 +11,9 @@ from .. import (
     CyberunClient,
     CyberunError,
     Event,
+    Notice,
+    PollingStarted,
+    StreamLost,
     TaskNotFoundError,
 )
 from ._history import Entry, History
@@ -20,6 +23,7 @@ from ._wire import HEARTBEAT, frame, retry_after, told
 _LOGGER = logging.getLogger("cyberun_async")
 # After an outage that the client gave up on, browsers come back with some patience.
 _RETRY_AFTER_FAILURE = 15.0
+_NOT_LIVE = (PollingStarted, StreamLost)
 
 
 class Bell:
@@ -51,6 +55,7 @@ class Follower:
         self._client = client
         self._keep = keep
         self._browsers = 0
+        self._is_live: bool | None = None
         self.told: Bell = Bell()
         self._use_changed = Bell()
 
@@ -105,18 +110,20 @@ class Follower:
         self._end(scope)
 
     async def _read(self) -> None:
-        is_live = False
         async with self._client.watch(self.task_id, notices=True) as events:
             async for item in events:
                 if isinstance(item, Event):
                     name, data = told(item)
                     self.history.add(name, data, attempt=item.attempt)
-                if not self.history.is_over and is_live is not events.progress_is_live:
-                    is_live = events.progress_is_live
-                    self._tell_liveness(is_live=is_live)
+                self._note_liveness(item, is_live=events.progress_is_live)
                 self.told.ring()
 
-    def _tell_liveness(self, *, is_live: bool) -> None:
+    def _note_liveness(self, item: Event | Notice, *, is_live: bool) -> None:
+        # Before the first connection nothing is live yet, and nothing is wrong with that.
+        is_known = self._is_live is not None or is_live or isinstance(item, _NOT_LIVE)
+        if self.history.is_over or not is_known or self._is_live is is_live:
+            return
+        self._is_live = is_live
         self.history.add("liveness", {"progress_is_live": is_live})
 
     def _fail(self, error: CyberunError) -> None:
