@@ -126,7 +126,12 @@ LAYERS = (
     ),
     Layer("package", ("__init__", "_public"), VALUES, above=(*INNER_LAYERS, "version")),
     Layer("webhooks", ("webhooks",), VALUES, above=(*VALUE_LAYERS, "facade")),
-    Layer("relay decisions", ("relay._history", "relay._wire"), PURE, above=("package",)),
+    Layer(
+        "relay decisions",
+        ("relay._history", "relay._liveness", "relay._wire"),
+        PURE,
+        above=("package",),
+    ),
     _surface("relay", "starlette", "signal", above=("relay decisions",)),
     _surface("otel", "opentelemetry"),
     _surface("batch", "sqlite3"),

@@ -11,19 +11,16 @@ from .. import (
     CyberunClient,
     CyberunError,
     Event,
-    Notice,
-    PollingStarted,
-    StreamLost,
     TaskNotFoundError,
 )
 from ._history import Entry, History
+from ._liveness import Liveness
 from ._wire import HEARTBEAT, frame, retry_after, told
 
 
 _LOGGER = logging.getLogger("cyberun_async")
 # After an outage that the client gave up on, browsers come back with some patience.
 _RETRY_AFTER_FAILURE = 15.0
-_NOT_LIVE = (PollingStarted, StreamLost)
 
 
 class Bell:
@@ -55,7 +52,7 @@ class Follower:
         self._client = client
         self._keep = keep
         self._browsers = 0
-        self._is_live: bool | None = None
+        self._liveness = Liveness()
         self.told: Bell = Bell()
         self._use_changed = Bell()
 
@@ -115,16 +112,11 @@ class Follower:
                 if isinstance(item, Event):
                     name, data = told(item)
                     self.history.add(name, data, attempt=item.attempt)
-                self._note_liveness(item, is_live=events.progress_is_live)
+                if self._liveness.changed(
+                    item, is_live=events.progress_is_live, phase=events.phase
+                ):
+                    self.history.add("liveness", {"progress_is_live": self._liveness.is_live})
                 self.told.ring()
-
-    def _note_liveness(self, item: Event | Notice, *, is_live: bool) -> None:
-        # Before the first connection nothing is live yet, and nothing is wrong with that.
-        is_known = self._is_live is not None or is_live or isinstance(item, _NOT_LIVE)
-        if self.history.is_over or not is_known or self._is_live is is_live:
-            return
-        self._is_live = is_live
-        self.history.add("liveness", {"progress_is_live": is_live})
 
     def _fail(self, error: CyberunError) -> None:
         is_final = isinstance(error, TaskNotFoundError)
