@@ -94,10 +94,11 @@ def lint(session: nox.Session) -> None:
 
 @nox.session
 def types(session: nox.Session) -> None:
-    """Check types with mypy and pyright, both strict, and that the public ones are complete."""
+    """Check types with mypy and pyright, both strict, and the tour of the API with a third."""
     _pinned(session, TESTED, *_group("typing"), *_group("bench"))
     complete = ("pyright", "--verifytypes", PROJECT["name"], "--ignoreexternal")
-    _run_each(session, ("mypy",), ("pyright",), complete)
+    tour = ("pyrefly", "check", "tests/typing")
+    _run_each(session, ("mypy",), ("pyright",), complete, tour)
 
 
 @nox.session
@@ -112,6 +113,13 @@ def walks(session: nox.Session) -> None:
     """Play some thousand arbitrary lives through the decision core of a watch."""
     _pinned(session, TESTED, *_group("tests"))
     _pytest(session, "-o", "timeout=0", "tests/test_watch_properties.py", CYBERUN_WALKS="3000")
+
+
+@nox.session
+def httpx2(session: nox.Session) -> None:
+    """Run the tests with httpx2, the maintained fork, in the place of httpx."""
+    _pinned(session, TESTED, *_group("tests"), *_group("httpx2"))
+    _pytest(session, "-p", "on_httpx2", PYTHONPATH="tests")
 
 
 @nox.session
@@ -315,7 +323,7 @@ EVERYTHING = (
     *("fast", "bench"),
     *(f"pythons-{python}" for python in PYTHONS),
     *("lowest", "newest", "demo", "bots", "kills"),
-    "browser",
+    *("browser", "httpx2"),
 )
 RECORD = ROOT / "docs" / "full-run.md"
 
