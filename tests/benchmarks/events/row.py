@@ -15,20 +15,22 @@ from .load import Load, stats
 from .scenarios import scenario_of
 
 
-IMPORTED = (
-    "cyberun_async._transport_aiohttp",
-    "httpx_aiohttp",
-    "ld_eventsource.async_client",
-    "openai._streaming",
-)
+IMPORTED = {
+    "ours, fast": "cyberun_async._transport_aiohttp",
+    "httpx-sse over httpx-aiohttp": "httpx_aiohttp",
+    "aiohttp, lines by hand": "aiohttp",
+    "httpx + openai's decoder": "openai._streaming",
+    "launchdarkly-eventsource": "ld_eventsource.async_client",
+    "raw protocol (the limit)": "msgspec.json",
+}
 
 
 def main(name: str, scenario: str, port: str, loop: str = "asyncio") -> None:
     load = scenario_of(scenario).load(int(port))
     row: Row = ROWS[name]
     # What a row imports when it is first used is not what is measured.
-    for module in IMPORTED:
-        importlib.import_module(module)
+    if name in IMPORTED:
+        importlib.import_module(IMPORTED[name])
     stats(load.port)
     figures = runner(loop)(load, row)
     report(load.problems(stats(load.port)), **figures)

@@ -1,0 +1,146 @@
+"""
+Open many streams, close them, and report what it cost; a process for each run.
+
+Usage: ``python -m tests.benchmarks.opening.row ROW STREAMS PORT [frozen]``
+"""
+
+import asyncio
+import gc
+import sys
+import time
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Any
+
+import attrs
+import httpx
+from httpx_sse import aconnect_sse
+
+from cyberun_async import CyberunClient, Limits
+
+from ..events.clients import KEY
+from ..events.load import Load, resident_kib, stats
+from ..harness import report
+
+
+REQUESTS = 200
+
+
+@attrs.define
+class Gate:
+    """Where every stream waits, once it has brought its first event, to be closed."""
+
+    streams: int
+    count: int = 0
+    all_open: asyncio.Event = attrs.field(factory=asyncio.Event)
+    leave: asyncio.Event = attrs.field(factory=asyncio.Event)
+
+    async def hold(self) -> None:
+        self.count += 1
+        if self.count == self.streams:
+            self.all_open.set()
+        await self.leave.wait()
+
+
+Hold = Callable[[str], Coroutine[Any, Any, None]]
+Figures = dict[str, float]
+
+
+async def ours(load: Load, gate: Gate, **settings: Any) -> Figures:
+    """Watch all tasks, and ask for one of them before and while they are watched."""
+    limits = Limits(max_streams=len(load.task_ids))
+    async with CyberunClient(
+        KEY, base_url=load.base_url, limits=limits, verify=load.tls, **settings
+    ) as client:
+
+        async def hold(task_id: str) -> None:
+            async with client.watch(task_id) as events:
+                await anext(events)
+                await gate.hold()
+
+        async def ask() -> None:
+            await client.tasks.get("idle-0-1-0")
+
+        return await measure(load, gate, hold, ask)
+
+
+async def ours_fast(load: Load, gate: Gate) -> Figures:
+    """Do the same over aiohttp."""
+    return await ours(load, gate, transport="aiohttp")
+
+
+async def plain(load: Load, gate: Gate) -> Figures:
+    """Open all streams through one pool of httpx."""
+    limits = httpx.Limits(max_connections=None, max_keepalive_connections=20)
+    timeout = httpx.Timeout(120.0, pool=None)
+    async with httpx.AsyncClient(limits=limits, timeout=timeout, verify=load.tls) as client:
+
+        async def hold(task_id: str) -> None:
+            async with aconnect_sse(client, "GET", load.url(task_id)) as source:
+                events = source.aiter_sse()
+                await anext(events)
+                await gate.hold()
+
+        async def ask() -> None:
+            (await client.get(f"{load.base_url}/r/tasks/idle-0-1-0")).json()
+
+        return await measure(load, gate, hold, ask)
+
+
+ROWS = {"ours": ours, "ours, fast": ours_fast, "one pool of httpx": plain}
+
+
+async def measure(
+    load: Load, gate: Gate, hold: Hold, ask: Callable[[], Awaitable[None]]
+) -> Figures:
+    """Return what opening and closing cost, and requests before and in between."""
+    await ask()
+    before = await _request_cost(ask)
+    resident, wall, cpu = resident_kib(), time.perf_counter(), time.process_time()
+    holders = [asyncio.create_task(hold(task_id)) for task_id in load.task_ids]
+    await gate.all_open.wait()
+    open_wall, open_cpu = time.perf_counter() - wall, time.process_time() - cpu
+    resident = resident_kib() - resident
+    between = await _request_cost(ask)
+    wall, cpu = time.perf_counter(), time.process_time()
+    gate.leave.set()
+    await asyncio.gather(*holders)
+    close_wall, close_cpu = time.perf_counter() - wall, time.process_time() - cpu
+    streams = len(load.task_ids)
+    return {
+        "open": open_wall,
+        "close": close_wall,
+        "each": (open_cpu + close_cpu) / streams * 1e6,
+        "memory": resident / streams,
+        "request": between / before,
+    }
+
+
+async def _request_cost(ask: Callable[[], Awaitable[None]]) -> float:
+    costs: list[float] = []
+    for _ in range(REQUESTS):
+        start = time.perf_counter()
+        await ask()
+        costs.append(time.perf_counter() - start)
+    return sorted(costs)[len(costs) // 2]
+
+
+def main(name: str, streams: str, port: str, collector: str = "on") -> None:
+    load = Load(int(port), [f"idle-0-1-{number}" for number in range(int(streams))], 0)
+    if name == "ours, fast":
+        import cyberun_async._transport_aiohttp  # noqa: F401 - not what is measured
+    stats(load.port)
+    if collector == "frozen":
+        gc.freeze()
+        gc.disable()
+    figures = asyncio.run(_run(name, load))
+    peak = stats(load.port)["peak"]
+    wrong = [] if peak == int(streams) else [f"{peak} of {streams} streams were open at once"]
+    report(wrong, **figures)
+
+
+async def _run(name: str, load: Load) -> Figures:
+    return await ROWS[name](load, Gate(len(load.task_ids)))
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

@@ -1,0 +1,131 @@
+"""Opening and closing many streams, requests beside them, memory, and what an import costs."""
+
+import re
+import subprocess
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+
+from ..harness import (
+    REPEATS,
+    Bar,
+    Column,
+    Figure,
+    Results,
+    Row,
+    alternate,
+    circumstances,
+    finish,
+    options,
+    serving,
+    table,
+    write_section,
+)
+
+
+OURS, FAST, POOL = "ours", "ours, fast", "one pool of httpx"
+# A pool takes half a minute for 5,000 streams, so these rows have fewer rounds.
+MANY, MANY_REPEATS = 5_000, 3
+COLUMNS: list[Column] = [
+    ("open", "open, s", ".2f"),
+    ("close", "close, s", ".2f"),
+    ("each", "CPU per stream, µs", ".0f"),
+    ("memory", "KiB per stream", ".1f"),
+    ("request", "a request, times", ".2f"),
+]
+BARS = (
+    *(Bar(f"{row}, 2000", f"{row}, 100", "each", at_most=1.6) for row in (OURS, FAST)),
+    *(
+        Bar(f"{row}, 2000, frozen", f"{row}, 100, frozen", "each", at_most=1.3)
+        for row in (OURS, FAST)
+    ),
+)
+MANY_BARS = (Bar(f"{OURS}, {MANY}", f"{POOL}, {MANY}", "open", times_better=3.0),)
+MOST_PER_REQUEST = 1.3
+MOST_PER_IMPORT_MS = 25.0
+IMPORTS = 10
+
+
+def _row(name: str, streams: int, port: int, *frozen: str) -> Row:
+    command = ("-m", "tests.benchmarks.opening.row", name, str(streams), str(port), *frozen)
+    return Row(", ".join([name, str(streams), *frozen]), command)
+
+
+def _rows(port: int) -> list[Row]:
+    rows = [_row(name, n, port) for n in (100, 1_000, 2_000) for name in (OURS, FAST)]
+    rows += [_row(POOL, 100, port), _row(POOL, 1_000, port)]
+    rows += [_row(name, n, port, "frozen") for n in (100, 2_000) for name in (OURS, FAST)]
+    return rows
+
+
+def _request_bar(results: Results, row: str) -> str:
+    figure = results.figure(row, "request")
+    if figure is None:
+        return f"- not measured: {row}, requests"
+    mark = "holds" if figure.median <= MOST_PER_REQUEST else "**missed**"
+    return (
+        f"- {mark}: {row}, a request beside the open streams: {figure.median:.2f} times one"
+        f" without, wanted at most {MOST_PER_REQUEST:g}"
+    )
+
+
+def import_cost() -> Figure:
+    """Return the milliseconds of importing the package over its four dependencies."""
+    code = "import anyio, attrs, httpx, httpx_sse; import cyberun_async"
+    command = [sys.executable, "-X", "importtime", "-c", code]
+    costs: list[float] = []
+    for _ in range(IMPORTS):
+        run = subprocess.run(command, capture_output=True, text=True, check=True)
+        [cost] = re.findall(r"\|\s+(\d+) \| cyberun_async$", run.stderr, re.MULTILINE)
+        costs.append(int(cost) / 1000)
+    return Figure(tuple(costs))
+
+
+def _import_section() -> str:
+    cost = import_cost()
+    mark = "holds" if cost.median <= MOST_PER_IMPORT_MS else "**missed**"
+    return (
+        "### Import\n\n"
+        f"- {mark}: importing the package takes {cost:.1f} ms over its four dependencies,"
+        f" wanted at most {MOST_PER_IMPORT_MS:g}"
+    )
+
+
+def _introduction() -> str:
+    return Path(__file__).with_name("page.md").read_text(encoding="utf-8").strip()
+
+
+def main() -> int:
+    """Run it, write the section, and return the exit code."""
+    chosen = options(__doc__)
+    began = datetime.now(UTC)
+    with serving("-m", "tests.benchmarks.events.server") as server:
+        port = server["port"]
+        results = alternate(_rows(port), repeats=chosen.repeats)
+        many = Results({})
+        if not chosen.quick:
+            rows = [_row(name, MANY, port) for name in (OURS, FAST, POOL)]
+            many = alternate(rows, repeats=min(chosen.repeats, MANY_REPEATS))
+    bars = [bar.judge(results) for bar in BARS]
+    bars += [_request_bar(results, f"{name}, 1000") for name in (OURS, FAST)]
+    text = "\n\n".join(
+        [
+            _introduction().format(repeats=chosen.repeats, many=MANY_REPEATS),
+            circumstances("httpx", "httpx-sse", "httpx-aiohttp", "aiohttp", began=began),
+            table(results, COLUMNS),
+            "\n".join(bars),
+            f"### {MANY:,} streams",
+            table(many, COLUMNS),
+            "\n".join(bar.judge(many) for bar in MANY_BARS),
+            _import_section(),
+        ]
+    )
+    if chosen.quick or chosen.repeats < REPEATS:
+        print(text)
+    else:
+        write_section("opening", text)
+    return finish(results, many)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
