@@ -91,6 +91,7 @@ async def measure(name: str, port: str, number: int, ledger: Path) -> None:
         cpu, wall = time.process_time() - cpu, time.perf_counter() - wall
         after = requests(port)
     problems = [] if completed == number else [f"{completed} of {number} jobs completed"]
+    asked = sum(after.values()) - sum(before.values())
     report(
         problems,
         cpu=cpu,
@@ -98,7 +99,8 @@ async def measure(name: str, port: str, number: int, ledger: Path) -> None:
         per_job=cpu / number * 1e6,
         peak=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
         lists=after.get("list", 0) - before.get("list", 0),
-        requests=sum(after.values()) - sum(before.values()),
+        requests=asked,
+        per_request=cpu / asked * 1e6 if asked else 0.0,
     )
 
 

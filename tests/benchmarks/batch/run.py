@@ -45,6 +45,7 @@ COLUMNS: list[Column] = [
     ("peak", "peak memory, MiB", ".1f"),
     ("requests", "requests", ".0f"),
     ("lists", "of lists", ".0f"),
+    ("per_request", "CPU per request, µs", ".0f"),
 ]
 
 INTRODUCTION = """\
@@ -56,6 +57,8 @@ The first row does the same by hand: it submits with bounded concurrency, waits 
 and writes nothing down.
 Medians with the least and the most in brackets, of rounds: {repeats}.
 The rows of a round run one after the other, each in a process of its own.
+How often tasks are asked about differs from row to row, as jobs bunch together or do not; \
+CPU per request leaves that out.
 """
 
 
@@ -79,7 +82,7 @@ def _finish_once(port: int, number: int, ledger: Path) -> None:
 
 
 def _judged(results: Results) -> Iterator[str]:
-    for figure in ("cpu", "wall"):
+    for figure in ("cpu", "wall", "per_request"):
         yield Bar(BATCH, PLAIN, figure, at_most=MOST).judge(results)
     many, few = results.figure(BATCH, "peak"), results.figure(FEW, "peak")
     again = results.figure(AGAIN, "cpu"), results.figure(AGAIN, "lists")
