@@ -99,6 +99,7 @@ class Feed:
         "asking",
         "readers",
         "scheduled_at",
+        "unlisted",
         "waiters",
         "was_shared",
         "watch",
@@ -112,6 +113,7 @@ class Feed:
         self.was_shared: bool = False
         self.asking: bool = False
         self.scheduled_at: float | None = None
+        self.unlisted: int = 0
         self._connection: Connection | None = None
         self._line_scope: anyio.CancelScope | None = None
         self._line_closed: anyio.Event | None = None

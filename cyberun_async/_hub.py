@@ -27,7 +27,7 @@ from ._events import (
 )
 from ._feed import Feed
 from ._inputs import path_for
-from ._models import ResumeToken, TaskSnapshot
+from ._models import WAITING_STATUSES, ResumeToken, TaskSnapshot
 from ._options import Timeouts, WatchPolicy
 from ._pace import Pace
 from ._pages import Page, Sighting
@@ -37,9 +37,10 @@ from ._roster import Roster
 from ._runtime import Runtime, draw, utc_now
 from ._slots import StreamSlots
 from ._sse_codec import resumable_id
+from ._statistics import Polling
 from ._told import Told
 from ._transport import EventConnection, Transport
-from ._watch import Counters, Watch
+from ._watch import Counters, Phase, Watch
 
 
 logger = logging.getLogger("cyberun_async")
@@ -89,8 +90,10 @@ class Hub:
             ask=self.ask_task,
             list_page=self.list_page,
             pace=economy.pace,
+            policy=policy,
         )
         self._closed: CyberunError | None = None
+        self._coalesced_before = 0
 
     # What the client asks.
 
@@ -110,6 +113,7 @@ class Hub:
     async def unsubscribe(self, feed: Feed, reader: Reader) -> None:
         """Detach *reader*; the last one gives the stream's connection back."""
         feed.detach(reader)
+        self._coalesced_before += reader.coalesced
         if feed.readers or feed.is_done:
             await feed.line_closed(only_if_done=True)
             return
@@ -127,8 +131,12 @@ class Hub:
         feed = self.feeds.get(token.task_id) or self._new_feed(token, streaming=False)
         feed.waiters += 1
         try:
-            with anyio.move_on_after(limit):
+            # Without a limit thousands wait; a cancel scope each would cost a kilobyte each.
+            if limit is None:
                 await feed.wait_done()
+            else:
+                with anyio.move_on_after(limit):
+                    await feed.wait_done()
         finally:
             feed.waiters -= 1
             if not feed.waiters and not feed.readers and not feed.is_done:
@@ -159,6 +167,23 @@ class Hub:
         params = {"status": str(state), "current_page": number, "per_page": PAGE_SIZE}
         call = self.caller.call("GET", path_for("tasks"), params=params, repeatable=False)
         return decode_sightings(await call)
+
+    def polling(self) -> Polling:
+        """Return how many tasks are polled, and how often."""
+        now, policy, lag = self.now(), self.policy, self.roster.lag
+        polled = [feed.watch for feed in self.feeds.values() if feed.watch.phase is Phase.POLLING]
+        waits = [one.poll_interval(now) for one in polled if one.status in WAITING_STATUSES]
+        return Polling(
+            tasks=len(polled),
+            interval=policy.poll_interval + lag,
+            interval_waiting=max(waits, default=policy.poll_interval) + lag,
+        )
+
+    @property
+    def coalesced_ticks(self) -> int:
+        """How many ticks were overwritten because their reader was slow."""
+        present = sum(reader.coalesced for feed in self.feeds.values() for reader in feed.readers)
+        return self._coalesced_before + present
 
     def close(self) -> None:
         """End every feed with :class:`ClientClosedError`."""

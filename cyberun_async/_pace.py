@@ -1,42 +1,97 @@
-"""How fast one client asks, however many rosters it has."""
+"""How fast a client asks: one pace for everything, slower when the service says so."""
 
 from collections.abc import Callable
 
 import anyio
 
-from ._errors import CyberunError, RateLimitedError, ServiceUnavailableError
 
-
-_LONGEST_SLOWING = 300.0
+# What a 429 that names no pause is worth, in seconds; doubled while they go on.
+_UNNAMED_PAUSE = 2.0
+_LONGEST_PAUSE = 300.0
+# Down to so little of the rate it goes, and with each success some of it comes back.
+_SLOWEST = 32.0
+_RECOVERY = 0.95
 
 
 class Pace:
     """
-    The client-wide pace of asking about tasks.
+    The moments at which requests about tasks may leave, of a client and its siblings.
 
     Attributes:
-        asks: How many single asks were made.
+        asks: How many tasks were asked about singly.
+        pages: How many pages of the list were asked for.
         slowed_until: Before this moment nothing is asked.
     """
 
     def __init__(self, now: Callable[[], float], rate: float) -> None:
         self._now = now
-        self._pause = 1.0 / rate
-        self._next_ask_at = 0.0
+        self._usual_pause = self._pause = 1.0 / rate
+        self._next_at = 0.0
+        self._slow_downs = 0
         self.slowed_until: float = 0.0
         self.asks: int = 0
+        self.pages: int = 0
 
-    async def keep(self) -> None:
-        """Wait for the next turn to ask."""
+    @property
+    def rate(self) -> float:
+        """Requests a second at present."""
+        return 1.0 / self._pause
+
+    async def turn(self) -> None:
+        """Wait for the next moment."""
         now = self._now()
-        moment = max(now, self._next_ask_at, self.slowed_until)
-        self._next_ask_at = moment + self._pause
-        if moment > now:
-            await anyio.sleep(moment - now)
+        moment = max(now, self._next_at, self.slowed_until)
+        self._next_at = moment + self._pause
+        await self._until(moment)
 
-    def slow_down(self, error: CyberunError) -> None:
-        """Take note of an answer that asks for a pause."""
-        # What one task's ask was told holds for all: they share one account.
-        if isinstance(error, RateLimitedError | ServiceUnavailableError):
-            pause = min(error.retry_after or 0.0, _LONGEST_SLOWING)
-            self.slowed_until = max(self.slowed_until, self._now() + pause)
+    async def permission(self) -> None:
+        """Wait only while the service wants to be left alone."""
+        await self._until(self.slowed_until)
+
+    def slow_down(self, retry_after: float | None) -> None:
+        """The service said that it is asked too much."""
+        now = self._now()
+        if now >= self.slowed_until:
+            # Those that were under way already are told the same once more.
+            self._slow_downs += 1
+            self._pause = min(self._pause * 2, self._usual_pause * _SLOWEST)
+        unnamed = _UNNAMED_PAUSE * 2.0 ** min(self._slow_downs - 1, 10)
+        pause = min(unnamed if retry_after is None else retry_after, _LONGEST_PAUSE)
+        self.slowed_until = max(self.slowed_until, now + pause)
+
+    def answered(self) -> None:
+        """The service answered as it should."""
+        self._slow_downs = 0
+        self._pause = max(self._usual_pause, self._pause * _RECOVERY)
+
+    async def _until(self, moment: float) -> None:
+        if (left := moment - self._now()) > 0:
+            await anyio.sleep(left)
+        # Slowed down while it waited, a request waits on.
+        if self.slowed_until > self._now():
+            await self._until(self.slowed_until)
+
+
+class Lately:
+    """The largest number of the last one or two spans of time."""
+
+    def __init__(self, span: float) -> None:
+        self._span = span
+        self._begun = 0.0
+        self._before = self._current = 0.0
+
+    def note(self, number: float, now: float) -> None:
+        """Take *number* into account."""
+        self._turn(now)
+        self._current = max(self._current, number)
+
+    def largest(self, now: float) -> float:
+        """Return the largest number noted lately, at least 0."""
+        self._turn(now)
+        return max(self._before, self._current)
+
+    def _turn(self, now: float) -> None:
+        passed = now - self._begun
+        if passed >= self._span:
+            self._before = self._current if passed < 2 * self._span else 0.0
+            self._begun, self._current = now, 0.0

@@ -15,6 +15,8 @@ from ._models import TaskStatus
 PAGE_SIZE = 100
 # Below this many, single requests are as good and know more.
 FEW = 10
+# After so many tasks that it did not show, a state's list is not asked for any more.
+_BARREN = 3 * FEW
 
 # Where a task can be of which nothing is known yet.
 USUAL_STATES = (
@@ -31,6 +33,8 @@ class ListMemory:
 
     refused: set[str] = attrs.field(factory=set[str])
     _pages: dict[str, int] = attrs.field(factory=dict[str, int])
+    # Tasks that were in a state and yet not on its pages, since one was last seen there.
+    _absent: dict[str, int] = attrs.field(factory=dict[str, int])
 
     def states_to_list(self, due: dict[str | None, int]) -> list[str]:
         """Return the states to ask pages for, given how many tasks are due in each."""
@@ -42,9 +46,21 @@ class ListMemory:
         return [state for state, count in counts.items() if self._is_worth(state, count)]
 
     def _is_worth(self, state: str, count: int) -> bool:
-        if state in self.refused or count <= FEW:
+        if count <= FEW or not self.gives(state):
             return False
         return self._pages.get(state, 1) < count
+
+    def gives(self, state: str) -> bool:
+        """Return whether the list is known to be of use for tasks in *state*."""
+        return state not in self.refused and self._absent.get(state, 0) < _BARREN
+
+    def note_sighting(self, state: str) -> None:
+        """A watched task in *state* was on a page."""
+        self._absent.pop(state, None)
+
+    def note_absence(self, state: str) -> None:
+        """A watched task is in *state*, but was on none of its pages."""
+        self._absent[state] = self._absent.get(state, 0) + 1
 
     def note_pages(self, state: str, total_count: int | None, read: int) -> None:
         """Remember how many pages *state* has."""

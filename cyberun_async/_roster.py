@@ -7,20 +7,23 @@ whichever costs fewer requests.
 """
 
 import heapq
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from itertools import count
 from typing import Any
 
 import anyio
 
-from ._errors import CyberunError
+from ._due import DueAsks
+from ._errors import CyberunError, RateLimitedError, ServiceUnavailableError
 from ._feed import Feed
 from ._models import TaskSnapshot
-from ._pace import Pace
+from ._options import WatchPolicy
+from ._pace import Lately, Pace
 from ._pages import Page, Sighting
 from ._plan import FEW, ListMemory
 from ._runtime import wall_minus_monotonic
 from ._sweep import ListPage, Sweep
+from ._watch import Phase
 
 
 # Single asks under way at once; the pace limits them further.
@@ -28,6 +31,12 @@ _PARALLEL_ASKS = 8
 # A jump of the wall clock against the monotonic one that means the machine slept.
 _SUSPEND_SECONDS = 20.0
 _LONGEST_SLEEP = 30.0
+# A heap with this many outdated entries is built anew.
+_OUTDATED = 256
+# So many tasks are asked about evenly over the interval; more are on pages together.
+_SPREAD_UP_TO = 2 * FEW
+# Seconds without lists after they failed while single requests were answered.
+_LIST_REST = 60.0
 
 AskTask = Callable[[str], Awaitable[TaskSnapshot]]
 
@@ -43,23 +52,32 @@ class Roster:
         ask: AskTask,
         list_page: ListPage,
         pace: Pace,
+        policy: WatchPolicy,
     ) -> None:
         self._now = now
         self._spawn = spawn
         self._ask_task = ask
-        self._pace = pace
+        self._list_page = list_page
+        self._policy = policy
+        self.pace = pace
+        self._lags = Lately(policy.poll_interval_waiting)
         self._heap: list[tuple[float, int, Feed]] = []
         self._sequence = count()
         self._waker: anyio.Event | None = None
-        # Due asks, oldest first; True for those that confirm what the list only hinted at.
-        self._asks: dict[Feed, bool] = {}
+        self._due: DueAsks[Feed] = DueAsks()
+        # To be confirmed, with the state in which the list did not show them.
+        self._hints: dict[Feed, str | None] = {}
         self._askers = 0
+        self._spread_at = 0.0
         self._offset = wall_minus_monotonic()
         self._running = False
         self._feeds: dict[str, Feed] = {}
-        self._sweep = Sweep(self._paced(list_page), now, ListMemory())
-        self._sweeping = False
-        self.pages = 0
+        self._memory = ListMemory()
+        self._sweep = Sweep(self._paced_page, now, self._memory, self._claim)
+        self._sweeping: set[str | None] = set()
+        self._no_lists_until = 0.0
+        self._single_answered_at = float("-inf")
+        self._list_failed_at = float("-inf")
 
     def add(self, feed: Feed) -> None:
         """Look after *feed* until :meth:`remove`."""
@@ -72,7 +90,8 @@ class Roster:
         """Forget *feed*."""
         if self._feeds.get(feed.task_id) is feed:
             del self._feeds[feed.task_id]
-        self._asks.pop(feed, None)
+        self._due.discard(feed)
+        self._hints.pop(feed, None)
 
     def schedule(self, feed: Feed) -> None:
         """Note when *feed* wants to be looked at next."""
@@ -84,6 +103,8 @@ class Roster:
         if feed.scheduled_at is not None and feed.scheduled_at <= due:
             return  # it will be looked at sooner, and scheduled again then
         feed.scheduled_at = due
+        if len(self._heap) > 2 * len(self._feeds) + _OUTDATED:
+            self._drop_outdated()
         heapq.heappush(self._heap, (due, next(self._sequence), feed))
         if self._waker is not None and self._heap[0][2] is feed:
             self._waker.set()
@@ -91,14 +112,25 @@ class Roster:
     @property
     def waiting_asks(self) -> int:
         """How many asks are due and not yet sent."""
-        return len(self._asks)
+        return len(self._due) + len(self._hints)
+
+    @property
+    def lag(self) -> float:
+        """By how many seconds asks were later than due, at most, lately."""
+        return self._lags.largest(self._now())
+
+    def _drop_outdated(self) -> None:
+        # Each ask leaves an entry for the moment of giving up, which is half an hour away.
+        valid = {feed: entry for entry in self._heap if entry[0] == (feed := entry[2]).scheduled_at}
+        self._heap = [entry for feed, entry in valid.items() if self._has(feed)]
+        heapq.heapify(self._heap)
 
     async def _run(self) -> None:
         while True:
             now = self._now()
             self._notice_suspend(now)
             self._wake_due(now)
-            self._start_askers()
+            self._start()
             await self._sleep()
 
     async def _sleep(self) -> None:
@@ -124,7 +156,7 @@ class Roster:
             ask_at = feed.watch.ask_at
             if ask_at is not None and ask_at <= now and not feed.asking:
                 feed.asking = True
-                self._asks[feed] = False
+                self._due.add(feed, feed.watch.status, ask_at)
             feed.on_time(now)
 
     def _notice_suspend(self, now: float) -> None:
@@ -141,70 +173,164 @@ class Roster:
 
     # Asks.
 
-    def _start_askers(self, *, sweep: bool = True) -> None:
-        if sweep and len(self._asks) > FEW and not self._sweeping:
-            self._sweeping = True
-            self._spawn(self._run_sweep)
-        while not self._sweeping and self._asks and self._askers < _PARALLEL_ASKS:
-            feed = next(iter(self._asks))
-            confirms = self._asks.pop(feed)
+    def _start(self) -> None:
+        for states, due in self._rounds():
+            self._sweeping.update(states)
+            self._spawn(self._run_sweep, states, due)
+        while self._askers < _PARALLEL_ASKS and (work := self._next_single()) is not None:
             self._askers += 1
-            self._spawn(self._work, feed, confirms)
+            self._spawn(self._work, *work)
 
-    async def _run_sweep(self) -> None:
-        due, self._asks = self._asks, {}
-        left: Iterable[Feed] = due
+    def _rounds(self) -> list[tuple[list[str | None], Mapping[Feed, float]]]:
+        """Take out of what is due all that is to be answered by lists, and return it."""
+        counts = self._due.counts()
+        if max(counts.values(), default=0) <= FEW or self._now() < self._no_lists_until:
+            return []
+        if counts.get(None, 0) > FEW:
+            # Nothing is known of them: they may be in any state.
+            if self._sweeping:
+                return []
+            states: list[str | None] = [*self._memory.states_to_list(counts)]
+            due = {feed: at for s in (None, *states) for feed, at in self._due.take(s).items()}
+            return [([None, *states], due)]
+        listed = (s for s in self._memory.states_to_list(counts) if s not in self._sweeping)
+        return [([state], self._due.take(state)) for state in listed]
+
+    def _next_single(self) -> tuple[Feed, str | None, bool] | None:
+        """Return whom to ask about next, in which state it was missed, and whether that is so."""
+        if self._hints:
+            feed = next(iter(self._hints))
+            return feed, self._hints.pop(feed), True
+        counts = self._due.counts()
+        barred = {state for state in self._sweeping if counts.get(state, 0) > FEW}
+        if self._sweeping and counts.get(None, 0) > FEW:
+            barred.add(None)
+        found = self._due.take_one(barred)
+        if found is None:
+            return None
+        feed, since = found
+        self._lags.note(self._now() - since, self._now())
+        return feed, None, False
+
+    async def _run_sweep(self, states: list[str | None], due: Mapping[Feed, float]) -> None:
+        listed = [state for state in states if state is not None]
         try:
-            left = await self._sweep.run(due, self._feeds)
+            left = await self._sweep.run(due, self._feeds, listed)
         except CyberunError as error:
-            self._pace.slow_down(error)
-            self._answer_all(due, error)
-            left = ()
+            self._slow_down(error)
+            self._lists_failed(due, error)
+        else:
+            self._list_failed_at = float("-inf")
+            if due:
+                self._lags.note(self._now() - min(due.values()), self._now())
+            # What the list did not tell is asked singly, in one go, before anything else.
+            self._hints.update((feed, feed.watch.status) for feed in left if self._has(feed))
         finally:
-            self._sweeping = False
-        # What the list did not tell is asked singly, in one go, before anything else.
-        self._asks = {**dict.fromkeys(left, True), **self._asks}
-        self._start_askers(sweep=False)
+            self._sweeping.difference_update(states)
+        self._start()
+
+    def _lists_failed(self, due: Mapping[Feed, float], error: CyberunError) -> None:
+        """Ask singly if that works; otherwise all have their answer, but one that tries."""
+        waiting = [feed for feed in due if feed.asking and self._has(feed)]
+        if isinstance(error, RateLimitedError):
+            self._answer_all(waiting, error)
+            return
+        only_lists_fail = self._single_answered_at > self._list_failed_at > float("-inf")
+        self._list_failed_at = self._now()
+        if only_lists_fail:
+            self._no_lists_until = self._now() + _LIST_REST
+            tried = waiting
+        else:
+            tried = waiting[:1]
+            self._answer_all(waiting[1:], error)
+        for feed in tried:
+            self._due.add(feed, feed.watch.status, self._now())
 
     def _answer_all(self, feeds: Iterable[Feed], error: CyberunError) -> None:
         sent_at = self._now()
         for feed in feeds:
-            if feed.asking and self._has(feed):
-                feed.asking = False
-                feed.watch.asked()
-                feed.on_answer(error, sent_at)
+            feed.asking = False
+            feed.watch.asked()
+            feed.on_answer(error, sent_at)
 
-    def _paced(self, list_page: ListPage) -> ListPage:
-        async def paced(state: str, number: int) -> Page[Sighting]:
-            await self._pace.keep()
-            self.pages += 1
-            return await list_page(state, number)
+    async def _paced_page(self, state: str, number: int) -> Page[Sighting]:
+        await self.pace.turn()
+        self.pace.pages += 1
+        page = await self._list_page(state, number)
+        self.pace.answered()
+        return page
 
-        return paced
+    def _claim(self, feed: Feed) -> bool:
+        """Return whether *feed*, which was on a page, is not asked about already."""
+        return not feed.asking or self._due.discard(feed) or self._unhint(feed)
 
-    async def _work(self, feed: Feed, confirms: bool) -> None:
+    def _unhint(self, feed: Feed) -> bool:
+        was_hinted = feed in self._hints
+        self._hints.pop(feed, None)
+        return was_hinted
+
+    async def _work(self, feed: Feed, missed_in: str | None, confirms: bool) -> None:
         try:
             # Each task ends once: what confirms that is no polling, and need not be slowed.
-            if not confirms:
-                await self._pace.keep()
+            await (self.pace.permission() if confirms and not feed.unlisted else self.pace.turn())
             if self._has(feed) and not feed.is_done:
-                await self._ask(feed)
+                await self._ask(feed, missed_in if confirms else None)
         finally:
             feed.asking = False
             self._askers -= 1
-            self._start_askers(sweep=False)
+            self._start()
         self.schedule(feed)
 
-    async def _ask(self, feed: Feed) -> None:
+    async def _ask(self, feed: Feed, missed_in: str | None) -> None:
         sent_at = self._now()
-        self._pace.asks += 1
+        self.pace.asks += 1
         feed.watch.asked()
         answer: TaskSnapshot | CyberunError
         try:
             answer = await self._ask_task(feed.task_id)
         except CyberunError as error:
             answer = error
-            self._pace.slow_down(error)
+            self._slow_down(error)
+        else:
+            self._single_answered_at = self._now()
+            self.pace.answered()
         feed.asking = False
         if self._has(feed):
             feed.on_answer(answer, sent_at)
+            if isinstance(answer, TaskSnapshot):
+                self._note_unlisted(feed, answer, missed_in)
+                self._spread(feed)
+
+    def _note_unlisted(self, feed: Feed, answer: TaskSnapshot, missed_in: str | None) -> None:
+        """Ask ever more rarely about a task in a state that the list does not give."""
+        state = str(answer.status)
+        if missed_in == state:
+            self._memory.note_absence(state)
+        if answer.is_terminal or len(self._feeds) <= FEW:
+            return
+        if missed_in != state and self._memory.gives(state):
+            feed.unlisted = 0
+            return
+        feed.unlisted += 1
+        policy = self._policy
+        # Once may be a row that slipped to another page.
+        pause = policy.poll_interval * 2.0 ** min(feed.unlisted - 1, 10)
+        feed.watch.rested(self._now() + min(pause, policy.poll_interval_waiting))
+        self.schedule(feed)
+
+    def _spread(self, feed: Feed) -> None:
+        """Where few tasks are polled, ask about them evenly rather than all at once."""
+        if len(self._feeds) > _SPREAD_UP_TO or feed.watch.phase is not Phase.POLLING:
+            return
+        now, interval = self._now(), self._policy.poll_interval
+        moment = max(now + interval, self._spread_at + interval / len(self._feeds))
+        self._spread_at = min(moment, now + 2 * interval)
+        feed.watch.rested(self._spread_at)
+        self.schedule(feed)
+
+    def _slow_down(self, error: CyberunError) -> None:
+        # What one task's ask was told holds for all: they share one account.
+        if isinstance(error, RateLimitedError | ServiceUnavailableError):
+            is_asked_for = isinstance(error, RateLimitedError) or error.retry_after is not None
+            if is_asked_for:
+                self.pace.slow_down(error.retry_after)

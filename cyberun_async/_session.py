@@ -299,15 +299,21 @@ class Session:
         """Return what is done now and was done so far, by all siblings."""
         opened = self.opened
         counters, network = opened.economy.counters, opened.transport.statistics()
+        polling = [hub.polling() for hub in opened.hubs.values()]
         return ClientStatistics(
             transport=self.core.settings.kind,
             open_streams=network.open_streams,
             followed_tasks=sum(1 for _ in opened.feeds),
             stream_slots=self.core.settings.limits.max_streams,
+            polled_tasks=sum(each.tasks for each in polling),
+            poll_interval=max(each.interval for each in polling),
+            poll_interval_waiting=max(each.interval_waiting for each in polling),
             requests=network.requests,
             retries=opened.account.retries,
             asks=opened.economy.pace.asks,
+            list_pages=opened.economy.pace.pages,
             events=counters.events,
+            coalesced_ticks=sum(hub.coalesced_ticks for hub in opened.hubs.values()),
             reconnects=counters.reconnects,
             switches_to_polling=counters.switches_to_polling,
             repeats_dropped=counters.repeats_dropped,

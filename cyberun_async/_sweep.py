@@ -8,7 +8,7 @@ from ._errors import RateLimitedError, RequestRejectedError
 from ._feed import Feed
 from ._models import TaskSnapshot, is_terminal
 from ._pages import Page, Sighting
-from ._plan import PAGE_SIZE, ListMemory, is_worth_going_on
+from ._plan import FEW, PAGE_SIZE, ListMemory, is_worth_going_on
 
 
 ListPage = Callable[[str, int], Awaitable[Page[Sighting]]]
@@ -20,17 +20,42 @@ class Sweep:
 
     A row is believed as far as a task that goes on is concerned. That a task has ended,
     or is on no page, is only a hint: it is left for a single request.
+
+    Args:
+        list_page: Asks for a page of a state's tasks.
+        now: The clock.
+        memory: What lists were good for so far.
+        claim: Called with a feed that is not sought; whether it may be answered, too.
+            None answers those that no request is about.
     """
 
-    def __init__(self, list_page: ListPage, now: Callable[[], float], memory: ListMemory) -> None:
+    def __init__(
+        self,
+        list_page: ListPage,
+        now: Callable[[], float],
+        memory: ListMemory,
+        claim: Callable[[Feed], bool] | None = None,
+    ) -> None:
         self._list_page = list_page
         self._now = now
         self._memory = memory
+        self._claim = claim or _is_not_asked_about
 
-    async def run(self, due: Iterable[Feed], feeds: Mapping[str, Feed]) -> list[Feed]:
-        """Answer what the list can answer; return those of *due* that must be asked singly."""
+    async def run(
+        self,
+        due: Iterable[Feed],
+        feeds: Mapping[str, Feed],
+        states: Iterable[str] | None = None,
+    ) -> list[Feed]:
+        """
+        Answer what the list can answer; return those of *due* that must be asked singly.
+
+        None reads the pages of those *states* for which that is worth it.
+        """
         missing = {feed.task_id: feed for feed in due}
-        for state in self._memory.states_to_list(_counted(missing.values())):
+        if states is None:
+            states = self._memory.states_to_list(_counted(missing.values()))
+        for state in states:
             await self._read_state(state, missing, feeds)
         return list(missing.values())
 
@@ -51,12 +76,19 @@ class Sweep:
             for sighting in page.items:
                 self._note(sighting, sent_at, missing, feeds)
             self._memory.note_pages(state, page.total_count, number)
-            sought = sum(1 for feed in missing.values() if feed.watch.status in (state, None))
-            if page.is_last(number, PAGE_SIZE) or not is_worth_going_on(
-                page.total_count, number, sought
-            ):
+            if self._is_read(page, number, len(missing)):
                 return
             number += 1
+
+    def _is_read(self, page: Page[Sighting], number: int, missing: int) -> bool:
+        if page.row_count < min(PAGE_SIZE, page.per_page or PAGE_SIZE):
+            return True
+        if page.is_last(number, PAGE_SIZE) and missing > FEW:
+            # A full page is not the last one, whatever the count says.
+            return False
+        return page.is_last(number, PAGE_SIZE) or not is_worth_going_on(
+            page.total_count, number, missing
+        )
 
     def _note(
         self,
@@ -68,8 +100,10 @@ class Sweep:
         feed = feeds.get(sighting.id)
         if feed is None or feed.is_done or is_terminal(sighting.status):
             return
-        if missing.pop(sighting.id, None) is None and feed.asking:
+        if missing.pop(sighting.id, None) is None and not self._claim(feed):
             return  # another request about it is under way
+        self._memory.note_sighting(sighting.status)
+        feed.unlisted = 0
         feed.watch.asked()
         feed.asking = False
         feed.on_answer(_snapshot(sighting, feed.watch.snapshot), sent_at)
@@ -83,6 +117,10 @@ def _snapshot(sighting: Sighting, known: TaskSnapshot | None) -> TaskSnapshot:
     if known.status == sighting.status and known.retry_count == sighting.retry_count:
         return known
     return attrs.evolve(known, status=sighting.status, retry_count=sighting.retry_count, raw=b"")
+
+
+def _is_not_asked_about(feed: Feed) -> bool:
+    return not feed.asking
 
 
 def _counted(feeds: Iterable[Feed]) -> dict[str | None, int]:

@@ -399,6 +399,15 @@ class Watch:
         """The ask that was due has been sent."""
         self._asks.sent()
 
+    def rested(self, until: float) -> None:
+        """Unless something urges, nothing is to be asked before *until*."""
+        if self._asks.at is not None:
+            self._asks.put_off(max(self._asks.at, until))
+
+    def poll_interval(self, now: float) -> float:
+        """Return the seconds between two asks while polling."""
+        return self._poll_pause(now)
+
     def polled(self, snapshot: TaskSnapshot, sent_at: float, now: float) -> None:
         """The status came back from an ask sent at *sent_at*."""
         if self._is_over():

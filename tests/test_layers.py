@@ -102,7 +102,10 @@ LAYERS = (
     ),
     Layer(
         "loops",
-        ("_caller", "_feed", "_hub", "_pace", "_reader", "_roster", "_slots", "_sweep", "_told"),
+        (
+            *("_caller", "_due", "_feed", "_hub", "_pace", "_reader", "_roster", "_slots"),
+            *("_sweep", "_told"),
+        ),
         SHELL,
         above=(*VALUE_LAYERS, "runtime", "network"),
     ),

@@ -31,6 +31,7 @@ class FakeFeed:
     watch: FakeWatch
     asking: bool = True
     is_done: bool = False
+    unlisted: int = 0
     answers: list[tuple[TaskSnapshot, float]] = attrs.field(factory=list[Any])
 
     def on_answer(self, answer: TaskSnapshot, sent_at: float) -> None:
