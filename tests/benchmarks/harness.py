@@ -18,6 +18,7 @@ import platform
 import statistics
 import subprocess
 import sys
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -30,6 +31,7 @@ import attrs
 ROOT: Final = Path(__file__).parents[2]
 PAGE: Final = ROOT / "docs" / "performance.md"
 REPEATS: Final = 7
+FEWEST: Final = 3
 SERVER_CORE, CLIENT_CORE = 1, 0
 
 _HEAD = """\
@@ -102,6 +104,11 @@ class Results:
             for problem in dict.fromkeys(p for sample in samples for p in sample.problems)
         ]
 
+    @property
+    def rounds(self) -> int:
+        """How many times each row was run."""
+        return max(map(len, self.samples.values()), default=0)
+
     def figure(self, row: str, name: str) -> Figure | None:
         """Return the figure called *name*, or None where the row has it in no round."""
         values = [s.figures[name] for s in self.samples.get(row, ()) if name in s.figures]
@@ -156,11 +163,23 @@ Column = tuple[str, str, str]
 
 
 def alternate(
-    rows: Sequence[Row], *, repeats: int = REPEATS, core: int | None = CLIENT_CORE
+    rows: Sequence[Row],
+    *,
+    repeats: int = REPEATS,
+    core: int | None = CLIENT_CORE,
+    seconds: float = float("inf"),
 ) -> Results:
-    """Run every row *repeats* times, in turn; rounds begin with another row each time."""
+    """
+    Run every row *repeats* times, in turn; rounds begin with another row each time.
+
+    No round is begun that would not end within *seconds*, beyond the first three.
+    """
     samples: dict[str, list[Sample]] = {row.name: [] for row in rows}
+    start = time.monotonic()
     for number in range(repeats):
+        spent = time.monotonic() - start
+        if number >= FEWEST and spent + spent / number > seconds:
+            break
         shift = number % len(rows)
         for row in (*rows[shift:], *rows[:shift]):
             samples[row.name].append(run_once(row, core=core))

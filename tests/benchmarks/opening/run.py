@@ -101,7 +101,7 @@ def main() -> int:
     began = datetime.now(UTC)
     with serving("-m", "tests.benchmarks.events.server") as server:
         port = server["port"]
-        results = alternate(_rows(port), repeats=chosen.repeats)
+        results = alternate(_rows(port), repeats=chosen.repeats, seconds=150.0)
         many = Results({})
         if not chosen.quick:
             rows = [_row(name, MANY, port) for name in (OURS, FAST, POOL)]
@@ -110,7 +110,7 @@ def main() -> int:
     bars += [_request_bar(results, f"{name}, 1000") for name in (OURS, FAST)]
     text = "\n\n".join(
         [
-            _introduction().format(repeats=chosen.repeats, many=MANY_REPEATS),
+            _introduction().format(repeats=results.rounds, many=many.rounds),
             circumstances("httpx", "httpx-sse", "httpx-aiohttp", "aiohttp", began=began),
             table(results, COLUMNS),
             "\n".join(bars),
