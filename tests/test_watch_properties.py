@@ -66,7 +66,7 @@ STEPS = 50
 COURSE = ("pending", "waiting", "queued", "running")
 RANKS = {name: rank for rank, name in enumerate(COURSE)}
 ENDS = ("completed", "failed", "cancelled")
-OUTAGE = 200.0
+OUTAGE = 400.0
 # The longest that the service may hold back: a clamped hint with its jitter, and then asks.
 LONGEST_HOLD = WatchPolicy().hint_cap + 1.0
 
@@ -86,6 +86,8 @@ def _in(phase: Phase) -> Callable[[Any], Any]:
 
 in_phase = {phase: _in(phase) for phase in Phase}
 not_over = precondition(lambda self: not self.is_over)
+is_running = precondition(lambda self: self.truth[1] == "running")
+ask_is_due = precondition(lambda self: self.sent_at is None and self.is_due)
 ask_under_way = precondition(lambda self: self.sent_at is not None and not self.is_over)
 
 
@@ -99,8 +101,9 @@ class Life(RuleBasedStateMachine):
         ids=st.booleans(),
         draw=st.sampled_from([0.0, 0.5, 0.999]),
         streaming=st.sampled_from([True, True, True, False]),
+        is_open=st.booleans(),
     )
-    def begin(self, counts: bool, ids: bool, draw: float, streaming: bool) -> None:
+    def begin(self, counts: bool, ids: bool, draw: float, streaming: bool, is_open: bool) -> None:
         self.counts, self.ids = counts, ids
         self.now = 0.0
         self.last_byte_at = 0.0
@@ -123,6 +126,11 @@ class Life(RuleBasedStateMachine):
             streaming=streaming,
         )
         self._frame("status", status="pending")
+        self.task_moves_on(3)
+        self.task_ticks(2)
+        if is_open and streaming:
+            self.stream_opens("all")
+            self.stream_tells(4)
 
     @property
     def truth(self) -> tuple[int, str]:
@@ -132,33 +140,37 @@ class Life(RuleBasedStateMachine):
     def is_over(self) -> bool:
         return self.watch.phase in (Phase.DONE, Phase.FETCHING)
 
+    @property
+    def is_due(self) -> bool:
+        return self.watch.ask_at is not None and self.watch.ask_at <= self.now
+
     def _frame(self, name: str, **payload: Any) -> None:
         payload["task_id"] = TASK
         self.frames.append({"name": name, "number": len(self.frames), **payload})
 
-    @rule(status=st.sampled_from(COURSE))
-    def task_moves_on(self, status: str) -> None:
+    @precondition(lambda self: self.truth[1] in COURSE[:3])
+    @rule(steps=st.integers(1, 3))
+    def task_moves_on(self, steps: int) -> None:
         retry_count, present = self.truth
-        if present in RANKS and RANKS[status] > RANKS[present]:
-            self.history.append((retry_count, status))
-            self._frame("status", status=status)
+        status = COURSE[min(RANKS[present] + steps, 3)]
+        self.history.append((retry_count, status))
+        self._frame("status", status=status)
 
-    @rule()
-    def task_ticks(self) -> None:
-        if self.truth[1] == "running":
+    @is_running
+    @rule(count=st.integers(1, 3))
+    def task_ticks(self, count: int) -> None:
+        for _ in range(count):
             self._frame("progress", progress=len(self.frames) / 1000)
 
+    @is_running
     @rule(status=st.sampled_from(COURSE[:3]))
     def task_is_dispatched_again(self, status: str) -> None:
-        retry_count, present = self.truth
-        if present == "running":
-            self.history.append((retry_count + 1, status))
-            self._frame("status", status=status)
+        self.history.append((self.truth[0] + 1, status))
+        self._frame("status", status=status)
 
+    @is_running
     @rule(end=st.sampled_from(ENDS), announces=st.booleans(), has_output=st.booleans())
     def task_ends(self, end: str, announces: bool, has_output: bool) -> None:
-        if self.truth[1] in ENDS:
-            return
         self.history.append((self.truth[0], end))
         if announces:
             self._frame("status", status=end)
@@ -196,12 +208,24 @@ class Life(RuleBasedStateMachine):
         self.watch.lost("cut", self.now, clean=clean)
 
     @in_phase[Phase.READING]
-    @rule(count=st.integers(1, 4))
+    @rule(count=st.integers(1, 6))
     def stream_tells(self, count: int) -> None:
         for _ in range(count):
             if self.cursor < len(self.frames):
                 self._send(self.frames[self.cursor])
                 self.cursor += 1
+
+    @in_phase[Phase.READING]
+    @rule(replay=st.sampled_from(["all", "state", "nothing", "resume"]), count=st.integers(1, 9))
+    def stream_is_replaced(self, replay: str, count: int) -> None:
+        self.stream_is_lost(clean=False)
+        step = self.watch.next_step()
+        if isinstance(step, Sleep):
+            self._wait(step.until - self.now)
+        if self.watch.phase is Phase.CONNECTING:
+            self._collect()
+            self.stream_opens(replay)
+            self.stream_tells(count)
 
     @in_phase[Phase.READING]
     @rule()
@@ -239,13 +263,13 @@ class Life(RuleBasedStateMachine):
     def slot_is_taken_back(self) -> None:
         self.watch.benched(self.now)
 
-    @not_over
+    @in_phase[Phase.POLLING]
     @rule()
     def slot_is_offered(self) -> None:
         self.watch.invited(self.now)
 
     @not_over
-    @rule(streaming=st.booleans())
+    @rule(streaming=st.sampled_from([True, True, False]))
     def readers_come_and_go(self, streaming: bool) -> None:
         self.watch.streaming = streaming
         if streaming:
@@ -253,16 +277,21 @@ class Life(RuleBasedStateMachine):
 
     # Asks.
 
-    @precondition(lambda self: self.sent_at is None and not self.is_over)
+    @ask_is_due
     @rule()
     def ask_is_sent(self) -> None:
-        if self.watch.ask_at is not None and self.watch.ask_at <= self.now:
-            self._ask()
+        self._ask()
 
     @ask_under_way
     @rule(lag=st.sampled_from([0, 0, 0, 1, 2, 5]))
     def ask_is_answered(self, lag: int) -> None:
         self._answer(self.history[max(0, len(self.history) - 1 - lag)])
+
+    @ask_is_due
+    @rule(lag=st.sampled_from([0, 0, 0, 1, 2, 5]))
+    def ask_is_sent_and_answered(self, lag: int) -> None:
+        self._ask()
+        self.ask_is_answered(lag)
 
     @ask_under_way
     @rule(hint=st.sampled_from([None, None, 20.0, 1e9]), reached=st.booleans())
@@ -271,11 +300,9 @@ class Life(RuleBasedStateMachine):
         self.sent_at = None
         self.watch.ask_failed("no answer", self.now, retry_after=hint, was_reached=reached)
 
-    @ask_under_way
-    @rule(code=st.sampled_from([401, 403, 404, 404, 404]), really=st.integers(0, 9))
-    def ask_is_refused(self, code: int, really: int) -> None:
-        if really:  # seldom, since it is the end
-            return
+    @precondition(lambda self: self.sent_at is not None and self.now > 100 and not self.is_over)
+    @rule(code=st.sampled_from([401, 403, 404, 404, 404]))
+    def ask_is_refused(self, code: int) -> None:
         error = refusal(code)
         assert isinstance(error, RequestRejectedError)
         self.sent_at, self.refused_by = None, type(error)
@@ -288,10 +315,11 @@ class Life(RuleBasedStateMachine):
 
     # Time, and facts that come too late.
 
-    @rule(seconds=st.sampled_from([0.01, 0.5, 1.0, 3.0, 10.0, 31.0, 61.0, 130.0, 700.0]))
+    @rule(seconds=st.sampled_from([0.01, 0.5, 1.0, 3.0, 3.0, 10.0, 20.0, 31.0, 61.0, 130.0]))
     def time_passes(self, seconds: float) -> None:
         self._wait(seconds)
 
+    @precondition(lambda self: self.now < 3600)
     @rule()
     def machine_sleeps(self) -> None:
         self.now += 3600.0
@@ -334,6 +362,7 @@ class Life(RuleBasedStateMachine):
         count = state[0] if self.counts else None
         snapshot = TaskSnapshot(id=TASK, status=state[1], retry_count=count, error="why")
         self.watch.polled(snapshot, sent_at, self.now)
+        self._collect()
 
     def _fetch(self, works: bool) -> None:
         end = self.watch.pending_end()
@@ -496,12 +525,12 @@ class Life(RuleBasedStateMachine):
 
     def _check_knowledge(self) -> None:
         retry_count, status = self.truth
+        assert self.watch._order._held is None
         if status in ENDS:
             assert self.watch.phase is Phase.DONE
             assert self.watch.terminal is not None
         elif self.counts:
             assert (self.watch.status, self.watch.attempt) == (status, retry_count + 1)
-        assert self.watch._order._held is None
 
 
 def _event(frame: dict[str, Any]) -> Event:
