@@ -6,6 +6,7 @@ when its time has come and when an ask was answered; its *line* (the one reading
 reports what the stream brings.
 """
 
+import logging
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from typing import Any, Protocol
 
@@ -30,6 +31,9 @@ from ._slots import StreamSlots
 from ._sse_codec import PayloadError, decode_event, resumable_id
 from ._verdict import retry_after_of
 from ._watch import Connect, Fail, FetchResult, Finish, Phase, Watch
+
+
+logger = logging.getLogger("cyberun_async")
 
 
 class Message(Protocol):
@@ -95,6 +99,7 @@ class Feed:
         "_hub",
         "_line_closed",
         "_line_scope",
+        "_logged",
         "_ran",
         "asking",
         "readers",
@@ -119,6 +124,7 @@ class Feed:
         self._line_closed: anyio.Event | None = None
         self._fetching = False
         self._has_ended = False
+        self._logged: Phase | None = None
         self._ran = watch.is_running
         self._done: anyio.Event | None = None
 
@@ -261,6 +267,7 @@ class Feed:
             self._ran = not self._ran
             self._hub.slots.moved(self)
         step = self.watch.next_step()
+        self._log_phase()
         if isinstance(step, Connect):
             self._connect(step)
         elif self.watch.phase is not Phase.READING:
@@ -273,6 +280,12 @@ class Feed:
             self._end(step.error)
         self._deliver()
         self._hub.schedule(self)
+
+    def _log_phase(self) -> None:
+        phase = self.watch.phase
+        if phase is not self._logged:
+            self._logged = phase
+            logger.debug("task %s: %s", self.task_id, phase.value)
 
     def _deliver(self) -> None:
         items = self.watch.take()

@@ -18,6 +18,7 @@ from ._credentials import Secret
 from ._errors import ClientClosedError, CyberunError
 from ._events import (
     Event,
+    Gap,
     GaveUp,
     Notice,
     PollingStarted,
@@ -225,6 +226,10 @@ class Hub:
                 logger.info("task %s: polling (%s)", notice.task_id, cause)
             case StreamingResumed():
                 logger.info("task %s: streaming again", notice.task_id)
+            case Gap(seconds=seconds):
+                logger.info("task %s: reconnected after %.1f s", notice.task_id, seconds)
+            case GaveUp(cause=cause):
+                logger.info("task %s: gave up (%s)", notice.task_id, cause)
             case _:
                 logger.debug("task %s: %s", notice.task_id, type(notice).__name__)
         self._told.noticed(notice)

@@ -308,6 +308,24 @@ async def test_asks_are_paced_and_take_nothing_from_the_retry_quota() -> None:
     assert retries == 0
 
 
+async def test_a_watch_logs_its_steps_and_none_of_its_payloads(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """Steps are for debugging, reconnections and switches are information; payloads are neither."""
+    sim = Simulator(seed=7)
+    sim.faults.add("events", faults.drop_after(events=3), times=4)
+    task = sim.create_task(attrs.evolve(SLOW, steps=60, output={"secret": "in the output"}))
+    with caplog.at_level("DEBUG", logger="cyberun_async"):
+        async with virtual_client(sim) as client:
+            await ended_watch(client, task.id)
+    said = {(record.levelname, record.getMessage()) for record in caplog.records}
+
+    assert {("DEBUG", f"task {task.id}: {phase}") for phase in ("connecting", "reading")} <= said
+    assert any(level == "INFO" and "stream lost" in words for level, words in said)
+    assert any(level == "INFO" and "reconnected after" in words for level, words in said)
+    assert not any("in the output" in words or sim.key in words for _, words in said)
+
+
 async def test_retry_after_slows_polling_down() -> None:
     """Polling is never faster than `Retry-After` allows."""
     sim = Simulator(seed=7)
