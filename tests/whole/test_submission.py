@@ -66,6 +66,26 @@ async def test_an_unread_answer_is_never_followed_by_a_second_run(
 
 
 @pytest.mark.parametrize(
+    ("action", "error"),
+    [
+        pytest.param(faults.refuse(429, retry_after=5), RateLimitedError, id="429"),
+        pytest.param(faults.refuse(503, "warming up"), ServiceUnavailableError, id="503"),
+    ],
+)
+async def test_who_keeps_a_pace_of_their_own_hears_of_each_refusal(
+    action: faults.Action, error: type[RateLimitedError | ServiceUnavailableError]
+) -> None:
+    """With ``repeat=False`` a run is sent once, and the refusal is the caller's at once."""
+    sim = Simulator(seed=7)
+    sim.faults.add("run", action)
+    async with virtual_client(sim) as client:
+        with pytest.raises(error):
+            await client.submit(*RUN, repeat=False)
+
+    assert len(sim.requests_to("run")) == 1
+
+
+@pytest.mark.parametrize(
     "action",
     [
         pytest.param(faults.refuse(429), id="429"),
