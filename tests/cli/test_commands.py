@@ -60,14 +60,18 @@ def test_run_submits_follows_and_fetches(
 
 def test_json_lines_tell_the_whole_life(sim: Simulator, capsys: pytest.CaptureFixture[str]) -> None:
     """With --json every line is one object, from the submission to the result."""
-    assert main(["run", *FOX, "--json"]) == 0
+    sim.default_plan = CALM
+    assert main(["run", *FOX, "-p", "steps=4", "--json"]) == 0
 
     told = records(capsys.readouterr().out)
     assert {one["task_id"] for one in told} == {task.id for task in sim.tasks}
     kinds = [one["type"] for one in told]
     assert kinds[0] == "submitted"
     assert kinds[-2:] == ["completed", "result"]
-    assert [one["progress"] for one in told if one["type"] == "progress"] == [0.25, 0.5, 0.75, 1.0]
+    ticks = [one["progress"] for one in told if one["type"] == "progress"]
+    # Under load the first may have passed before anybody listened.
+    assert ticks
+    assert ticks == [0.25, 0.5, 0.75, 1.0][-len(ticks) :]
 
 
 def test_detached_only_the_id_is_printed(
@@ -396,7 +400,7 @@ def program(*arguments: str) -> list[str]:
 
 def test_a_reader_that_goes_away_is_no_error(sim: Simulator, env: Mapping[str, str]) -> None:
     """As in `| head -1`, the program ends quietly with the code of a broken pipe."""
-    task = sim.create_task(TaskPlan(steps=600, step_seconds=0.01)).id
+    task = sim.create_task(TaskPlan(steps=6000, step_seconds=0.1)).id
     with subprocess.Popen(
         program("watch", task, "--json"), env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE
     ) as process:
