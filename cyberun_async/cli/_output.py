@@ -146,6 +146,13 @@ class BoardOutput(Output):
         if line:
             self._console.print(Text(harmless(line)), soft_wrap=True)
 
+    def problem(self, error: CyberunError) -> None:
+        """Print it above the board, where standard error is the same terminal."""
+        if self._live is None or not sys.stderr.isatty():
+            super().problem(error)
+            return
+        self._console.print(Text(f"error: {harmless(str(error))}", style="red"), soft_wrap=True)
+
     def happened(self, item: Event | Notice) -> None:
         """Put it on the board."""
         if self._board is not None:

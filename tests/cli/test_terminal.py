@@ -12,27 +12,36 @@ from .conftest import QUICK
 from .terminal import Terminal
 
 
+NOBODY = "00000000-0000-4000-8000-000000000000"
 SLOW = TaskPlan(pending=0.0, waiting=0.0, queued=0.0, steps=600, step_seconds=0.1)
 
 
 def test_a_terminal_shows_a_line_per_task_and_a_summary(
     sim: Simulator, env: Mapping[str, str]
 ) -> None:
-    """Each task followed has its line, redrawn in place, above a line that counts."""
+    """Each task has its line, redrawn in place, under what went wrong and above the counts."""
     refused = faults.on("events", faults.refuse(403), times=None)
     plans = (SLOW, SLOW, attrs.evolve(SLOW, faults=(refused,)))
     tasks = [sim.create_task(plan).id for plan in plans]
-    with Terminal("watch", *tasks, env=env) as terminal:
+    with Terminal("watch", *tasks, NOBODY, env=env) as terminal:
         text = terminal.wait_for(
-            lambda text: "3 running" in text and text.count("step ") == 2 and "no live" in text
+            lambda text: (
+                "3 running" in text
+                and text.count("step ") == 2
+                and "no live" in text
+                and "error: " in text
+            )
         )
         lines = [line for line in text.splitlines() if line]
         terminal.type("\x03")
 
-        assert [line[:9] for line in lines[:3]] == [f"…{task[-8:]}" for task in tasks]
-        assert "3 running · 0 of 3 ended" in lines[3]
-        assert len(lines) == 4
-        assert "no live progress" in lines[2]
+        assert lines[0].startswith("error: GET /r/tasks/")
+        rows = [line for line in lines if line.startswith("…")]
+        assert [row[:9] for row in rows] == [f"…{task[-8:]}" for task in [*tasks, NOBODY]]
+        assert "no live progress" in rows[2]
+        assert "not followed any more" in rows[3]
+        assert "3 running · 0 of 4 ended" in lines[-1]
+        assert lines[-5:-1] == rows
         assert terminal.wait() == 130
 
 
