@@ -35,6 +35,7 @@ from ._handle import TaskHandle
 from ._inputs import (
     WorkflowRef,
     base_url_of,
+    callable_of,
     header_text,
     method_of,
     path_for,
@@ -344,6 +345,9 @@ class CyberunClient:
         definition: Workflow | None,
         validate: bool | None,
     ) -> None:
+        if definition is not None and not isinstance(definition, Workflow):  # pyright: ignore[reportUnnecessaryIsInstance]
+            kind = type(definition).__name__
+            raise InvalidInputError(f"definition must be a Workflow, not {kind}")
         if definition is None and isinstance(workflow, Workflow):
             definition = workflow
         if validate and (definition is None or definition.parameters is None):
@@ -362,6 +366,11 @@ class CyberunClient:
         cancel_on_exit: bool = False,
         slug: bool | None = None,
         validate: bool | None = None,
+        definition: Workflow | None = None,
+        dispatch_target: str | None = None,
+        target_pool: str | None = None,
+        submitter_region: str | None = None,
+        tool_type: str | None = None,
     ) -> TaskResult:
         """
         Submit a run, wait for its end, and return what it made.
@@ -370,7 +379,8 @@ class CyberunClient:
         *cancel_on_exit* is set.
 
         Args:
-            workflow, parameters, slug, validate: As for :meth:`submit`.
+            workflow, parameters, slug, validate, definition: As for :meth:`submit`.
+            dispatch_target, target_pool, submitter_region, tool_type: Passed through.
             on_progress: Called with each :class:`ProgressEvent`; may be a coroutine function.
             timeout: Seconds for the whole; None waits for ever.
             cancel_on_timeout: Ask the service to cancel the task when time is up.
@@ -381,7 +391,20 @@ class CyberunClient:
             TaskCancelledError: It was cancelled.
             WaitTimeoutError: Time was up.
         """
-        task = await self.submit(workflow, parameters, slug=slug, validate=validate)
+        # Nothing may be paid for that is then refused here.
+        callable_of("on_progress", on_progress)
+        _seconds("timeout", timeout)
+        task = await self.submit(
+            workflow,
+            parameters,
+            slug=slug,
+            validate=validate,
+            definition=definition,
+            dispatch_target=dispatch_target,
+            target_pool=target_pool,
+            submitter_region=submitter_region,
+            tool_type=tool_type,
+        )
         try:
             if on_progress is None:
                 return await self.result(task, timeout=timeout, cancel_on_timeout=cancel_on_timeout)
@@ -581,6 +604,13 @@ class CyberunClient:
         """
         Wait until the task has ended and return what it made.
 
+        Cancelled while waiting, the remote task goes on.
+
+        Args:
+            task: A handle, an id or a resume token.
+            timeout: Seconds for the whole; None waits for ever.
+            cancel_on_timeout: Ask the service to cancel the task when time is up.
+
         Raises:
             TaskFailedError: It failed.
             TaskCancelledError: It was cancelled.
@@ -650,6 +680,13 @@ class CyberunClient:
         More may be added while it runs, with its ``add``. A watch that fails does not
         disturb the others: its error, or an ``ExceptionGroup`` of several, is raised at
         the end. Use it with ``async with``, or close it.
+
+        Args:
+            tasks: Handles, ids or resume tokens.
+            notices: Deliver :class:`Notice` values in between, too.
+
+        Raises:
+            InvalidInputError: *tasks* is no iterable.
         """
         return MergedEvents(self, self._session.opened.runtime.spawn, tasks, notices=notices)
 
@@ -735,7 +772,20 @@ class CyberunClient:
         await self._session.hub.cancel_task(_token_of(task).task_id)
 
     async def cancel_and_wait(self, task: TaskRef, *, timeout: float | None = None) -> TaskSnapshot:
-        """Ask the service to cancel a task and return the state in which it really ended."""
+        """
+        Ask the service to cancel a task and return the state in which it really ended.
+
+        It may have completed first. Cancelled while waiting, the request stands.
+
+        Args:
+            task: A handle, an id or a resume token.
+            timeout: Seconds to wait for the end; None waits for ever.
+
+        Raises:
+            TaskNotFoundError: No such task, or not yours.
+            WaitTimeoutError: Time was up; it carries a resume token.
+            WatchLostError: Nothing was heard for longer than the policy allows.
+        """
         await self.cancel(task)
         return await self.wait(task, timeout=timeout)
 
@@ -796,6 +846,9 @@ def _key_or_environment(api_key: str | KeyProvider | None) -> str | KeyProvider:
         raise ConfigurationError(
             "no API key: pass api_key=... or set CYBERUN_API_KEY in the environment"
         )
+    if not isinstance(api_key, str) and not callable(api_key):  # pyright: ignore[reportUnnecessaryIsInstance]
+        kind = type(api_key).__name__
+        raise ConfigurationError(f"api_key must be a string or a callable, not {kind}")
     return api_key
 
 

@@ -87,6 +87,7 @@ class PresignedUpload:
     file_key: str
     url: str = attrs.field(repr=False)
     headers: Mapping[str, str] = attrs.field(factory=dict[str, str], repr=False, hash=False)
+    raw: bytes = attrs.field(default=b"", repr=False, eq=False)
 
 
 def decode_submission(reply: Reply) -> str:
@@ -362,7 +363,10 @@ def decode_presign(reply: Reply) -> PresignedUpload:
     if not url.lower().startswith(("https://", "http://")):
         raise unexpected(reply, "the reply has an upload_url that is no address")
     return PresignedUpload(
-        file_key=essential(fields, reply, "file_key"), url=url, headers=_headers(fields, reply)
+        file_key=essential(fields, reply, "file_key"),
+        url=url,
+        headers=_headers(fields, reply),
+        raw=reply.body,
     )
 
 
@@ -409,7 +413,7 @@ def decode_created_webhook(reply: Reply) -> CreatedWebhook:
     """Return a new webhook's id, and its secret if the service told it."""
     fields = load_object(reply)
     webhook_id = _safe_id(essential(fields, reply, "id"), reply)
-    return CreatedWebhook(id=webhook_id, secret=text(fields, "webhook_secret"))
+    return CreatedWebhook(id=webhook_id, secret=text(fields, "webhook_secret"), raw=reply.body)
 
 
 def decode_webhook_secret(reply: Reply) -> str:

@@ -6,6 +6,7 @@ from typing import Any, cast
 
 import anyio
 
+from ._inputs import callable_of
 from ._json_values import parameters_of
 from ._options import Limits, RetryPolicy
 from ._uploads import OnSent, Source, Store, Upload, UploadedFile, parcel_of, send
@@ -52,6 +53,7 @@ class Files:
             RequestRejectedError: The service did not want it.
             InvalidInputError: An argument is malformed.
         """
+        callable_of("on_progress", on_progress)
         if not isinstance(source, Upload):
             source = Upload(source, name=name, content_type=content_type, size=size)
         parcel = await parcel_of(source, max_bytes=self._limits.max_upload_bytes)

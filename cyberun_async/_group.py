@@ -9,6 +9,7 @@ import attrs
 from ._errors import (
     ClientStateError,
     CyberunError,
+    InvalidInputError,
     TaskCancelledError,
     TaskFailedError,
 )
@@ -98,6 +99,7 @@ class MergedEvents(Pump[Event | Notice]):
         self._added: list[TaskRef] = []
         self._running = 0
         self._changed = anyio.Event()
+        check_several("tasks", tasks)
         super().__init__(spawn, self._arriving(tasks), self._follow)
 
     def add(self, task: "TaskRef") -> None:
@@ -152,7 +154,21 @@ def outcomes(
         else:
             await emit(Outcome(handle=handle, snapshot=snapshot))
 
+    check_several("tasks", tasks)
     return Pump(spawn, tasks, follow)
+
+
+def check_several(name: str, values: object) -> None:
+    """
+    Check that *values* can be iterated over, and are no single text.
+
+    Raises:
+        InvalidInputError: They cannot.
+    """
+    is_several = isinstance(values, Iterable | AsyncIterable)
+    if not is_several or isinstance(values, str | bytes | Mapping):
+        kind = type(values).__name__
+        raise InvalidInputError(f"{name} must be an iterable, synchronous or not, not {kind}")
 
 
 def submissions(
@@ -164,6 +180,9 @@ def submissions(
     options: Mapping[str, Any],
 ) -> Pump[Submission]:
     """Return an iterator over the submissions of *workflow*, as they are answered."""
+    check_several("parameter_sets", parameter_sets)
+    if type(concurrency) is not int or concurrency < 1:
+        raise InvalidInputError("concurrency must be a whole number from 1 on")
     count = 0
 
     async def submit(parameters: Mapping[str, Any], emit: Emit[Submission]) -> None:
@@ -192,6 +211,7 @@ async def in_order(
     All are awaited even if some fail; then one failure is raised as it is, several as
     an ``ExceptionGroup``, unless they are to be returned.
     """
+    check_several("tasks", tasks)
     results: dict[int, R | CyberunError] = {}
     failures: list[CyberunError] = []
 

@@ -25,6 +25,7 @@ from ._redaction import shown
 __all__ = [
     "WorkflowRef",
     "base_url_of",
+    "callable_of",
     "filename_of",
     "header_text",
     "identifier_of",
@@ -359,6 +360,17 @@ def _header_fault(value: str) -> str | None:
     if letters != letters.strip(" \t"):
         return "begins or ends with a blank"
     return None
+
+
+def callable_of(name: str, value: object) -> None:
+    """
+    Check that *value* can be called, or is None.
+
+    Raises:
+        InvalidInputError: It cannot.
+    """
+    if value is not None and not callable(value):
+        raise InvalidInputError(f"{name} must be callable, not {type(value).__name__}")
 
 
 def positive_seconds(name: str, value: object) -> float:

@@ -15,6 +15,7 @@ import anyio.to_thread
 from ._downloads import ArtifactStream, Fetcher, Links
 from ._errors import CyberunError, InvalidInputError, TransferError
 from ._filenames import filename_of
+from ._inputs import callable_of
 from ._models import ArtifactLink, ResultRecord
 from ._options import RetryPolicy
 from ._redaction import shown
@@ -129,6 +130,7 @@ class Artifact:
         """
         if name is not None and not isinstance(name, str):  # pyright: ignore[reportUnnecessaryIsInstance]
             raise InvalidInputError(f"name must be a string, not {type(name).__name__}")
+        callable_of("on_progress", on_progress)
         folder = await _made(_folder(directory))
         stream = self.aiter_bytes(max_bytes=max_bytes)
         part = _PartFile(folder, self.name if name is None else filename_of(name, self.name))
@@ -219,6 +221,7 @@ class TaskResult(Sequence[Artifact]):
             InvalidInputError: An argument is malformed.
         """
         _folder(directory)
+        callable_of("on_progress", on_progress)
         paths: dict[int, Path] = {}
         failures: list[Exception] = []
         limiter = anyio.CapacityLimiter(self._parallel)

@@ -34,7 +34,8 @@ def kind_of(chosen: object) -> TransportKind:
             )
         found: TransportKind = kind
         return found
-    raise ConfigurationError(f"transport must be 'httpx' or 'aiohttp', not {chosen!r}")
+    given = repr(chosen[:20]) if isinstance(chosen, str) else type(chosen).__name__
+    raise ConfigurationError(f"transport must be 'httpx' or 'aiohttp', not {given}")
 
 
 @attrs.frozen(kw_only=True)

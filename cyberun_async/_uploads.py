@@ -82,12 +82,14 @@ class UploadedFile:
     Attributes:
         key: The service's name for it, which means nothing else.
         name, size, content_type: As they were sent.
+        raw: The reply to the request for its place; never in ``repr``.
     """
 
     key: str
     name: str
     size: int
     content_type: str
+    raw: bytes = attrs.field(default=b"", repr=False, eq=False)
 
 
 class Puts(Protocol):
@@ -225,8 +227,8 @@ async def _of_path(source: str | os.PathLike[str]) -> Parcel:
 async def _in_thread(function: Callable[[], T], name: str) -> T:
     try:
         return await anyio.to_thread.run_sync(function)
-    except OSError as error:
-        said = error.strerror or type(error).__name__
+    except (OSError, UnicodeError) as error:
+        said = (error.strerror if isinstance(error, OSError) else None) or type(error).__name__
         raise TransferError(f"{shown(name)} cannot be read: {said}") from error
 
 
@@ -378,6 +380,7 @@ async def send(
                 name=parcel.name,
                 size=parcel.size,
                 content_type=parcel.content_type,
+                raw=signed.raw,
             )
         if body.is_begun and not parcel.is_repeatable:
             raise _not_taken(parcel, answer, "; an iterator cannot be read a second time")

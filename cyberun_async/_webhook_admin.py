@@ -90,6 +90,11 @@ class Webhooks:
         """
         Change what is given, leave the rest, and return the webhook's id.
 
+        Args:
+            webhook_id: Of the webhook.
+            display_name, url, events: As for :meth:`create`; None leaves them.
+            status: Such as ``active``; None leaves it.
+
         Raises:
             NotFoundError: No such webhook, or not yours.
             InvalidInputError: An argument is malformed, or none is given.

@@ -1,5 +1,6 @@
 """Values of webhooks: what is configured, and what is delivered."""
 
+import json
 from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
@@ -35,13 +36,25 @@ class Webhook:
     last_delivered_at: datetime | None = None
     raw: bytes = attrs.field(default=b"", repr=False, eq=False)
 
+    def raw_json(self) -> Any:
+        """Return the reply this was read from, decoded anew; ``None`` when there is none."""
+        return json.loads(self.raw) if self.raw else None
+
 
 @attrs.frozen(kw_only=True)
 class CreatedWebhook:
-    """A new webhook: its id, and its secret where the service told it at once."""
+    """
+    A new webhook.
+
+    Attributes:
+        id: Of the webhook.
+        secret: What its deliveries are signed with; never in ``repr``.
+        raw: The reply to its creation.
+    """
 
     id: str
     secret: str | None = attrs.field(default=None, repr=False)
+    raw: bytes = attrs.field(default=b"", repr=False, eq=False)
 
 
 def _status(value: str | None) -> str | None:

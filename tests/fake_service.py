@@ -22,6 +22,7 @@ class FakeService:
 
     def __init__(self) -> None:
         self.requests: list[httpx.Request] = []
+        self.otherwise: Handler | None = None
         self._routes: dict[tuple[str, str], Handler] = {}
 
     def on(self, method: str, path: str, answer: Any, status: int = 200) -> None:
@@ -49,6 +50,7 @@ class FakeService:
         handler = self._routes.get((request.method, whole)) or self._routes.get(
             (request.method, whole.removeprefix(BASE))
         )
+        handler = handler or self.otherwise
         if handler is None:
             return httpx.Response(404, json={"error_message": "resource not found"})
         return handler(request)

@@ -132,6 +132,11 @@ class Behaviour:
     replica_lag: float = 0.0
     """Seconds after a submission for which the task is answered with 404."""
 
+    # Files.
+
+    upload_headers: Literal["documented", "none"] = "documented"
+    """Which headers an upload is signed with: length and `If-None-Match`, or none."""
+
     # Webhooks and management.
 
     webhook_attempts: int = 4

@@ -61,6 +61,7 @@ class Simulator:
         allow_http_webhooks: Whether webhooks may go to `http` on loopback.
         webhook_sender: What posts webhooks; None opens real connections.
         record_limit: How many requests are remembered, oldest forgotten first.
+        team_id: What its team is called; None makes a UUID.
     """
 
     def __init__(
@@ -76,10 +77,11 @@ class Simulator:
         allow_http_webhooks: bool = True,
         webhook_sender: Sender | None = None,
         record_limit: int = 100_000,
+        team_id: str | None = None,
     ) -> None:
         chance = random.Random(seed)
         clock = ServiceClock(starts_at)
-        team_id = f"{chance.getrandbits(32):08x}-7eaa-4000-8000-000000000000"
+        own_id = f"{chance.getrandbits(32):08x}-7eaa-4000-8000-000000000000"
         self._world = World(
             clock=clock,
             chance=chance,
@@ -91,7 +93,7 @@ class Simulator:
             api_base=_IN_PROCESS_API,
             store_base=_IN_PROCESS_STORE,
             records=Records(record_limit),
-            keys=KeyRing(chance, team_id),
+            keys=KeyRing(chance, team_id or own_id),
             signer=Signer(chance, clock),
         )
         self._app = routes(self._world)

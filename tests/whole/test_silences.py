@@ -68,6 +68,7 @@ SIDES: Final[dict[str, tuple[Any, ...]]] = {
     "validates": (True, False),
     "accept_delay": (0.0, 0.5),
     "replica_lag": (0.0, 2.5),
+    "upload_headers": ("documented", "none"),
     "webhook_attempts": (4, 5),
     "webhook_secret_on_create": (True, False),
     "management_takes_integration_keys": (True, False),

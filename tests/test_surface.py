@@ -1,0 +1,453 @@
+"""
+The whole public surface against bad input: a typed error or a tolerant value, nothing else.
+
+The methods are found by introspection, so that a new one cannot be forgotten: each has a
+call here that is in order, and every argument of it is replaced by everything that is not.
+"""
+
+import contextlib
+import inspect
+import math
+from collections.abc import AsyncIterable, Awaitable, Callable, Iterator, Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any, Final, cast
+
+import anyio
+import attrs
+import httpx
+import pytest
+
+from cyberun_async import (
+    Artifact,
+    CyberunClient,
+    CyberunError,
+    RetryPolicy,
+    TaskHandle,
+    TaskResult,
+    Upload,
+    WatchPolicy,
+    Workflow,
+    validate,
+    webhooks,
+)
+from cyberun_async._files import Files
+from cyberun_async._resources import Agents, Tasks, Workflows
+from cyberun_async._webhook_admin import Webhooks
+
+from .fake_service import TASK, FakeService
+from .whole.kit import virtual_backend
+
+
+HOOK: Final = "0197b000-0000-7000-8000-000000000001"
+FLOW: Final = "0197c000-0000-7000-8000-000000000001"
+LINK: Final = "https://store.test/file.png"
+PRESIGNED: Final = "https://store.test/put"
+SECRET: Final = "whsec_0123456789abcdef"
+
+# In asking nothing may be waited for longer than this, by a clock that jumps.
+DAY: Final = 86_400.0
+
+
+@pytest.fixture
+def anyio_backend() -> tuple[str, dict[str, object]]:
+    return virtual_backend("virtual-asyncio")
+
+
+def answers() -> FakeService:
+    """Return a service that answers every documented request in good order."""
+    service = FakeService()
+    task = {"id": TASK, "task_status": "completed", "workflow_id": FLOW, "retry_count": 0}
+    flow = {"id": FLOW, "workflow_slug": "text-to-image", "parameters": [{"key": "prompt"}]}
+    meta = {"page_meta": {"current_page": 1, "per_page": 100, "total_count": 1}}
+    for way in ("slug/text-to-image", FLOW):
+        service.on("POST", f"/r/workflows/{way}/run", {"task_id": TASK}, 202)
+        service.on("GET", f"/r/workflows/{way}", flow)
+    service.on("GET", "/r/workflows", {"workflow_list": [flow], **meta})
+    service.on("GET", "/r/tasks", {"task_list": [task], **meta})
+    service.on("GET", f"/r/tasks/{TASK}", task)
+    result = {**task, "task_output": {"a": 1}, "download_url": LINK}
+    service.on("GET", f"/r/tasks/{TASK}/result", result)
+    service.on("GET", f"/r/tasks/{TASK}/events", event_stream)
+    service.on("POST", f"/r/tasks/{TASK}/cancel", {"is_success": True})
+    service.on("GET", "/r/agents", {"agent_list": [{"agent_id": "gpu-1"}], **meta})
+    presigned = {"file_key": "inputs/a", "upload_url": PRESIGNED, "upload_headers": {}}
+    service.on("POST", "/r/files/presign", presigned)
+    service.on("POST", "/webhooks", {"id": HOOK, "webhook_secret": SECRET})
+    service.on("GET", f"/webhooks/{HOOK}", {"id": HOOK, "webhook_secret": SECRET})
+    service.on("PUT", f"/webhooks/{HOOK}", {"id": HOOK})
+    service.on("POST", f"/webhooks/{HOOK}/rotate-secret", {"webhook_secret": SECRET})
+    service.on_url("PUT", PRESIGNED, b"")
+    service.on_url("GET", LINK, b"abc")
+    return service
+
+
+def event_stream(_: httpx.Request) -> httpx.Response:
+    events = (
+        f'event: progress\ndata: {{"task_id":"{TASK}","progress":0.5}}\n\n'
+        f'event: completed\ndata: {{"task_id":"{TASK}","status":"completed","output":{{}}}}\n\n'
+    )
+    return httpx.Response(200, text=events, headers={"Content-Type": "text/event-stream"})
+
+
+async def run_through(value: Any) -> Any:
+    """Wait for what can be awaited, read what can be read."""
+    if inspect.iscoroutine(value):
+        value = await value
+    if isinstance(value, AsyncIterable):
+        async with contextlib.AsyncExitStack() as stack:
+            if isinstance(value, contextlib.AbstractAsyncContextManager):
+                await stack.enter_async_context(cast("contextlib.AsyncExitStack", value))
+            return [item async for item in value]
+    return value
+
+
+def client_itself(client: CyberunClient) -> Any:
+    return client
+
+
+async def result_of(client: CyberunClient) -> TaskResult:
+    return await client.result(TASK)
+
+
+async def artifact_of(client: CyberunClient) -> Artifact:
+    return (await client.result(TASK))[0]
+
+
+@attrs.frozen
+class Subject:
+    """A class of the public surface, and where one gets an object of it."""
+
+    cls: type
+    get: Callable[[CyberunClient], Any]
+
+
+SUBJECTS: Final = {
+    "client": Subject(CyberunClient, client_itself),
+    "workflows": Subject(Workflows, lambda client: client.workflows),
+    "tasks": Subject(Tasks, lambda client: client.tasks),
+    "agents": Subject(Agents, lambda client: client.agents),
+    "files": Subject(Files, lambda client: client.files),
+    "webhooks": Subject(Webhooks, lambda client: client.webhooks),
+    "handle": Subject(TaskHandle, lambda client: client.task(TASK)),
+    "result": Subject(TaskResult, result_of),
+    "artifact": Subject(Artifact, artifact_of),
+}
+
+GOOD: Final[dict[str, dict[str, Any]]] = {
+    "client.submit": {"workflow": "text-to-image", "parameters": {"prompt": "a fox"}},
+    "client.run": {"workflow": "text-to-image", "parameters": {"prompt": "a fox"}},
+    "client.task": {"task": TASK},
+    "client.watch": {"task": TASK},
+    "client.progress": {"task": TASK},
+    "client.wait": {"task": TASK},
+    "client.result": {"task": TASK},
+    "client.watch_many": {"tasks": [TASK]},
+    "client.as_completed": {"tasks": [TASK]},
+    "client.wait_many": {"tasks": [TASK]},
+    "client.result_many": {"tasks": [TASK]},
+    "client.submit_many": {"workflow": "text-to-image", "parameter_sets": [{"prompt": "a"}]},
+    "client.get_task": {"task": TASK},
+    "client.result_record": {"task": TASK},
+    "client.cancel": {"task": TASK},
+    "client.cancel_and_wait": {"task": TASK},
+    "client.request": {"method": "GET", "path": "/r/workflows"},
+    "client.with_options": {},
+    "client.statistics": {},
+    "client.check_open": {},
+    "client.aclose": {},
+    "workflows.list": {},
+    "workflows.get": {"workflow": "text-to-image"},
+    "tasks.list": {},
+    "tasks.get": {"task": TASK},
+    "tasks.cancel": {"task": TASK},
+    "agents.list": {},
+    "files.upload": {"source": b"abc", "name": "a.png"},
+    "files.sent_along": {"parameters": {"image": Upload(b"abc")}},
+    "webhooks.create": {"display_name": "a", "url": "https://hooks.test/a"},
+    "webhooks.get": {"webhook_id": HOOK},
+    "webhooks.update": {"webhook_id": HOOK, "display_name": "b"},
+    "webhooks.rotate_secret": {"webhook_id": HOOK},
+    "handle.events": {},
+    "handle.progress": {},
+    "handle.wait": {},
+    "handle.result": {},
+    "handle.refresh": {},
+    "handle.cancel": {},
+    "result.download_to": {"directory": "out"},
+    "artifact.aiter_bytes": {},
+    "artifact.read": {},
+    "artifact.download_to": {"directory": "out"},
+}
+
+# Not for a user's arguments: (method) -> reason.
+LEFT_OUT: Final = {
+    "handle.bound_to": "client.task() is what users call",
+    "result.index": "of the sequence protocol",
+    "result.count": "of the sequence protocol",
+    "files.sent_along": "submit() calls it, with parameters that were checked",
+}
+
+
+# Arguments that are the caller's own functions: what those raise is the caller's own, too.
+CALLBACKS: Final = {"on_progress", "on_notice"}
+
+
+class Odd:
+    """An object that nothing expects."""
+
+    def __repr__(self) -> str:
+        return "an odd object"
+
+
+def deep(levels: int = 10_000) -> Any:
+    nested: Any = None
+    for _ in range(levels):
+        nested = [nested]
+    return nested
+
+
+BAD: Final[dict[str, Any]] = {
+    "none": None,
+    "true": True,
+    "zero": 0,
+    "negative": -1,
+    "fraction": 1.5,
+    "huge-integer": 10**5000,
+    "nan": math.nan,
+    "infinity": math.inf,
+    "empty": "",
+    "blank": " ",
+    "huge": "x" * 100_000,
+    "unicode": "ключ-狐",
+    "surrogate": "\ud800",
+    "nul": "a\x00b",
+    "line-end": "a\r\nX-Evil: 1",
+    "traversal": "../../etc/passwd",
+    "quoted-traversal": "%2e%2e%2fadmin",
+    "url": "https://evil.test/?a=b#c",
+    "key": "sk-0123456789abcdefghij",
+    "bytes": b"\xff\xfe",
+    "list": [],
+    "mixed-list": [None, 5, "a"],
+    "mapping": {},
+    "odd-mapping": {5: Odd()},
+    "set": {1, 2},
+    "deep": deep(),
+    "object": Odd(),
+    "class": Odd,
+    "function": len,
+}
+
+
+def methods() -> Iterator[str]:
+    """Yield the name of every public method."""
+    for name, subject in SUBJECTS.items():
+        for attribute, value in inspect.getmembers(subject.cls):
+            if inspect.isfunction(value) and not attribute.startswith("_"):
+                yield f"{name}.{attribute}"
+
+
+def function_of(method: str) -> Callable[..., Any]:
+    subject, name = method.split(".")
+    found: Callable[..., Any] = getattr(SUBJECTS[subject].cls, name)
+    return found
+
+
+def arguments() -> Iterator[Any]:
+    """Yield every argument of every public method."""
+    for method in GOOD:
+        for name, parameter in inspect.signature(function_of(method)).parameters.items():
+            if name == "self" or method in LEFT_OUT:
+                continue
+            names = ("slug", "target_pool") if parameter.kind is parameter.VAR_KEYWORD else (name,)
+            for one in names:
+                yield pytest.param(method, one, id=f"{method}-{one}")
+
+
+def test_every_public_method_is_in_the_table() -> None:
+    """A method that is added gets a call that is in order, or a reason why not."""
+    assert set(methods()) == set(GOOD) | set(LEFT_OUT)
+
+
+async def call(client: CyberunClient, method: str, given: Mapping[str, Any]) -> Any:
+    subject, name = method.split(".")
+    target = SUBJECTS[subject].get(client)
+    if inspect.iscoroutine(target):
+        target = await target
+    return await run_through(getattr(target, name)(**given))
+
+
+async def refused(work: Callable[[], Awaitable[Any]], what: str) -> bool:
+    """Return whether *work* raised an error of the library; any other is raised."""
+    try:
+        with anyio.fail_after(DAY):
+            await work()
+    except CyberunError as error:
+        if "0123456789abcdefghij" in str(error):
+            pytest.fail(f"a key is shown: {what}")
+        return True
+    except ExceptionGroup as group:
+        if group.split(CyberunError)[1] is not None:
+            raise
+        return True
+    except BaseException as error:
+        error.add_note(what)
+        raise
+    return False
+
+
+def policies() -> dict[str, Any]:
+    policy = WatchPolicy(give_up_after=60.0, first_contact_within=60.0, not_found_grace=0.0)
+    return {"policy": policy, "retries": RetryPolicy(max_attempts=1)}
+
+
+@pytest.mark.parametrize("method", [name for name in GOOD if name not in LEFT_OUT])
+async def test_the_calls_of_the_table_are_in_order(
+    method: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With nothing wrong, nothing is refused."""
+    monkeypatch.chdir(tmp_path)
+    async with answers().client(**policies()) as client:
+        with anyio.fail_after(DAY):
+            await call(client, method, GOOD[method])
+
+
+@pytest.mark.parametrize(("method", "argument"), list(arguments()))
+async def test_a_bad_argument_is_a_typed_error_or_tolerated(
+    method: str, argument: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever one argument is, the call returns or raises an error of the library, in time."""
+    inside = tmp_path / "inside"
+    inside.mkdir()
+    monkeypatch.chdir(inside)
+    for name, bad in BAD.items():
+        if callable(bad) and argument in CALLBACKS:
+            continue  # what the caller's own function raises is the caller's own
+        async with answers().client(**policies()) as client:
+            given = {**GOOD[method], argument: bad}
+            await refused(partial(call, client, method, given), f"{argument} {name}")
+    assert list(tmp_path.iterdir()) == [inside]
+
+
+# --- answers that are refusals -----------------------------------------------------------
+
+ASKING: Final = [
+    *("client.submit", "client.get_task", "client.result_record", "client.cancel"),
+    *("client.request", "workflows.list", "workflows.get", "tasks.list", "tasks.get"),
+    *("tasks.cancel", "agents.list", "files.upload", "webhooks.create", "webhooks.get"),
+    *("webhooks.update", "webhooks.rotate_secret", "client.wait", "client.watch", "client.result"),
+]
+# Each way a request is made meets every status; the others, each kind of status.
+PLAIN: Final = {"client.submit", "client.get_task", "tasks.list"}
+STATUSES: Final = (400, 401, 403, 404, 408, 410, 418, 429, 500, 502, 503, 599)
+BODIES: Final = {
+    "json": (b'{"error_message": "no"}', "application/json"),
+    "html": (b"<html><body>Bad gateway</body></html>", "text/html"),
+    "empty": (b"", None),
+    "truncated": (b'{"error_mess', "application/json"),
+}
+
+
+def refusing(status: int, body: bytes, kind: str | None) -> FakeService:
+    service = FakeService()
+    headers = {} if kind is None else {"Content-Type": kind}
+    service.otherwise = lambda _: httpx.Response(status, content=body, headers=headers)
+    return service
+
+
+@pytest.mark.parametrize("body", BODIES)
+@pytest.mark.parametrize("method", ASKING)
+async def test_every_refusal_is_a_typed_error(method: str, body: str) -> None:
+    """Any status from 400 to 599, with any body, raises an error of the library, in time."""
+    content, kind = BODIES[body]
+    for status in range(400, 600) if method in PLAIN else STATUSES:
+        async with refusing(status, content, kind).client(**policies()) as client:
+            work = partial(call, client, method, GOOD[method])
+            assert await refused(work, f"answered with {status}"), status
+
+
+SPOILT: Final = {
+    "html": b"<html>200 but a page</html>",
+    "empty": b"",
+    "truncated": b'{"id": "a", "task_sta',
+    "deep": b"[" * 50_000,
+    "list": b"[1, null, []]",
+    "null": b"null",
+    "scalar": b"5",
+    "nothing": b"{}",
+    "wrong-types": b'{"id": 5, "task_id": [], "task_status": {}, "webhook_secret": 1}',
+    "rows": b'{"task_list": [5], "workflow_list": [null], "agent_list": [[]]}',
+    "latin": b'{"id": "\xe9"}',
+}
+
+
+@pytest.mark.parametrize("method", ASKING)
+async def test_an_answer_that_is_none_is_a_typed_error(method: str) -> None:
+    """A 200 that is not the protocol raises an error of the library, or is a tolerant value."""
+    for name, content in SPOILT.items():
+        async with refusing(200, content, "application/json").client(**policies()) as client:
+            work = partial(call, client, method, GOOD[method])
+            # Nothing at all says that an action was taken.
+            assert await refused(work, name) or method.endswith((".cancel", ".request"))
+
+
+# --- what asks nobody --------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_settings_that_are_wrong_are_typed_errors(name: str) -> None:
+    """Whatever one setting of the client is, making it works or says what is wrong."""
+    for setting in inspect.signature(CyberunClient).parameters:
+        if setting in {"http_client", "transport_factory", "observer"}:
+            continue  # objects of the caller's own
+        given = {"api_key": "sk-0123456789abcdefghij", setting: BAD[name]}
+        try:
+            CyberunClient(**given)
+        except CyberunError:
+            continue
+        except BaseException as error:
+            error.add_note(f"{setting} is {name}")
+            raise
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_verifying_takes_anything(name: str) -> None:
+    """A delivery's body, header and secret may be anything at all."""
+    good: dict[str, Any] = {
+        "raw_body": b"{}",
+        "header": webhooks.sign(b"{}", SECRET),
+        "secret": SECRET,
+    }
+    for argument in inspect.signature(webhooks.verify).parameters:
+        if argument == "seen":
+            continue  # an object of the caller's own
+        with pytest.raises(CyberunError):
+            webhooks.verify(**{**good, argument: BAD[name]})
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_validating_takes_anything(name: str) -> None:
+    """Parameters may be anything at all."""
+    workflow = Workflow(id=FLOW, slug="text-to-image", parameters=())
+    with contextlib.suppress(CyberunError):
+        validate(workflow, BAD[name])
+    with contextlib.suppress(CyberunError):
+        validate(workflow, {"prompt": BAD[name]})
+
+
+def documented_methods() -> Iterator[str]:
+    yield from (name for name in methods() if name not in {"result.index", "result.count"})
+
+
+@pytest.mark.parametrize("method", sorted(documented_methods()))
+def test_every_public_method_states_its_contract(method: str) -> None:
+    """A docstring says what is done; arguments that it has are all described, or referred to."""
+    function = function_of(method)
+    text = inspect.getdoc(function) or ""
+    names = [name for name in inspect.signature(function).parameters if name != "self"]
+    own = [name for name in names if name not in {"directory", "options"}]
+    missing = [name for name in own if name not in text]
+
+    assert len(text) > 20
+    assert ":meth:`" in text or "see :" in text or missing == [] or len(own) == 1, missing
