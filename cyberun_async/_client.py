@@ -846,7 +846,7 @@ def _key_or_environment(api_key: str | KeyProvider | None) -> str | KeyProvider:
         raise ConfigurationError(
             "no API key: pass api_key=... or set CYBERUN_API_KEY in the environment"
         )
-    if not isinstance(api_key, str) and not callable(api_key):  # pyright: ignore[reportUnnecessaryIsInstance]
+    if not isinstance(api_key, str) and not callable(api_key):
         kind = type(api_key).__name__
         raise ConfigurationError(f"api_key must be a string or a callable, not {kind}")
     return api_key

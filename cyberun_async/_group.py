@@ -165,9 +165,9 @@ def check_several(name: str, values: object) -> None:
     Raises:
         InvalidInputError: They cannot.
     """
+    kind = type(values).__name__
     is_several = isinstance(values, Iterable | AsyncIterable)
     if not is_several or isinstance(values, str | bytes | Mapping):
-        kind = type(values).__name__
         raise InvalidInputError(f"{name} must be an iterable, synchronous or not, not {kind}")
 
 

@@ -401,7 +401,7 @@ def test_settings_that_are_wrong_are_typed_errors(name: str) -> None:
     for setting in inspect.signature(CyberunClient).parameters:
         if setting in {"http_client", "transport_factory", "observer"}:
             continue  # objects of the caller's own
-        given = {"api_key": "sk-0123456789abcdefghij", setting: BAD[name]}
+        given: dict[str, Any] = {"api_key": "sk-0123456789abcdefghij", setting: BAD[name]}
         try:
             CyberunClient(**given)
         except CyberunError:
