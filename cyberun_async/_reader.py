@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 import anyio
 
 from ._errors import CyberunError, SlowReaderError
-from ._events import Event, Notice, ProgressEvent
+from ._events import Event, Notice, ProgressEvent, StatusEvent
 
 
 # Statuses of an attempt are few; a reader this far behind is not reading at all.
@@ -26,6 +26,7 @@ class Reader:
         notices: Whether notices are pushed, too.
         coalesced: How many ticks were overwritten.
         pull: Called when the reader was woken: what has come by then is pushed by it.
+        told: The status that was read last.
     """
 
     __slots__ = (
@@ -37,6 +38,7 @@ class Reader:
         "coalesced",
         "notices",
         "pull",
+        "told",
     )
 
     def __init__(self, capacity: int, *, notices: bool = False) -> None:
@@ -48,6 +50,7 @@ class Reader:
         self.coalesced: int = 0
         self.notices: bool = notices
         self.pull: Callable[[], None] = _nothing
+        self.told: StatusEvent | None = None
 
     def push(self, item: Event | Notice) -> None:
         """Add *item*, or put it in the place of an older tick when full; after the end, nothing."""
@@ -93,7 +96,17 @@ class Reader:
                 self._raise_failure()
                 return None
             await self._woken()
-        return self._buffer.popleft()
+        item = self._buffer.popleft()
+        if type(item) is StatusEvent:
+            self.told = item
+        return item
+
+    @property
+    def is_behind(self) -> bool:
+        """Whether more waits than progress: a status that was not read yet, or the end."""
+        return any(
+            isinstance(item, Event) and not isinstance(item, ProgressEvent) for item in self._buffer
+        )
 
     def _raise_failure(self) -> None:
         if self._failure is not None:

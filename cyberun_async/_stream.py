@@ -6,6 +6,7 @@ from types import TracebackType
 from typing import Generic, Protocol, Self, TypeVar
 
 import anyio
+import attrs
 
 from ._errors import ClientStateError
 from ._events import Event, Notice
@@ -93,8 +94,11 @@ class Subscription(ABC, Generic[Item_co]):
         return self._reader.coalesced
 
     def token(self) -> ResumeToken:
-        """Return what another process needs to go on from here."""
-        return self._token if self._feed is None else self._feed.watch.token()
+        """Return what another process needs to go on from what was read here."""
+        if self._feed is None:
+            return self._token
+        token = self._feed.watch.token()
+        return self._as_read(token) if self._reader.is_behind else token
 
     # Reading.
 
@@ -152,6 +156,19 @@ class Subscription(ABC, Generic[Item_co]):
             await self._client.unsubscribe(feed, self._reader)
             if self._cancel_on_exit and feed.watch.terminal is None:
                 await self._client.request_cancel(self.task_id)
+
+    def _as_read(self, token: ResumeToken) -> ResumeToken:
+        """Return *token* as it was before what waits for this reader."""
+        told, first = self._reader.told, self._token
+        attempt = first.attempt if told is None else told.attempt
+        count = token.retry_count
+        return attrs.evolve(
+            token,
+            status=first.status if told is None else told.status,
+            attempt=attempt,
+            retry_count=None if count is None else max(0, count - (token.attempt - attempt)),
+            last_event_id=None,  # it may belong to what was not read
+        )
 
     @abstractmethod
     async def _next(self) -> Item_co | None:

@@ -1,5 +1,6 @@
 """What waits for a slow reader is bounded, and holds all that must not be lost."""
 
+import anyio
 import pytest
 
 from cyberun_async._errors import ClientClosedError, SlowReaderError
@@ -84,3 +85,38 @@ async def test_equal_ticks_are_no_special_case() -> None:
         reader.push(event)
 
     assert await everything(reader) == same
+
+
+async def test_statuses_may_exceed_the_capacity() -> None:
+    """Those of several attempts are kept whole, up to eight times what fits."""
+    reader = Reader(2)
+    kept = [status("queued", attempt=attempt) for attempt in range(1, 17)]
+    for event in kept:
+        reader.push(event)
+
+    assert await everything(reader) == kept
+
+
+async def test_a_cancelled_read_loses_nothing() -> None:
+    """What comes after a read was given up waits for the next one."""
+    reader = Reader(4)
+    with anyio.move_on_after(0.01) as scope:
+        await reader.next()
+    reader.push(tick(0.1))
+
+    assert scope.cancelled_caught
+    assert await reader.next() == tick(0.1)
+
+
+async def test_a_reader_knows_what_it_has_read() -> None:
+    """The last status taken is known, and whether others still wait."""
+    reader = Reader(10)
+    for item in (status("queued"), tick(0.1), status("running"), tick(0.2)):
+        reader.push(item)
+    seen = []
+    for _ in range(4):
+        await reader.next()
+        seen.append((reader.told, reader.is_behind))
+
+    first, second = status("queued"), status("running")
+    assert seen == [(first, True), (first, True), (second, False), (second, False)]
