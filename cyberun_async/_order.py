@@ -140,6 +140,8 @@ class Order:
         count = snapshot.retry_count
         if count is None:
             return
+        if self.retry_count is None and not is_current and self.is_beyond(snapshot):
+            return  # of before the present status, or of a new attempt: the next answer tells
         if self._is_new_attempt(count, snapshot.status, is_current=is_current):
             self._begin_attempt()
         self.retry_count = count
