@@ -523,7 +523,7 @@ class CyberunClient:
             AuthenticationError: The key is not accepted.
             WatchLostError: Nothing was heard for longer than the policy allows.
         """
-        with self._session.opened.calling():
+        with self._session.opened.calls:
             return await self._wait(
                 _token_of(task),
                 timeout=timeout,
@@ -616,7 +616,7 @@ class CyberunClient:
             TaskCancelledError: It was cancelled.
             WaitTimeoutError: Time was up.
         """
-        with self._session.opened.calling():
+        with self._session.opened.calls:
             return await self._result(task, timeout, cancel_on_timeout)
 
     async def _result(

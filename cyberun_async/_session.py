@@ -6,8 +6,7 @@ stream slots, one pace. Each has a :class:`Session`, its own way to it. Sessions
 choices are equal share their watches, too.
 """
 
-from collections.abc import AsyncIterable, Generator, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import AsyncIterable, Iterator, Mapping
 from typing import Any
 from weakref import WeakValueDictionary
 
@@ -35,6 +34,31 @@ from ._told import Told
 from ._transport import Transport, TransportSettings
 
 
+class Calls:
+    """The calls that draining lets come to their end; entered by each."""
+
+    # No generator, which would cost each of thousands of waits half a kilobyte.
+    __slots__ = ("_idle", "_number")
+
+    def __init__(self) -> None:
+        self._number = 0
+        self._idle: anyio.Event | None = None
+
+    def __enter__(self) -> None:
+        self._number += 1
+
+    def __exit__(self, *_: object) -> None:
+        self._number -= 1
+        if not self._number and self._idle is not None:
+            self._idle.set()
+
+    async def wait_idle(self) -> None:
+        """Wait until no such call is under way."""
+        if self._number:
+            self._idle = anyio.Event()
+            await self._idle.wait()
+
+
 class Opened:
     """What exists only while a client is open."""
 
@@ -48,8 +72,7 @@ class Opened:
         # A hub that nobody uses and that follows nothing may go.
         self.hubs: WeakValueDictionary[Choices, Hub] = WeakValueDictionary()
         self.is_closing: bool = False
-        self._calls = 0
-        self._idle: anyio.Event | None = None
+        self.calls: Calls = Calls()
 
     @property
     def feeds(self) -> Iterator[Feed]:
@@ -57,24 +80,11 @@ class Opened:
         for hub in tuple(self.hubs.values()):
             yield from tuple(hub.feeds.values())
 
-    @contextmanager
-    def calling(self) -> Generator[None]:
-        """Count a call that draining lets come to its end."""
-        self._calls += 1
-        try:
-            yield
-        finally:
-            self._calls -= 1
-            if not self._calls and self._idle is not None:
-                self._idle.set()
-
     async def drain(self) -> None:
         """Wait until all that is followed has ended, and no call is under way."""
         for feed in tuple(self.feeds):
             await feed.wait_done()
-        if self._calls:
-            self._idle = anyio.Event()
-            await self._idle.wait()
+        await self.calls.wait_idle()
 
     async def aclose(self) -> None:
         """End every watch, then close every connection."""
