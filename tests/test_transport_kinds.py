@@ -45,7 +45,7 @@ async def test_statistics_name_the_transport_that_was_chosen():
 def test_a_transport_of_another_name_is_refused():
     """A typing error is told when the client is made."""
     with pytest.raises(ConfigurationError, match="'httpx' or 'aiohttp', not 'http2'"):
-        CyberunClient(KEY, transport="http2")  # type: ignore[arg-type] # pyright: ignore[reportArgumentType]
+        CyberunClient(KEY, transport="http2")  # type: ignore[arg-type]
 
 
 def test_a_missing_extra_is_named(monkeypatch: pytest.MonkeyPatch):
