@@ -325,6 +325,7 @@ EVERYTHING = (
     *(f"pythons-{python}" for python in PYTHONS),
     *("lowest", "newest", "demo", "bots", "kills"),
     *("browser", "httpx2"),
+    "soak",
 )
 RECORD = ROOT / "docs" / "full-run.md"
 
