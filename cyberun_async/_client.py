@@ -29,7 +29,7 @@ from ._errors import (
 from ._events import Notice, ProgressEvent
 from ._exchange import Reply
 from ._feed import Feed, copied
-from ._files import FILE_TYPES, Files, file_parameters_of
+from ._files import Files, file_parameters_of
 from ._group import MergedEvents, Outcome, Submission, in_order, outcomes, submissions
 from ._handle import TaskHandle
 from ._inputs import (
@@ -44,10 +44,9 @@ from ._inputs import (
     task_id_of,
     workflow_path,
 )
-from ._models import WAITING_STATUSES, ResultRecord, ResumeToken, TaskSnapshot, TaskStatus, Workflow
+from ._models import WAITING_STATUSES, ResultRecord, ResumeToken, TaskSnapshot, TaskStatus
 from ._observer import Observer
 from ._options import Limits, RetryPolicy, Timeouts, WatchPolicy
-from ._parameters import validate as check_parameters
 from ._progress_view import ProgressView
 from ._pump import Pump
 from ._resources import (
@@ -69,6 +68,7 @@ from ._transport_settings import kind_of
 from ._uploads import Store
 from ._version import version
 from ._webhook_admin import Webhooks
+from ._workflow import Workflow
 
 
 if TYPE_CHECKING:
@@ -353,7 +353,7 @@ class CyberunClient:
         if validate and (definition is None or definition.parameters is None):
             definition = await self.workflows.get(ref)
         if definition is not None and validate is not False:
-            check_parameters(definition, parameters, file_types=FILE_TYPES)
+            definition.validate(parameters)
 
     async def run(
         self,

@@ -39,12 +39,12 @@ from ._models import (
     ParameterDef,
     ResultRecord,
     TaskSnapshot,
-    Workflow,
     parse_status,
 )
 from ._pages import Page, Sighting
 from ._rejection import decode_error_message, rejection
 from ._webhook_models import CreatedWebhook, Webhook
+from ._workflow import Workflow
 
 
 __all__ = [

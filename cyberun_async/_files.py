@@ -9,10 +9,8 @@ import anyio
 from ._inputs import callable_of
 from ._json_values import parameters_of
 from ._options import Limits, RetryPolicy
-from ._uploads import OnSent, Source, Store, Upload, UploadedFile, parcel_of, send
-
-
-FILE_TYPES = (Upload, UploadedFile)
+from ._upload_models import FILE_TYPES, Source, Upload, UploadedFile
+from ._uploads import OnSent, Store, parcel_of, send
 
 
 class Files:
@@ -102,7 +100,7 @@ def file_parameters_of(parameters: object) -> dict[str, Any]:
     Raises:
         InvalidInputError: A value is neither that nor JSON.
     """
-    return parameters_of(parameters, allow=(os.PathLike, *FILE_TYPES))
+    return parameters_of(parameters, allow=FILE_TYPES)
 
 
 def _upload(value: Upload | os.PathLike[str]) -> Upload:

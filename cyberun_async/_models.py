@@ -141,40 +141,6 @@ class ParameterDef:
 
 
 @attrs.frozen(kw_only=True)
-class Workflow:
-    """
-    A workflow and the parameters it takes.
-
-    *pinned* says that it was fetched as ``slug@version``, so that running it runs
-    that version and not the newest.
-    """
-
-    id: str
-    slug: str | None = None
-    display_name: str | None = None
-    version: int | None = None
-    status: str | None = None
-    description: str | None = None
-    parameters: tuple[ParameterDef, ...] | None = None
-    required_labels: tuple[str, ...] = ()
-    required_models: tuple[str, ...] = ()
-    task_timeout: int | None = None
-    max_retries: int | None = None
-    preferred_gpu: str | None = None
-    min_vram_gb: int | None = None
-    default_dispatch_target: str | None = None
-    tool_type: str | None = None
-    created_at: datetime | None = None
-    updated_at: datetime | None = None
-    pinned: bool = False
-    raw: bytes = attrs.field(default=b"", repr=False, eq=False)
-
-    def raw_json(self) -> Any:
-        """Return the reply this was read from, decoded anew; ``None`` when there is none."""
-        return json.loads(self.raw) if self.raw else None
-
-
-@attrs.frozen(kw_only=True)
 class GpuDevice:
     """One GPU of an agent; memory in bytes."""
 

@@ -8,23 +8,23 @@ options of an unknown form are left to the service.
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from difflib import get_close_matches
-from os import PathLike
 from typing import cast
 
 from ._errors import InvalidInputError, ParameterError
-from ._models import ParameterDef, Workflow
+from ._models import ParameterDef
 from ._redaction import shown
+from ._upload_models import FILE_TYPES
 
 
 _LONGEST_INTEGER_BITS = 200
 
 
-def validate(workflow: Workflow, parameters: object, *, file_types: tuple[type, ...] = ()) -> None:
+def check(definitions: Sequence[ParameterDef] | None, parameters: object, *, workflow: str) -> None:
     """
-    Check *parameters* against the definition in *workflow*, if it has one.
+    Compare *parameters* with *definitions*, the parameters that *workflow* takes, if known.
 
     A key that is left out is fine if it is optional or has a default. For a parameter of
-    type ``file``, the key of an uploaded file, a path, or a value of *file_types* will do.
+    type ``file``, the key of an uploaded file or one of :data:`FILE_TYPES` will do.
 
     Raises:
         ParameterError: They do not fit; ``faults`` lists all that was found.
@@ -33,28 +33,21 @@ def validate(workflow: Workflow, parameters: object, *, file_types: tuple[type, 
     if not isinstance(parameters, Mapping):
         kind = type(parameters).__name__
         raise InvalidInputError(f"parameters must be a mapping of names to values, not {kind}")
-    if workflow.parameters is None:
+    if definitions is None:
         return
     given = cast("Mapping[object, object]", parameters)
-    faults = [*_misfits(workflow.parameters, given, file_types)]
-    faults += _strangers(workflow.parameters, given)
+    faults = [*_misfits(definitions, given), *_strangers(definitions, given)]
     if faults:
-        raise ParameterError(faults, workflow=workflow.slug or workflow.id)
+        raise ParameterError(faults, workflow=workflow)
 
 
-def _misfits(
-    definitions: Sequence[ParameterDef],
-    given: Mapping[object, object],
-    file_types: tuple[type, ...],
-) -> Iterator[str]:
+def _misfits(definitions: Sequence[ParameterDef], given: Mapping[object, object]) -> Iterator[str]:
     for definition in definitions:
-        if fault := _fault_of(definition, given, file_types):
+        if fault := _fault_of(definition, given):
             yield f"{shown(definition.key)} {fault}"
 
 
-def _fault_of(
-    definition: ParameterDef, given: Mapping[object, object], file_types: tuple[type, ...]
-) -> str | None:
+def _fault_of(definition: ParameterDef, given: Mapping[object, object]) -> str | None:
     if definition.key not in given:
         is_missing = definition.required and definition.default is None
         return "is required" if is_missing else None
@@ -62,23 +55,20 @@ def _fault_of(
     if value is None:
         return "is required, but is None" if definition.required else None
     if definition.type == "file":
-        return _file_fault(value, file_types)
-    if _is_file(value, file_types):
-        return f"is not of type file, so it takes no {type(value).__name__}"
-    check = _CHECKS.get(definition.type or "")
-    return None if check is None else check(value, definition)
+        return _file_fault(value)
+    if isinstance(value, FILE_TYPES):
+        kind = _kind(given[definition.key])
+        return f"is not of type file, so it takes no {kind}"
+    check_one = _CHECKS.get(definition.type or "")
+    return None if check_one is None else check_one(value, definition)
 
 
-def _file_fault(value: object, file_types: tuple[type, ...]) -> str | None:
+def _file_fault(value: object) -> str | None:
     if isinstance(value, str):
         return None if value else "is the empty string, which is no file's key"
-    if _is_file(value, file_types):
+    if isinstance(value, FILE_TYPES):
         return None
     return f"must be a path or the key of an uploaded file, not {_kind(value)}"
-
-
-def _is_file(value: object, file_types: tuple[type, ...]) -> bool:
-    return isinstance(value, PathLike) or isinstance(value, file_types)  # noqa: SIM101
 
 
 def _string_fault(value: object, _: ParameterDef) -> str | None:

@@ -62,7 +62,6 @@ from ._models import (
     ResumeToken as ResumeToken,
     TaskSnapshot as TaskSnapshot,
     TaskStatus as TaskStatus,
-    Workflow as Workflow,
 )
 from ._observer import Observer as Observer
 from ._options import (
@@ -71,12 +70,12 @@ from ._options import (
     Timeouts as Timeouts,
     WatchPolicy as WatchPolicy,
 )
-from ._parameters import validate as validate
 from ._progress import ProgressUpdate as ProgressUpdate
 from ._progress_view import ProgressView as ProgressView
 from ._resources import Listing as Listing
 from ._results import Artifact as Artifact, TaskResult as TaskResult
 from ._statistics import ClientStatistics as ClientStatistics
 from ._stream import EventStream as EventStream
-from ._uploads import Upload as Upload, UploadedFile as UploadedFile
+from ._upload_models import Upload as Upload, UploadedFile as UploadedFile
 from ._webhook_models import CreatedWebhook as CreatedWebhook, Webhook as Webhook
+from ._workflow import Workflow as Workflow, validate as validate

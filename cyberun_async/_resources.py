@@ -12,9 +12,10 @@ from ._exchange import Reply
 from ._handle import TaskHandle
 from ._inputs import WorkflowRef, path_for, workflow_path, workflow_ref
 from ._json_values import parameters_of
-from ._models import Agent, ResumeToken, TaskSnapshot, Workflow
+from ._models import Agent, ResumeToken, TaskSnapshot
 from ._pages import Page
 from ._redaction import shown
+from ._workflow import Workflow
 
 
 PAGE_SIZE = 100

@@ -35,12 +35,12 @@ from ._inputs import path_for
 from ._options import RetryPolicy
 from ._redaction import shown
 from ._resources import Asks
+from ._upload_models import Upload, UploadedFile
 
 
 T = TypeVar("T")
 
 OnSent = Callable[[int, int], "Awaitable[None] | None"]
-Source = str | os.PathLike[str] | bytes | bytearray | memoryview | AsyncIterable[bytes]
 
 _PIECE_BYTES = 256 * 1024
 _MEGABYTE = 1024 * 1024
@@ -54,42 +54,6 @@ _CONTENT_TYPE = re.compile(
     r"[A-Za-z0-9!#$&^_.+-]{1,100}/[A-Za-z0-9!#$&^_.+-]{1,100}(;[ -~]{0,200})?"
 )
 _ANY_TYPE = "application/octet-stream"
-
-
-@attrs.frozen(eq=False)
-class Upload:
-    """
-    A file to be sent along with a run, where a plain path does not say enough.
-
-    Attributes:
-        source: A path, bytes, or an asynchronous iterator of bytes.
-        name: What the service calls it; None takes the path's last part.
-        content_type: None guesses it from the name.
-        size: In bytes; needed with an iterator, which is then read once and closed.
-    """
-
-    source: Source = attrs.field(repr=False)
-    name: str | None = attrs.field(default=None, kw_only=True)
-    content_type: str | None = attrs.field(default=None, kw_only=True)
-    size: int | None = attrs.field(default=None, kw_only=True)
-
-
-@attrs.frozen(kw_only=True)
-class UploadedFile:
-    """
-    A file that the service has, for about a day; pass it for a parameter of type ``file``.
-
-    Attributes:
-        key: The service's name for it, which means nothing else.
-        name, size, content_type: As they were sent.
-        raw: The reply to the request for its place; never in ``repr``.
-    """
-
-    key: str
-    name: str
-    size: int
-    content_type: str
-    raw: bytes = attrs.field(default=b"", repr=False, eq=False)
 
 
 class Puts(Protocol):

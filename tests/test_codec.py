@@ -40,10 +40,10 @@ from cyberun_async._models import (
     ResultRecord,
     TaskSnapshot,
     TaskStatus,
-    Workflow,
 )
 from cyberun_async._pages import Page, Sighting
 from cyberun_async._webhook_models import CreatedWebhook, Webhook
+from cyberun_async._workflow import Workflow
 
 
 TASK = "0197a1b2-0000-7000-8000-00000000abcd"

@@ -84,8 +84,10 @@ LAYERS = (
                 "_plan",
                 "_steps",
                 "_verdict",
+                "_upload_models",
                 "_watch",
                 "_webhook_verify",
+                "_workflow",
             ),
         ),
         # A parameter may be a path of the file system.

@@ -3,19 +3,24 @@
 import pickle
 from collections import UserDict
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, cast
 
-import attrs
 import pytest
 from hypothesis import given, strategies as st
 
-from cyberun_async import InvalidInputError, ParameterDef, ParameterError, Workflow
-from cyberun_async._parameters import validate
+from cyberun_async import (
+    InvalidInputError,
+    ParameterDef,
+    ParameterError,
+    Upload,
+    UploadedFile,
+    Workflow,
+    validate,
+)
 
 
-@attrs.frozen
-class Upload:
-    """Stands for a file that is to be uploaded."""
+UPLOAD = Upload(b"abc")
+SENT = UploadedFile(key="inputs/a", name="a.png", size=3, content_type="image/png")
 
 
 def workflow(*definitions: ParameterDef) -> Workflow:
@@ -24,7 +29,7 @@ def workflow(*definitions: ParameterDef) -> Workflow:
 
 def faults_of(parameters: object, *definitions: ParameterDef) -> tuple[str, ...]:
     try:
-        validate(workflow(*definitions), parameters, file_types=(Upload,))
+        validate(workflow(*definitions), cast("Any", parameters))
     except ParameterError as error:
         return error.faults
     return ()
@@ -51,11 +56,9 @@ def test_what_fits_passes() -> None:
 
 def test_all_faults_are_told_at_once() -> None:
     """The error lists every fault, names the workflow, and survives a pickle."""
+    wrong: dict[Any, Any] = {"promt": "a fox", "steps": 0, "sampler": "eular", 5: 1}
     with pytest.raises(ParameterError) as caught:
-        validate(
-            workflow(PROMPT, STEPS, SAMPLER),
-            {"promt": "a fox", "steps": 0, "sampler": "eular", 5: 1},
-        )
+        validate(workflow(PROMPT, STEPS, SAMPLER), wrong)
 
     assert caught.value.faults == (
         "'prompt' is required",
@@ -77,7 +80,34 @@ def test_parameters_are_a_mapping(parameters: object) -> None:
     """Anything else is a malformed argument, also where no definition is known."""
     for known in (workflow(), Workflow(id="a")):
         with pytest.raises(InvalidInputError, match="mapping"):
-            validate(known, parameters)
+            known.validate(cast("Any", parameters))
+
+
+def test_a_workflow_checks_the_parameters_of_its_runs() -> None:
+    """The method and the function tell the same faults, and take the same files."""
+    flow = workflow(ParameterDef(key="image", type="file", required=True), STEPS)
+    for fitting in ("inputs/a", Path("a.png"), UPLOAD, SENT):
+        flow.validate({"image": fitting})
+        validate(flow, {"image": fitting})
+
+    wrong = {"image": b"abc", "steps": UPLOAD, "strength": 1}
+    with pytest.raises(ParameterError) as by_method:
+        flow.validate(wrong)
+    with pytest.raises(ParameterError) as by_function:
+        validate(flow, wrong)
+
+    assert by_method.value.faults == by_function.value.faults
+    assert by_method.value.faults == (
+        "'image' must be a path or the key of an uploaded file, not bytes",
+        "'steps' is not of type file, so it takes no Upload",
+        "'strength' is not known; known: 'image', 'steps'",
+    )
+
+
+def test_only_a_workflow_can_be_asked() -> None:
+    """A name given in place of the workflow is told as such."""
+    with pytest.raises(InvalidInputError, match="must be a Workflow, not str"):
+        validate(cast("Any", "text-to-image"), {})
 
 
 def test_without_a_definition_nothing_is_a_fault() -> None:
@@ -123,7 +153,7 @@ OF_TYPE: list[tuple[str | None, list[object], list[object]]] = [
     ("number", [0, -1, 1.5, 10**30], [True, False, "5", [], {}]),
     ("integer", [0, -1, 2.0, 10**30], [True, "5", 1.5, []]),
     ("boolean", [True, False], [0, 1, "true", "", []]),
-    ("file", ["inputs/a.png", Path("a.png"), PurePosixPath("a"), Upload()], ["", 5, [], b"a"]),
+    ("file", ["inputs/a.png", Path("a.png"), PurePosixPath("a"), UPLOAD, SENT], ["", 5, [], b"a"]),
     ("tensor", ANYTHING, []),
     ("", ANYTHING, []),
     (None, ANYTHING, []),
@@ -141,7 +171,7 @@ def test_values_are_of_their_type(kind: str | None, good: list[object], bad: lis
 
 
 @pytest.mark.parametrize("kind", ["string", "number", "boolean", "select", None])
-@pytest.mark.parametrize("value", [Path("a.png"), Upload()], ids=repr)
+@pytest.mark.parametrize("value", [Path("a.png"), UPLOAD, SENT], ids=repr)
 def test_a_file_goes_only_to_a_file(kind: str | None, value: object) -> None:
     """A path for another parameter would be uploaded for nothing."""
     fault = fault_of(value, type=kind, options=("a",))
