@@ -193,6 +193,9 @@ class CyberunClient:
         """
         End every watch, then close every connection. Closing again does nothing.
 
+        Cancelled while it drains, the client stays open and is to be closed again;
+        cancelled after that, everything is closed all the same.
+
         Args:
             drain:
                 Seconds to let the tasks being followed end by themselves first, and
@@ -389,7 +392,9 @@ class CyberunClient:
         Raises:
             TaskFailedError: The task failed.
             TaskCancelledError: It was cancelled.
-            WaitTimeoutError: Time was up.
+            WaitTimeoutError: Time was up; it carries a resume token.
+            SubmissionUncertainError: As for :meth:`submit`, and so are its other errors.
+            WatchLostError: Nothing was heard for longer than the policy allows.
         """
         # Nothing may be paid for that is then refused here.
         callable_of("on_progress", on_progress)
@@ -439,7 +444,15 @@ class CyberunClient:
     # Following
 
     def task(self, task: TaskRef) -> TaskHandle:
-        """Return a handle bound to this client, without asking the service."""
+        """
+        Return a handle bound to this client, without asking the service.
+
+        Args:
+            task: A handle, an id or a resume token.
+
+        Raises:
+            InvalidInputError: *task* is no task id.
+        """
         if isinstance(task, TaskHandle):
             return task.bound_to(self)
         token = _token_of(task)
@@ -454,7 +467,9 @@ class CyberunClient:
         Events come in order, the end exactly once and last; or, instead of it, one
         typed error. Connections that break are replaced, and where streaming does not
         work the same iterator goes on by polling. Several watches of one task share
-        one connection. To stop watching does not cancel the remote task.
+        one connection. To stop watching, or to be cancelled, does not cancel the remote
+        task. That a task ends once, as completed, failed or cancelled, is what the service
+        documents; that its status may fall back before is inferred from its retries.
 
         Args:
             task: A handle, an id, or the resume token of an earlier watch.
@@ -463,6 +478,9 @@ class CyberunClient:
 
         Raises:
             InvalidInputError: *task* is no task id.
+            TaskNotFoundError: While reading: no such task, or not yours.
+            WatchLostError: While reading: nothing was heard for longer than the policy allows.
+            ClientStateError: While reading: the client is not open.
         """
         return EventStream(
             self._session,
@@ -480,7 +498,8 @@ class CyberunClient:
 
         A convenience on top of what :meth:`watch` promises: updates are coalesced and
         throttled, progress never falls within an attempt, and the last update carries
-        the end. A watch that fails raises its error here, too.
+        the end. A watch that fails raises its error here, too. To stop reading, or to be
+        cancelled, does not cancel the remote task.
 
         Args:
             task: A handle, an id, or the resume token of an earlier watch.
@@ -509,7 +528,11 @@ class CyberunClient:
         """
         Wait until the task has ended and return its final state; a failed task does not raise.
 
-        It needs no stream: thousands may wait at once on a few requests.
+        It needs no stream: thousands may wait at once on a few requests. Cancelled
+        while waiting, the remote task goes on.
+
+        The service documents no bound for the time before a task starts: one that no agent
+        can take waits for ever. So give *timeout* or *start_timeout*.
 
         Args:
             task: A handle, an id or a resume token.
@@ -614,7 +637,9 @@ class CyberunClient:
         Raises:
             TaskFailedError: It failed.
             TaskCancelledError: It was cancelled.
-            WaitTimeoutError: Time was up.
+            WaitTimeoutError: Time was up; it carries a resume token.
+            TaskNotFoundError: No such task, or not yours.
+            WatchLostError: Nothing was heard for longer than the policy allows.
         """
         with self._session.opened.calls:
             return await self._result(task, timeout, cancel_on_timeout)
@@ -679,7 +704,8 @@ class CyberunClient:
 
         More may be added while it runs, with its ``add``. A watch that fails does not
         disturb the others: its error, or an ``ExceptionGroup`` of several, is raised at
-        the end. Use it with ``async with``, or close it.
+        the end. Use it with ``async with``, or close it. Cancelled while it is read, it
+        closes, and the remote tasks go on.
 
         Args:
             tasks: Handles, ids or resume tokens.
@@ -694,7 +720,16 @@ class CyberunClient:
         """
         Return an async iterator over the :class:`Outcome` of each task, as they end.
 
-        It raises for no single task. Use it with ``async with``, or close it.
+        It raises for no single task: its outcome has the error. Use it with ``async
+        with``, or close it. Cancelled while it is read, it closes, and the remote tasks go
+        on; what had ended is told again to whoever asks again.
+
+        Args:
+            tasks: Handles, ids or resume tokens; taken as they come, all followed at once.
+
+        Raises:
+            InvalidInputError: *tasks* is no iterable; or, while reading, one is no task.
+            ClientStateError: The client is not open.
         """
         return outcomes(self, self._session.opened.runtime.spawn, tasks)
 
@@ -708,8 +743,16 @@ class CyberunClient:
         Wait for all tasks and return their final states, in the order of *tasks*.
 
         A failed task does not raise; a watch that fails does, after all others have
-        ended: one error as it is, several as an ``ExceptionGroup``. With
-        *return_exceptions* errors stand in the list instead.
+        ended. Cancelled while waiting, the remote tasks go on.
+
+        Args:
+            tasks: Handles, ids or resume tokens.
+            return_exceptions: Errors stand in the list instead of being raised.
+
+        Raises:
+            CyberunError: One could not be followed to its end, as for :meth:`wait`.
+            ExceptionGroup: Several could not; it holds the error of each.
+            InvalidInputError: *tasks* is no iterable.
         """
         return await in_order(
             tasks, self.wait, return_exceptions=return_exceptions, what="tasks were not followed"
@@ -724,8 +767,17 @@ class CyberunClient:
         """
         Wait for all tasks and return what they made, in the order of *tasks*.
 
-        Failed and cancelled tasks raise as in :meth:`result`, after all have ended;
-        several errors come as an ``ExceptionGroup``.
+        Failed and cancelled tasks raise as in :meth:`result`, after all have ended.
+        Cancelled while waiting, the remote tasks go on.
+
+        Args:
+            tasks: Handles, ids or resume tokens.
+            return_exceptions: Errors stand in the list instead of being raised.
+
+        Raises:
+            CyberunError: One gave no result, as for :meth:`result`.
+            ExceptionGroup: Several gave none; it holds the error of each.
+            InvalidInputError: *tasks* is no iterable.
         """
         return await in_order(
             tasks, self.result, return_exceptions=return_exceptions, what="tasks gave no result"
@@ -744,7 +796,22 @@ class CyberunClient:
 
         The sets are taken as room frees, so they may come from a generator without
         end. A submission that fails is yielded with its error and stops none of the
-        others. *options* go to :meth:`submit`.
+        others.
+
+        Closed, left early or cancelled while it is read, it submits no more. The few runs
+        whose answers were awaited just then may or may not have been accepted, since the
+        service documents no key by which a run could be sent twice and made once. Where
+        none may be lost, use :mod:`cyberun_async.batch`.
+
+        Args:
+            workflow: As for :meth:`submit`.
+            parameter_sets: The parameters of one run each.
+            concurrency: Most submissions that are under way at once.
+            options: Go to :meth:`submit`.
+
+        Raises:
+            InvalidInputError: *parameter_sets* is no iterable, or *concurrency* no number.
+            ClientStateError: The client is not open.
         """
         return submissions(
             self, self._session.opened.runtime.spawn, workflow, parameter_sets, concurrency, options
@@ -753,13 +820,44 @@ class CyberunClient:
     # Single requests
 
     async def get_task(self, task: TaskRef) -> TaskSnapshot:
-        """Ask for a task's present state, with one request."""
+        """
+        Ask for a task's present state, with one request, made again where it fails.
+
+        Cancelled, nothing has changed. To wait for the end, :meth:`wait` asks less often.
+
+        Args:
+            task: A handle, an id or a resume token.
+
+        Raises:
+            TaskNotFoundError: No such task, or not yours.
+            RequestRejectedError: The service refused to answer.
+            ServiceUnavailableError: It could not be reached or kept failing.
+            UnexpectedResponseError: Its answer was not the protocol.
+            InvalidInputError: *task* is no task.
+        """
         task_id = _token_of(task).task_id
         reply = await self._session.hub.caller.call("GET", path_for("tasks", task_id), task=True)
         return decode_task(reply)
 
     async def result_record(self, task: TaskRef) -> ResultRecord:
-        """Ask for a task's result as the service reports it, without waiting."""
+        """
+        Ask for a task's result as the service reports it, without waiting.
+
+        The service documents the result of every ended task, with links that live for
+        about an hour and are made anew for each request; what it answers before the end
+        it does not settle: a record without output, or a refusal. Cancelled, nothing has
+        changed. To wait and download, use :meth:`result`.
+
+        Args:
+            task: A handle, an id or a resume token.
+
+        Raises:
+            TaskNotFoundError: No such task, or not yours.
+            RequestRejectedError: The service refused, for instance before the end.
+            ServiceUnavailableError: It could not be reached or kept failing.
+            UnexpectedResponseError: Its answer was not the protocol.
+            InvalidInputError: *task* is no task.
+        """
         return await self._session.result_record(_token_of(task).task_id)
 
     async def cancel(self, task: TaskRef) -> None:
@@ -767,7 +865,20 @@ class CyberunClient:
         Ask the service to cancel a task.
 
         Success means that the request was taken: the task may have completed first,
-        and a running one takes a moment. :meth:`cancel_and_wait` tells which.
+        and a running one takes a moment. The service documents that to cancel an ended
+        task changes nothing and succeeds, so the request is made again where it fails.
+        Cancelled here while the answer is awaited, the service may have taken it.
+
+        :meth:`cancel_and_wait` tells how the task really ended.
+
+        Args:
+            task: A handle, an id or a resume token.
+
+        Raises:
+            TaskNotFoundError: No such task, or not yours.
+            RequestRejectedError: The service refused.
+            ServiceUnavailableError: It could not be reached or kept failing.
+            InvalidInputError: *task* is no task.
         """
         await self._session.hub.cancel_task(_token_of(task).task_id)
 
@@ -775,7 +886,8 @@ class CyberunClient:
         """
         Ask the service to cancel a task and return the state in which it really ended.
 
-        It may have completed first. Cancelled while waiting, the request stands.
+        It may have completed first: the service documents no other sign of which came
+        first than the state. Cancelled while waiting, the request stands.
 
         Args:
             task: A handle, an id or a resume token.
@@ -784,7 +896,10 @@ class CyberunClient:
         Raises:
             TaskNotFoundError: No such task, or not yours.
             WaitTimeoutError: Time was up; it carries a resume token.
+            RequestRejectedError: The service refused to cancel.
+            ServiceUnavailableError: It could not be asked.
             WatchLostError: Nothing was heard for longer than the policy allows.
+            InvalidInputError: *task* is no task, or *timeout* no number of seconds.
         """
         await self.cancel(task)
         return await self.wait(task, timeout=timeout)
@@ -799,6 +914,8 @@ class CyberunClient:
     ) -> Reply:
         """
         Make a request of the API that is not wrapped yet, with the same keys, retries and errors.
+
+        Cancelled while the answer is awaited, what was asked for may have been done.
 
         Args:
             method: GET and HEAD are repeated on failure, others are not.

@@ -61,7 +61,8 @@ class Files:
         """
         Upload every path and :class:`Upload` in *parameters* and put its key in its place.
 
-        What stands in several places is sent once.
+        What stands in several places is sent once. Cancelled, nothing is submitted, and
+        what was sent is dropped by the service after about a day.
 
         Raises:
             TransferError: One could not be uploaded; the others were given up.

@@ -69,11 +69,32 @@ class TaskHandle:
         return self._client
 
     def events(self, *, notices: bool = False) -> "EventStream":
-        """Follow the task; see :meth:`CyberunClient.watch`."""
+        """
+        Follow the task to its end; see :meth:`CyberunClient.watch`.
+
+        To stop reading, or to be cancelled, does not cancel the remote task.
+
+        Args:
+            notices: Deliver :class:`Notice` values in between, too.
+
+        Raises:
+            DetachedHandleError: The handle has no client.
+        """
         return self._bound().watch(self, notices=notices)
 
     def progress(self, *, min_interval: float = 1.0) -> "ProgressView":
-        """Follow the task for one message about it; see :meth:`CyberunClient.progress`."""
+        """
+        Follow the task for one message about it; see :meth:`CyberunClient.progress`.
+
+        To stop reading, or to be cancelled, does not cancel the remote task.
+
+        Args:
+            min_interval: Seconds between two updates, the last one included.
+
+        Raises:
+            DetachedHandleError: The handle has no client.
+            InvalidInputError: *min_interval* is no number of seconds.
+        """
         return self._bound().progress(self, min_interval=min_interval)
 
     async def wait(
@@ -83,7 +104,22 @@ class TaskHandle:
         start_timeout: float | None = None,
         cancel_on_timeout: bool = False,
     ) -> TaskSnapshot:
-        """Wait for the end and return the final state; see :meth:`CyberunClient.wait`."""
+        """
+        Wait for the end and return the final state; see :meth:`CyberunClient.wait`.
+
+        A failed task does not raise. Cancelled while waiting, the remote task goes on.
+
+        Args:
+            timeout: Seconds for the whole; None waits for ever.
+            start_timeout: Seconds within which the task must have left the queue.
+            cancel_on_timeout: Ask the service to cancel the task when time is up.
+
+        Raises:
+            WaitTimeoutError: Time was up; it carries a resume token.
+            TaskNotFoundError: No such task, or not yours.
+            WatchLostError: Nothing was heard for longer than the policy allows.
+            DetachedHandleError: The handle has no client.
+        """
         return await self._bound().wait(
             self,
             timeout=timeout,
@@ -92,15 +128,48 @@ class TaskHandle:
         )
 
     async def result(self, *, timeout: float | None = None) -> "TaskResult":
-        """Wait and return what the task made; see :meth:`CyberunClient.result`."""
+        """
+        Wait for the end and return what the task made; see :meth:`CyberunClient.result`.
+
+        Cancelled while waiting, the remote task goes on.
+
+        Args:
+            timeout: Seconds for the whole; None waits for ever.
+
+        Raises:
+            TaskFailedError: It failed.
+            TaskCancelledError: It was cancelled.
+            WaitTimeoutError: Time was up; it carries a resume token.
+            WatchLostError: Nothing was heard for longer than the policy allows.
+            DetachedHandleError: The handle has no client.
+        """
         return await self._bound().result(self, timeout=timeout)
 
     async def refresh(self) -> TaskSnapshot:
-        """Ask for the present state, with one request."""
+        """
+        Ask for the present state, with one request; see :meth:`CyberunClient.get_task`.
+
+        Cancelled, nothing has changed.
+
+        Raises:
+            TaskNotFoundError: No such task, or not yours.
+            ServiceUnavailableError: The service could not be reached or kept failing.
+            DetachedHandleError: The handle has no client.
+        """
         return await self._bound().get_task(self)
 
     async def cancel(self) -> None:
-        """Ask the service to cancel the task; see :meth:`CyberunClient.cancel`."""
+        """
+        Ask the service to cancel the task; see :meth:`CyberunClient.cancel`.
+
+        Success means that it was asked: the task may have completed first. Cancelled
+        here while the answer is awaited, the service may have taken it.
+
+        Raises:
+            TaskNotFoundError: No such task, or not yours.
+            ServiceUnavailableError: The service could not be reached or kept failing.
+            DetachedHandleError: The handle has no client.
+        """
         await self._bound().cancel(self)
 
 

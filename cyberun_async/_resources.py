@@ -151,7 +151,8 @@ class Workflows:
         """
         Return a workflow and the parameters it takes.
 
-        Of one fetched as ``slug@version``, later submissions run that version.
+        Of one fetched as ``slug@version``, later submissions run that version. Cancelled,
+        nothing has changed.
 
         Args:
             workflow: A slug, ``slug@version``, an id, or a workflow to fetch anew.
@@ -159,6 +160,7 @@ class Workflows:
 
         Raises:
             NotFoundError: No such workflow, or not yours.
+            ServiceUnavailableError: The service could not be reached or kept failing.
             InvalidInputError: *workflow* is malformed.
         """
         ref = reference_of(workflow, slug=slug)
@@ -177,7 +179,10 @@ class Tasks:
         self, *, status: str | None = None, per_page: int = PAGE_SIZE
     ) -> Listing[TaskSnapshot]:
         """
-        List the team's tasks in the service's order, which is not documented.
+        List the team's tasks; see :class:`Listing` for how and what it raises.
+
+        The service documents no order, and that it shows only tasks in *status*; where it
+        does not, the others are left out here.
 
         Args:
             status: Only tasks in this state, such as :attr:`TaskStatus.RUNNING`.
@@ -200,10 +205,16 @@ class Tasks:
 
     async def get(self, task: TaskHandle | ResumeToken | UUID | str) -> TaskSnapshot:
         """
-        Return a task's present state.
+        Return a task's present state; see :meth:`CyberunClient.get_task`.
+
+        Cancelled, nothing has changed.
+
+        Args:
+            task: A handle, an id or a resume token.
 
         Raises:
             TaskNotFoundError: No such task, or not yours.
+            ServiceUnavailableError: The service could not be reached or kept failing.
             InvalidInputError: *task* is no task.
         """
         return await self._desk.get_task(task)
@@ -212,8 +223,15 @@ class Tasks:
         """
         Ask the service to cancel a task; success means only that it was asked.
 
+        See :meth:`CyberunClient.cancel`. Cancelled here while the answer is awaited, the
+        service may have taken it.
+
+        Args:
+            task: A handle, an id or a resume token.
+
         Raises:
             TaskNotFoundError: No such task, or not yours.
+            ServiceUnavailableError: The service could not be reached or kept failing.
             InvalidInputError: *task* is no task.
         """
         await self._desk.cancel(task)
@@ -227,7 +245,9 @@ class Agents:
 
     def list(self, *, per_page: int = PAGE_SIZE) -> Listing[Agent]:
         """
-        List the connected agents; one that disconnects vanishes from the list.
+        List the connected agents; see :class:`Listing` for how and what it raises.
+
+        The service documents that one that disconnects vanishes from the list.
 
         Args:
             per_page: Rows to ask for at once, 1 to 100.

@@ -65,7 +65,7 @@ class Artifact:
 
     def aiter_bytes(self, *, max_bytes: int | None = None) -> ArtifactStream:
         """
-        Return the file's bytes as they come, to be passed on.
+        Return the file's bytes as they come, to be passed on; see :class:`ArtifactStream`.
 
         Read to its end it closes itself; leave it early with ``aclose()`` or by
         using it as an async context manager.
@@ -83,7 +83,7 @@ class Artifact:
 
     async def read(self, *, limit: int = _READ_LIMIT) -> bytes:
         """
-        Return the whole file.
+        Return the whole file. Cancelled, what was read is dropped.
 
         Args:
             limit: Most bytes to hold in memory; a larger file raises.

@@ -45,6 +45,7 @@ class Webhooks:
         Create a webhook and return its id and secret.
 
         Not sent again when the answer is lost, since two webhooks would deliver twice.
+        Cancelled while the answer is awaited, the webhook may exist.
 
         Args:
             display_name: 1 to 255 characters.
@@ -54,6 +55,7 @@ class Webhooks:
         Raises:
             PermissionDeniedError: The key may not, or webhooks are not licensed.
             AuthenticationError: The key is not accepted here.
+            ServiceUnavailableError: No answer was read; the webhook may exist.
             InvalidInputError: An argument is malformed.
         """
         body = {
@@ -70,10 +72,14 @@ class Webhooks:
 
     async def get(self, webhook_id: str) -> Webhook:
         """
-        Return a webhook, its secret included.
+        Return a webhook, its secret included. Cancelled, nothing has changed.
+
+        Args:
+            webhook_id: Of the webhook.
 
         Raises:
             NotFoundError: No such webhook, or not yours.
+            ServiceUnavailableError: The service could not be reached or kept failing.
             InvalidInputError: *webhook_id* is no id.
         """
         return decode_webhook(await self._call("GET", "webhooks", _id(webhook_id)))
@@ -90,6 +96,8 @@ class Webhooks:
         """
         Change what is given, leave the rest, and return the webhook's id.
 
+        Cancelled while the answer is awaited, the change may have been made.
+
         Args:
             webhook_id: Of the webhook.
             display_name, url, events: As for :meth:`create`; None leaves them.
@@ -97,6 +105,7 @@ class Webhooks:
 
         Raises:
             NotFoundError: No such webhook, or not yours.
+            ServiceUnavailableError: The service could not be reached or kept failing.
             InvalidInputError: An argument is malformed, or none is given.
         """
         changes: dict[str, Any] = {}
@@ -114,12 +123,17 @@ class Webhooks:
 
     async def rotate_secret(self, webhook_id: str) -> str:
         """
-        Replace the secret and return the new one; the old one dies at once.
+        Replace the secret and return the new one.
 
-        Not sent again when the answer is lost; :meth:`get` then tells the secret.
+        The service documents that the old one dies at once. Not sent again when the
+        answer is lost or the call is cancelled; :meth:`get` then tells the secret.
+
+        Args:
+            webhook_id: Of the webhook.
 
         Raises:
             NotFoundError: No such webhook, or not yours.
+            ServiceUnavailableError: No answer was read; the secret may have been replaced.
             InvalidInputError: *webhook_id* is no id.
         """
         segments = ("webhooks", _id(webhook_id), "rotate-secret")
