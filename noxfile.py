@@ -178,8 +178,10 @@ def browser(session: nox.Session) -> None:
 
 def _chromium(session: nox.Session) -> str | None:
     """Return the path of a Chromium; on a Debian where that is allowed, install it first."""
-    if (named := os.environ.get("CYBERUN_BROWSER")) or (found := _found_chromium()):
-        return shutil.which(named) if named else found
+    if named := os.environ.get("CYBERUN_BROWSER"):
+        return shutil.which(named)
+    if found := _found_chromium():
+        return found
     if shutil.which("apt-get") and hasattr(os, "geteuid") and os.geteuid() == 0:
         with suppress(CommandFailed):
             session.run("apt-get", "update", "-qq", external=True)

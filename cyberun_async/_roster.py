@@ -35,6 +35,9 @@ _LONGEST_SLEEP = 30.0
 _OUTDATED = 256
 # So many tasks are asked about evenly over the interval; more are on pages together.
 _SPREAD_UP_TO = 2 * FEW
+# What is not answered must not keep its place from the others for as long as all its tries.
+_LONGEST_PAGE = 10.0
+_LONGEST_ASK = 40.0
 # Seconds without lists after they failed while single requests were answered.
 _LIST_REST = 60.0
 
@@ -235,7 +238,7 @@ class Roster:
         if isinstance(error, RateLimitedError):
             self._answer_all(waiting, error)
             return
-        only_lists_fail = self._single_answered_at > self._list_failed_at > float("-inf")
+        only_lists_fail = self._single_answered_at >= self._list_failed_at > float("-inf")
         self._list_failed_at = self._now()
         if only_lists_fail:
             self._no_lists_until = self._now() + _LIST_REST
@@ -256,7 +259,11 @@ class Roster:
     async def _paced_page(self, state: str, number: int) -> Page[Sighting]:
         await self.pace.turn()
         self.pace.pages += 1
-        page = await self._list_page(state, number)
+        try:
+            with anyio.fail_after(_LONGEST_PAGE):
+                page = await self._list_page(state, number)
+        except TimeoutError:
+            raise ServiceUnavailableError("a page of the list took too long") from None
         self.pace.answered()
         return page
 
@@ -287,7 +294,10 @@ class Roster:
         feed.watch.asked()
         answer: TaskSnapshot | CyberunError
         try:
-            answer = await self._ask_task(feed.task_id)
+            with anyio.fail_after(_LONGEST_ASK):
+                answer = await self._ask_task(feed.task_id)
+        except TimeoutError:
+            answer = ServiceUnavailableError("the status was not answered in time")
         except CyberunError as error:
             answer = error
             self._slow_down(error)
@@ -323,8 +333,10 @@ class Roster:
         if len(self._feeds) > _SPREAD_UP_TO or feed.watch.phase is not Phase.POLLING:
             return
         now, interval = self._now(), self._policy.poll_interval
-        moment = max(now + interval, self._spread_at + interval / len(self._feeds))
-        self._spread_at = min(moment, now + 2 * interval)
+        gap = interval / len(self._feeds)
+        # No later than its turn among all: one task alone is asked about each interval.
+        latest = now + 2 * interval - gap
+        self._spread_at = min(max(now + interval, self._spread_at + gap), latest)
         feed.watch.rested(self._spread_at)
         self.schedule(feed)
 
