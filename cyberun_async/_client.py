@@ -801,7 +801,7 @@ class CyberunClient:
         Closed, left early or cancelled while it is read, it submits no more. The few runs
         whose answers were awaited just then may or may not have been accepted, since the
         service documents no key by which a run could be sent twice and made once. Where
-        none may be lost, use :mod:`cyberun_async.batch`.
+        none may be lost, use ``cyberun_async.batch``.
 
         Args:
             workflow: As for :meth:`submit`.

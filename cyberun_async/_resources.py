@@ -205,7 +205,7 @@ class Tasks:
 
     async def get(self, task: TaskHandle | ResumeToken | UUID | str) -> TaskSnapshot:
         """
-        Return a task's present state; see :meth:`CyberunClient.get_task`.
+        Return a task's present state; see :meth:`~cyberun_async.CyberunClient.get_task`.
 
         Cancelled, nothing has changed.
 
@@ -223,7 +223,7 @@ class Tasks:
         """
         Ask the service to cancel a task; success means only that it was asked.
 
-        See :meth:`CyberunClient.cancel`. Cancelled here while the answer is awaited, the
+        See :meth:`~cyberun_async.CyberunClient.cancel`. Cancelled here while the answer is awaited, the
         service may have taken it.
 
         Args:

@@ -65,8 +65,10 @@ class Artifact:
 
     def aiter_bytes(self, *, max_bytes: int | None = None) -> ArtifactStream:
         """
-        Return the file's bytes as they come, to be passed on; see :class:`ArtifactStream`.
+        Return the file's bytes as they come, to be passed on.
 
+        A connection that breaks is replaced, and a link that is refused is minted anew.
+        Cancelled while it waits, it may be read on.
         Read to its end it closes itself; leave it early with ``aclose()`` or by
         using it as an async context manager.
 
@@ -74,6 +76,7 @@ class Artifact:
             max_bytes: A larger file raises; None takes any.
 
         Raises:
+            TransferError: While reading: the file could not be fetched whole, or is too large.
             InvalidInputError: *max_bytes* is no size.
         """
         limit = None if max_bytes is None else _size("max_bytes", max_bytes)
