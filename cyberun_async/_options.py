@@ -9,21 +9,36 @@ from typing import Any
 import attrs
 
 from ._errors import ConfigurationError
+from ._redaction import told
 
 
-def _positive(_: Any, attribute: "attrs.Attribute[Any]", value: float) -> None:
-    if not value > 0:
-        raise ConfigurationError(f"{attribute.name} must be greater than 0, not {value!r}")
+# No setting means more than this, and a float holds it.
+_LARGEST = 2**63
 
 
-def _positive_or_none(_: Any, attribute: "attrs.Attribute[Any]", value: float | None) -> None:
+def _number(attribute: "attrs.Attribute[Any]", value: object) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise ConfigurationError(f"{attribute.name} must be a number, not {told(value)}")
+    if attribute.type is int and isinstance(value, float):
+        raise ConfigurationError(f"{attribute.name} must be a whole number, not {value}")
+    if isinstance(value, int) and value > _LARGEST:
+        raise ConfigurationError(f"{attribute.name} cannot be {told(value)}")
+    return value
+
+
+def _positive(_: Any, attribute: "attrs.Attribute[Any]", value: object) -> None:
+    if not _number(attribute, value) > 0:
+        raise ConfigurationError(f"{attribute.name} must be greater than 0, not {told(value)}")
+
+
+def _positive_or_none(_: Any, attribute: "attrs.Attribute[Any]", value: object) -> None:
     if value is not None:
         _positive(_, attribute, value)
 
 
-def _not_negative(_: Any, attribute: "attrs.Attribute[Any]", value: float) -> None:
-    if not value >= 0:
-        raise ConfigurationError(f"{attribute.name} must not be negative, not {value!r}")
+def _not_negative(_: Any, attribute: "attrs.Attribute[Any]", value: object) -> None:
+    if not _number(attribute, value) >= 0:
+        raise ConfigurationError(f"{attribute.name} must not be negative, not {told(value)}")
 
 
 @attrs.frozen(kw_only=True)

@@ -12,11 +12,8 @@ from typing import cast
 
 from ._errors import InvalidInputError, ParameterError
 from ._models import ParameterDef
-from ._redaction import shown
+from ._redaction import shown, told
 from ._upload_models import FILE_TYPES
-
-
-_LONGEST_INTEGER_BITS = 200
 
 
 def check(definitions: Sequence[ParameterDef] | None, parameters: object, *, workflow: str) -> None:
@@ -86,9 +83,9 @@ def _number_fault(value: object, definition: ParameterDef) -> str | None:
     if isinstance(value, float) and not math.isfinite(value):
         return f"must be a finite number, not {value}"
     if definition.min is not None and value < definition.min:
-        return f"must be at least {definition.min}, not {_told(value)}"
+        return f"must be at least {definition.min}, not {told(value)}"
     if definition.max is not None and value > definition.max:
-        return f"must be at most {definition.max}, not {_told(value)}"
+        return f"must be at most {definition.max}, not {told(value)}"
     return None
 
 
@@ -146,10 +143,3 @@ def _listed(words: Sequence[str], most: int = 10) -> str:
 
 def _kind(value: object) -> str:
     return type(value).__name__
-
-
-def _told(value: float) -> str:
-    # Python refuses to print integers of thousands of digits.
-    if isinstance(value, int) and value.bit_length() > _LONGEST_INTEGER_BITS:
-        return "a number so large"
-    return repr(value)

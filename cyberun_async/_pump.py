@@ -85,7 +85,11 @@ class Pump(Generic[R]):
         raise StopAsyncIteration
 
     async def aclose(self) -> None:
-        """Stop all work and wait until it has stopped. The remote tasks go on."""
+        """
+        Stop all work and wait until it has stopped. The remote tasks go on.
+
+        Cancelled meanwhile, it is closed all the same. Closing again does nothing.
+        """
         if self._is_closed:
             return
         self._is_closed = True

@@ -4,6 +4,7 @@ import re
 
 
 SHOWN_CHARACTERS = 60
+_LONGEST_INTEGER_BITS = 200
 
 # A hyphenated word such as "task-one" must not pass for a key, so the prefix has to
 # stand at the beginning of a word.
@@ -28,6 +29,18 @@ def redacted(text: str) -> str:
     """Return the beginning of *text* with credentials and the queries of links left out."""
     without_queries = _QUERY.sub(r"\1?<redacted>", text[:_REDACTED_SPAN])
     return _KEY.sub(r"\1<redacted>", without_queries)
+
+
+def told(value: object) -> str:
+    """Return *value*, given where something else was wanted, as a message may name it."""
+    if isinstance(value, str):
+        return shown(value)
+    if isinstance(value, int) and value.bit_length() > _LONGEST_INTEGER_BITS:
+        # Python refuses to print integers of thousands of digits.
+        return "a number so large"
+    if value is None or isinstance(value, int | float):
+        return repr(value)
+    return f"a {type(value).__name__}"
 
 
 def shown(text: str) -> str:

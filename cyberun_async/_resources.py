@@ -223,8 +223,8 @@ class Tasks:
         """
         Ask the service to cancel a task; success means only that it was asked.
 
-        See :meth:`~cyberun_async.CyberunClient.cancel`. Cancelled here while the answer is awaited, the
-        service may have taken it.
+        See :meth:`~cyberun_async.CyberunClient.cancel`. Cancelled here while the answer is
+        awaited, the service may have taken it.
 
         Args:
             task: A handle, an id or a resume token.

@@ -144,7 +144,8 @@ class Subscription(ABC, Generic[Item_co]):
         """
         Stop watching and give the connection back. The task itself goes on.
 
-        With ``cancel_on_exit=True`` a task that has not ended is asked to cancel.
+        Cancelled meanwhile, it is closed all the same. Closing again does
+        nothing. With ``cancel_on_exit=True`` a task that has not ended is asked to cancel.
         """
         if self._is_closed:
             return

@@ -4,13 +4,14 @@ import logging
 from collections.abc import Awaitable, Callable, Iterable, MutableMapping, Sequence
 from datetime import UTC, datetime
 from inspect import isawaitable
-from typing import Any, Protocol, cast
+from typing import Any, Protocol, TypeVar, cast
 
 import anyio
 import attrs
 
-from ._errors import ConfigurationError, WebhookVerificationError
-from ._inputs import positive_seconds
+from ._errors import ConfigurationError, InvalidInputError, WebhookVerificationError
+from ._inputs import callable_of, positive_seconds
+from ._redaction import told
 from ._webhook_models import WebhookEvent
 from ._webhook_verify import (
     DEFAULT_TOLERANCE,
@@ -20,6 +21,7 @@ from ._webhook_verify import (
     DeliveryKey,
     RecentDeliveries,
     check_delivery,
+    is_store,
     keys_of,
 )
 
@@ -28,6 +30,8 @@ Message = MutableMapping[str, Any]
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
+T = TypeVar("T")
+
 Callback = Callable[[WebhookEvent], Awaitable[object]]
 
 _OK, _BAD_REQUEST, _BAD_METHOD, _TOO_LARGE, _FAILED = 200, 400, 405, 413, 500
@@ -93,8 +97,9 @@ class WebhookEndpoint:
         now: Returns the present as an aware datetime, for tests.
 
     Raises:
-        ConfigurationError: *secret* is empty or malformed, or *max_body_bytes* below 1.
-        InvalidInputError: *tolerance* is no positive number.
+        ConfigurationError: *secret* is empty or malformed, *max_body_bytes* below 1, or *seen*
+            no store.
+        InvalidInputError: *tolerance* is no positive number, or *callback* or *now* not callable.
     """
 
     def __init__(
@@ -108,11 +113,11 @@ class WebhookEndpoint:
         now: Callable[[], datetime] | None = None,
     ) -> None:
         self._keys = keys_of(secret)
-        self._callback = callback
+        self._callback = _callable("callback", callback)
         self._tolerance = None if tolerance is None else positive_seconds("tolerance", tolerance)
         self._seen = _store_of(seen)
         self._max_body_bytes = _checked_size(max_body_bytes)
-        self._now = now if now is not None else _present
+        self._now = _present if now is None else _callable("now", now)
         self._under_way: dict[DeliveryKey, _Handling] = {}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -200,12 +205,25 @@ def _store_of(
 ) -> DedupStore | AsyncDedupStore | None:
     if isinstance(seen, bool):
         return RecentDeliveries() if seen else None
+    if not is_store(seen):
+        raise ConfigurationError(
+            f"seen must be True, False, or what can add and tell deliveries, not {told(seen)}"
+        )
     return seen
+
+
+def _callable(name: str, value: T) -> T:
+    if value is None:
+        raise InvalidInputError(f"{name} must be callable, not None")
+    callable_of(name, value)
+    return value
 
 
 def _checked_size(size: object) -> int:
     if type(size) is not int or size < 1:
-        raise ConfigurationError(f"max_body_bytes must be a whole number from 1 on, not {size!r}")
+        raise ConfigurationError(
+            f"max_body_bytes must be a whole number from 1 on, not {told(size)}"
+        )
     return size
 
 

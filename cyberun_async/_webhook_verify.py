@@ -13,6 +13,7 @@ from ._errors import (
 )
 from ._fields import Fields, is_object, moment, nested, parse_json, text
 from ._inputs import positive_seconds, task_id_of
+from ._redaction import told
 from ._webhook_models import WebhookEvent
 
 
@@ -51,6 +52,12 @@ class DedupStore(Protocol):
         ...
 
 
+def is_store(value: object) -> bool:
+    """Return whether *value* has what it takes to be a store of either kind."""
+    can_tell = hasattr(value, "contains") or hasattr(value, "__contains__")
+    return can_tell and callable(getattr(value, "add", None))
+
+
 class RecentDeliveries:
     """
     Remembers the last deliveries, in the memory of this process.
@@ -61,7 +68,7 @@ class RecentDeliveries:
 
     def __init__(self, limit: int = DEFAULT_MEMORY) -> None:
         if type(limit) is not int or limit < 1:
-            raise ConfigurationError(f"limit must be a whole number from 1 on, not {limit!r}")
+            raise ConfigurationError(f"limit must be a whole number from 1 on, not {told(limit)}")
         self._limit = limit
         self._keys: dict[DeliveryKey, None] = {}
 
@@ -114,7 +121,10 @@ def check_new(event: WebhookEvent, seen: DedupStore) -> None:
 
     Raises:
         RepeatedDeliveryError: It was.
+        InvalidInputError: *seen* remembers nothing.
     """
+    if not is_store(seen):
+        raise InvalidInputError(f"seen must be what can add and tell deliveries, not {told(seen)}")
     if event.key in seen:
         raise RepeatedDeliveryError(event)
     seen.add(event.key)

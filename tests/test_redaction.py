@@ -2,7 +2,7 @@
 
 import pytest
 
-from cyberun_async._redaction import redacted, shown
+from cyberun_async._redaction import redacted, shown, told
 
 
 @pytest.mark.parametrize(
@@ -24,3 +24,20 @@ def test_excerpts_hold_no_key_and_no_link(text: str, expected: str) -> None:
 def test_quoted_values_are_escaped_and_cut() -> None:
     """A message stays on one line and short."""
     assert shown("a\n" * 100) == repr("a\n" * 30) + "..."
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        pytest.param(5, "5", id="integer"),
+        pytest.param(-1.5, "-1.5", id="fraction"),
+        pytest.param(None, "None", id="none"),
+        pytest.param(10**5000, "a number so large", id="too-long-to-print"),
+        pytest.param([10**5000], "a list", id="list"),
+        pytest.param("a\n", repr("a\n"), id="text"),
+        pytest.param("sk-live-abc", shown("sk-live-abc"), id="key"),
+    ],
+)
+def test_any_value_can_be_named(value: object, expected: str) -> None:
+    """What was given in place of something else is named, whatever it is."""
+    assert told(value) == expected

@@ -7,12 +7,14 @@ call here that is in order, and every argument of it is replaced by everything t
 
 import contextlib
 import inspect
+import json
 import math
 import re
-from collections.abc import AsyncIterable, Awaitable, Callable, Iterator, Mapping
+from collections.abc import AsyncIterable, Awaitable, Callable, Iterator, Mapping, MutableMapping
+from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
-from typing import Any, Final, cast
+from typing import Any, Final, TypeVar, cast
 
 import anyio
 import attrs
@@ -21,12 +23,18 @@ import pytest
 
 from cyberun_async import (
     Artifact,
+    ConfigurationError,
     CyberunClient,
     CyberunError,
+    EventStream,
+    Limits,
     Listing,
+    MergedEvents,
+    ProgressView,
     RetryPolicy,
     TaskHandle,
     TaskResult,
+    Timeouts,
     Upload,
     WatchPolicy,
     Workflow,
@@ -40,6 +48,8 @@ from cyberun_async._webhook_admin import Webhooks
 from .fake_service import TASK, FakeService
 from .whole.kit import virtual_backend
 
+
+T = TypeVar("T")
 
 HOOK: Final = "0197b000-0000-7000-8000-000000000001"
 FLOW: Final = "0197c000-0000-7000-8000-000000000001"
@@ -134,6 +144,10 @@ SUBJECTS: Final = {
     "handle": Subject(TaskHandle, lambda client: client.task(TASK)),
     "result": Subject(TaskResult, result_of),
     "artifact": Subject(Artifact, artifact_of),
+    "events": Subject(EventStream, lambda client: client.watch(TASK)),
+    "view": Subject(ProgressView, lambda client: client.progress(TASK)),
+    "merged": Subject(MergedEvents, lambda client: client.watch_many([TASK])),
+    "listing": Subject(Listing, lambda client: client.tasks.list()),
 }
 
 GOOD: Final[dict[str, dict[str, Any]]] = {
@@ -180,6 +194,12 @@ GOOD: Final[dict[str, dict[str, Any]]] = {
     "artifact.aiter_bytes": {},
     "artifact.read": {},
     "artifact.download_to": {"directory": "out"},
+    "events.token": {},
+    "events.aclose": {},
+    "view.token": {},
+    "view.aclose": {},
+    "merged.add": {"task": TASK},
+    "merged.aclose": {},
 }
 
 # Not for a user's arguments: (method) -> reason.
@@ -187,6 +207,7 @@ LEFT_OUT: Final = {
     "handle.bound_to": "client.task() is what users call",
     "result.index": "of the sequence protocol",
     "result.count": "of the sequence protocol",
+    "merged.fail": "what reads a task calls it",
     "files.sent_along": "submit() calls it, with parameters that were checked",
 }
 
@@ -277,7 +298,10 @@ async def call(client: CyberunClient, method: str, given: Mapping[str, Any]) -> 
     target = SUBJECTS[subject].get(client)
     if inspect.iscoroutine(target):
         target = await target
-    return await run_through(getattr(target, name)(**given))
+    answer = await run_through(getattr(target, name)(**given))
+    # What was given to an iterator tells when it is read.
+    is_to_be_read = answer is None and name != "aclose"
+    return await run_through(target) if is_to_be_read else answer
 
 
 async def refused(work: Callable[[], Awaitable[Any]], what: str) -> bool:
@@ -397,6 +421,12 @@ async def test_an_answer_that_is_none_is_a_typed_error(method: str) -> None:
 # --- what asks nobody --------------------------------------------------------------------
 
 
+DELIVERED: Final = datetime(2026, 3, 1, tzinfo=UTC)
+DELIVERY: Final = json.dumps(
+    {"event_type": "task.completed", "task_id": TASK, "timestamp": DELIVERED.isoformat()}
+).encode()
+
+
 @pytest.mark.parametrize("name", BAD)
 def test_settings_that_are_wrong_are_typed_errors(name: str) -> None:
     """Whatever one setting of the client is, making it works or says what is wrong."""
@@ -413,19 +443,87 @@ def test_settings_that_are_wrong_are_typed_errors(name: str) -> None:
             raise
 
 
+def made(make: Callable[..., T], what: str, **given: Any) -> T | None:
+    """Return what was made, or None where it was refused by an error of the library."""
+    try:
+        return make(**given)
+    except CyberunError:
+        return None
+    except BaseException as error:
+        error.add_note(what)
+        raise
+
+
+@pytest.mark.parametrize("cls", [WatchPolicy, RetryPolicy, Timeouts, Limits])
+def test_a_setting_of_a_wrong_kind_is_a_typed_error(cls: type) -> None:
+    """A number that is none, out of range, or too long to be printed is told as such."""
+    for field in attrs.fields(cls):
+        for name, bad in BAD.items():
+            made(cls, f"{field.name} is {name}", **{field.name: bad})
+        with pytest.raises(ConfigurationError, match=field.name):
+            cls(**{field.name: "5"})
+        for huge in (-(10**5000), 10**5000):
+            with pytest.raises(ConfigurationError, match=field.name):
+                cls(**{field.name: huge})
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_a_memory_of_deliveries_takes_anything(name: str) -> None:
+    """How many deliveries are remembered may be anything at all."""
+    made(webhooks.RecentDeliveries, name, limit=BAD[name])
+    with pytest.raises(ConfigurationError, match="so large"):
+        webhooks.RecentDeliveries(-(10**5000))
+
+
+async def delivered(endpoint: webhooks.WebhookEndpoint) -> list[int]:
+    """Return the statuses that *endpoint* answers to a delivery."""
+    header = (b"x-webhook-signature-256", webhooks.sign(DELIVERY, SECRET).encode())
+    statuses: list[int] = []
+
+    async def receive() -> dict[str, Any]:
+        return {"type": "http.request", "body": DELIVERY, "more_body": False}
+
+    async def send(message: MutableMapping[str, Any]) -> None:
+        statuses.extend([message["status"]] if "status" in message else [])
+
+    await endpoint({"type": "http", "method": "POST", "headers": [header]}, receive, send)
+    return statuses
+
+
+@pytest.mark.parametrize("argument", list(inspect.signature(webhooks.WebhookEndpoint).parameters))
+async def test_an_endpoint_takes_anything(argument: str) -> None:
+    """Whatever one argument is, the endpoint answers, or making it says what is wrong."""
+    taken: list[webhooks.WebhookEvent] = []
+
+    async def callback(event: webhooks.WebhookEvent) -> None:
+        taken.append(event)
+
+    good: dict[str, Any] = {"secret": SECRET, "callback": callback, "now": lambda: DELIVERED}
+    for name, bad in BAD.items():
+        if callable(bad) and argument in {"callback", "now"}:
+            continue  # what the caller's own function raises is the caller's own
+        what = f"{argument} is {name}"
+        endpoint = made(webhooks.WebhookEndpoint, what, **{**good, argument: bad})
+        if endpoint is not None:
+            assert await delivered(endpoint) in ([200], [400], [413]), what
+    assert await delivered(webhooks.WebhookEndpoint(**good)) == [200]
+    with pytest.raises(ConfigurationError, match="so large"):
+        webhooks.WebhookEndpoint(**good, max_body_bytes=-(10**5000))
+
+
 @pytest.mark.parametrize("name", BAD)
 def test_verifying_takes_anything(name: str) -> None:
-    """A delivery's body, header and secret may be anything at all."""
+    """A delivery's body, header and secret may be anything at all, and so may the rest."""
     good: dict[str, Any] = {
-        "raw_body": b"{}",
-        "header": webhooks.sign(b"{}", SECRET),
+        "raw_body": DELIVERY,
+        "header": webhooks.sign(DELIVERY, SECRET),
         "secret": SECRET,
+        "now": DELIVERED,
     }
     for argument in inspect.signature(webhooks.verify).parameters:
-        if argument == "seen":
-            continue  # an object of the caller's own
-        with pytest.raises(CyberunError):
-            webhooks.verify(**{**good, argument: BAD[name]})
+        event = made(webhooks.verify, f"{argument} is {name}", **{**good, argument: BAD[name]})
+        assert event is None or argument in {"now", "tolerance", "seen"}
+    assert webhooks.verify(**good).task_id == TASK
 
 
 @pytest.mark.parametrize("name", BAD)
@@ -475,5 +573,5 @@ def test_what_makes_requests_says_how_it_fails_and_is_cancelled(method: str) -> 
         inspect.getdoc(cls) or "" for ref, cls in DOCUMENTED_BY.items() if ref in text
     )
 
-    assert "Raises:\n" in text
+    assert "Raises:\n" in text or method.endswith(".aclose")
     assert re.search(r"[Cc]ancelled", contract), contract
