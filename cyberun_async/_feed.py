@@ -96,6 +96,7 @@ class Feed:
         "_done",
         "_fetching",
         "_has_ended",
+        "_has_line",
         "_hub",
         "_line_closed",
         "_line_scope",
@@ -121,6 +122,7 @@ class Feed:
         self.unlisted: int = 0
         self._connection: Connection | None = None
         self._line_scope: anyio.CancelScope | None = None
+        self._has_line = False
         self._line_closed: anyio.Event | None = None
         self._fetching = False
         self._has_ended = False
@@ -187,13 +189,14 @@ class Feed:
         """Close the stream and wait until its connection has been given back."""
         self.bench()
         self._hub.slots.forget(self)
-        if self._line_closed is not None:
-            await self._line_closed.wait()
+        await self.line_closed()
 
-    async def line_closed(self, *, only_if_done: bool) -> None:
+    async def line_closed(self) -> None:
         """Wait until the connection has been given back."""
-        if self._line_closed is not None and (self.is_done or not only_if_done):
-            await self._line_closed.wait()
+        if self._has_line:
+            # Made only here: for as long as a stream is open nobody waits for its end.
+            closed = self._line_closed = self._line_closed or anyio.Event()
+            await closed.wait()
 
     def bench(self) -> None:
         """Give the stream up and poll."""
@@ -308,12 +311,12 @@ class Feed:
                 observe(item)
 
     def _connect(self, step: Connect) -> None:
-        if self._line_closed is not None:
+        if self._has_line:
             return  # the old line is still closing; it calls again when it has
         if not self._hub.slots.request(self):
             self.watch.benched(self._hub.now())
             return
-        self._line_closed = anyio.Event()
+        self._has_line = True
         self._hub.spawn(self._line, step.last_event_id)
 
     def _drop_line(self) -> None:
@@ -368,6 +371,7 @@ class Feed:
             self.watch.failed(_crashed(error))
         finally:
             self._line_scope = None
+            self._has_line = False
             closed, self._line_closed = self._line_closed, None
             if closed is not None:
                 closed.set()

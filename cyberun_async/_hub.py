@@ -115,8 +115,10 @@ class Hub:
         """Detach *reader*; the last one gives the stream's connection back."""
         feed.detach(reader)
         self._coalesced_before += reader.coalesced
-        if feed.readers or feed.is_done:
-            await feed.line_closed(only_if_done=True)
+        if feed.is_done:
+            await feed.line_closed()
+            return
+        if feed.readers:
             return
         if feed.was_shared and self.policy.linger > 0:
             self._runtime.spawn(self._linger, feed)

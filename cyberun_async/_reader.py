@@ -5,7 +5,6 @@ A reader that falls behind loses ticks (the newest overwrites the one before), n
 status and never the end.
 """
 
-from collections import deque
 from collections.abc import Callable, Sequence
 
 import anyio
@@ -42,7 +41,8 @@ class Reader:
     )
 
     def __init__(self, capacity: int, *, notices: bool = False) -> None:
-        self._buffer: deque[Event | Notice] = deque()
+        # No deque, which has room for 64 items from the start: mostly there is one at most.
+        self._buffer: list[Event | Notice] = []
         self._capacity = capacity
         self._failure: CyberunError | None = None
         self._finished = False
@@ -96,7 +96,7 @@ class Reader:
                 self._raise_failure()
                 return None
             await self._woken()
-        item = self._buffer.popleft()
+        item = self._buffer.pop(0)
         if type(item) is StatusEvent:
             self.told = item
         return item

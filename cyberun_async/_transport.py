@@ -61,6 +61,10 @@ _STREAM_HEADERS: Headers = {
 # A proxy asks for a password of its own with this; the API never does.
 _PROXY_WANTS_AUTHENTICATION = 407
 
+# What a stream needs while it is opened is half as much again as what it needs
+# afterwards, and thousands of handshakes at once do not get done any sooner.
+_OPENINGS_AT_ONCE = 64
+
 # How long closing waits for requests in other tasks to notice.
 _CLOSE_SECONDS = 5.0
 
@@ -86,6 +90,7 @@ class Transport:
             # Raises now and not at the first request.
             self._kind.make_proxy(proxy, None)
         self._turns = Turns(settings.limits.max_connections)
+        self._openings = Turns(_OPENINGS_AT_ONCE)
         self._stock = LaneStock(
             lambda: self._lane(self._base), settings.clock, settings.limits.max_connections
         )
@@ -209,12 +214,15 @@ class Transport:
         """
         Open an event stream on a connection of its own, whatever the status.
 
-        The caller closes what it gets.
+        Of those opened at once, only some are under way; the others wait in order,
+        without limit. The caller closes what it gets.
 
         Args:
             path: Quoted, relative to the base URL.
             headers: All but those that make it a stream.
-            open_timeout: Seconds for everything up to the headers, redirects included.
+            open_timeout:
+                Seconds from its turn for everything up to the headers, redirects included.
+
             timeouts, idle_backstop: None takes those of the settings.
 
         Raises:
@@ -227,11 +235,12 @@ class Transport:
         progress = Progress()
         phases = {**self._phases(timeouts), "read": idle_backstop or self._settings.idle_backstop}
         with self._while_open():
-            try:
-                with anyio.fail_after(open_timeout):
-                    return await self._open_stream(url, headers, phases, progress)
-            except TimeoutError as error:
-                raise _too_slow(host_of(url), open_timeout, progress) from error
+            async with self._openings:
+                try:
+                    with anyio.fail_after(open_timeout):
+                        return await self._open_stream(url, headers, phases, progress)
+                except TimeoutError as error:
+                    raise _too_slow(host_of(url), open_timeout, progress) from error
         raise _closed()
 
     async def _open_stream(

@@ -8,6 +8,7 @@ from typing import Any
 
 import anyio
 import anyio.lowlevel
+import httpx
 import pytest
 
 from cyberun_async._errors import ClientClosedError
@@ -512,6 +513,60 @@ async def test_closing_ends_requests_in_other_tasks():
                 await get(transport)
 
     assert len(errors) == 2
+
+
+# Many streams
+
+
+class Opener(httpx.AsyncBaseTransport):
+    """Counts the streams that are being opened; those that it is told to stall never are."""
+
+    def __init__(self, stalls: int = 0) -> None:
+        self.stalls = stalls
+        self.under_way = self.most = 0
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        self.under_way += 1
+        self.most = max(self.most, self.under_way)
+        try:
+            self.stalls -= 1
+            if self.stalls >= 0:
+                await anyio.sleep_forever()
+            for _ in range(3):
+                await anyio.lowlevel.checkpoint()
+            return httpx.Response(200, content=b"")
+        finally:
+            self.under_way -= 1
+
+
+async def open_many(opener: Opener, count: int, open_timeout: float = 5) -> int:
+    """Open *count* streams at once; return how many were open in the end."""
+
+    async def open_one() -> None:
+        with contextlib.suppress(ExchangeFailedError):
+            await open_events(transport, open_timeout)
+
+    async with connected("http://127.0.0.1:9", transport_factory=lambda: opener) as transport:
+        async with anyio.create_task_group() as tasks:
+            for _ in range(count):
+                tasks.start_soon(open_one)
+        return transport.statistics().open_streams
+
+
+async def test_a_crowd_of_streams_is_opened_some_at_a_time():
+    """Beyond some dozens, openings wait for those before them; open streams do not count."""
+    opener = Opener()
+
+    assert await open_many(opener, 200) == 200
+    assert opener.most == 64
+
+
+async def test_a_stream_has_its_time_from_its_turn_on():
+    """What waited for openings that came to nothing is opened all the same."""
+    opener = Opener(stalls=64)
+
+    assert await open_many(opener, 70, open_timeout=0.05) == 6
+    assert opener.under_way == 0
 
 
 # Redirects
