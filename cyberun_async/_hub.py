@@ -178,8 +178,8 @@ class Hub:
         waits = [one.poll_interval(now) for one in polled if one.status in WAITING_STATUSES]
         return Polling(
             tasks=len(polled),
-            interval=policy.poll_interval + lag,
-            interval_waiting=max(waits, default=policy.poll_interval) + lag,
+            interval=policy.poll_interval + lag(waits=False),
+            interval_waiting=max(waits, default=policy.poll_interval) + lag(waits=True),
         )
 
     @property

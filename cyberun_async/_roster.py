@@ -16,7 +16,7 @@ import anyio
 from ._due import DueAsks
 from ._errors import CyberunError, RateLimitedError, ServiceUnavailableError
 from ._feed import Feed
-from ._models import TaskSnapshot
+from ._models import WAITING_STATUSES, TaskSnapshot
 from ._options import WatchPolicy
 from ._pace import Lately, Pace
 from ._pages import Page, Sighting
@@ -63,7 +63,8 @@ class Roster:
         self._list_page = list_page
         self._policy = policy
         self.pace = pace
-        self._lags = Lately(policy.poll_interval_waiting)
+        # By whether the task waits for a GPU.
+        self._lags = {waits: Lately(policy.poll_interval_waiting) for waits in (False, True)}
         self._heap: list[tuple[float, int, Feed]] = []
         self._sequence = count()
         self._waker: anyio.Event | None = None
@@ -117,10 +118,9 @@ class Roster:
         """How many asks are due and not yet sent."""
         return len(self._due) + len(self._hints)
 
-    @property
-    def lag(self) -> float:
-        """By how many seconds asks were later than due, at most, lately."""
-        return self._lags.largest(self._now())
+    def lag(self, *, waits: bool) -> float:
+        """By how many seconds asks about tasks that wait, or run, were late at most, lately."""
+        return self._lags[waits].largest(self._now())
 
     def _drop_outdated(self) -> None:
         # Each ask leaves an entry for the moment of giving up, which is half an hour away.
@@ -212,11 +212,13 @@ class Roster:
         if found is None:
             return None
         feed, since = found
-        self._lags.note(self._now() - since, self._now())
+        self._note_lags(_oldest({feed: since}))
         return feed, None, False
 
     async def _run_sweep(self, states: list[str | None], due: Mapping[Feed, float]) -> None:
         listed = [state for state in states if state is not None]
+        # Now, as what the list tells changes their states.
+        oldest = _oldest(due)
         try:
             left = await self._sweep.run(due, self._feeds, listed)
         except CyberunError as error:
@@ -224,13 +226,17 @@ class Roster:
             self._lists_failed(due, error)
         else:
             self._list_failed_at = float("-inf")
-            if due:
-                self._lags.note(self._now() - min(due.values()), self._now())
+            self._note_lags(oldest)
             # What the list did not tell is asked singly, in one go, before anything else.
             self._hints.update((feed, feed.watch.status) for feed in left if self._has(feed))
         finally:
             self._sweeping.difference_update(states)
         self._start()
+
+    def _note_lags(self, oldest: Mapping[bool, float]) -> None:
+        now = self._now()
+        for waits, since in oldest.items():
+            self._lags[waits].note(now - since, now)
 
     def _lists_failed(self, due: Mapping[Feed, float], error: CyberunError) -> None:
         """Ask singly if that works; otherwise all have their answer, but one that tries."""
@@ -346,3 +352,12 @@ class Roster:
             is_asked_for = isinstance(error, RateLimitedError) or error.retry_after is not None
             if is_asked_for:
                 self.pace.slow_down(error.retry_after)
+
+
+def _oldest(due: Mapping[Feed, float]) -> dict[bool, float]:
+    """Return since when the first of the tasks that wait, and of the others, has been due."""
+    oldest: dict[bool, float] = {}
+    for feed, since in due.items():
+        waits = feed.watch.status in WAITING_STATUSES
+        oldest[waits] = min(since, oldest.get(waits, since))
+    return oldest

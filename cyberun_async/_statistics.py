@@ -26,10 +26,13 @@ class ClientStatistics:
 
         poll_interval:
             Seconds between two asks about a polled task that runs: those of the policy,
-            and by how much asks were late of late. It grows with the number of tasks,
-            and where the service asks for patience.
+            and by how much asks about such tasks were late of late. It grows with the number
+            of tasks, and where the service asks for patience.
 
-        poll_interval_waiting: The longest such interval of a task that waits for a GPU.
+        poll_interval_waiting:
+            The longest such interval of a task that waits for a GPU, and by how much asks
+            about such tasks were late.
+
         requests: HTTP requests made so far, streams and downloads included.
         retries: How many of them were repetitions.
         asks: Status requests on behalf of watches and waits.

@@ -73,22 +73,15 @@ class Sweep:
                 # A state the list does not know: asked for singly from now on.
                 self._memory.refused.add(state)
                 return
+            sought = len(missing)
             for sighting in page.items:
                 self._note(sighting, sent_at, missing, feeds)
-            self._memory.note_pages(state, page.total_count, number)
-            if self._is_read(page, number, len(missing)):
+            is_end = page.row_count < min(PAGE_SIZE, page.per_page or PAGE_SIZE)
+            # At the end it is known how many pages there are, whatever the count says.
+            self._memory.note_pages(state, None if is_end else page.total_count, number)
+            if is_end or not _goes_on(page, number, len(missing), sought - len(missing)):
                 return
             number += 1
-
-    def _is_read(self, page: Page[Sighting], number: int, missing: int) -> bool:
-        if page.row_count < min(PAGE_SIZE, page.per_page or PAGE_SIZE):
-            return True
-        if page.is_last(number, PAGE_SIZE) and missing > FEW:
-            # A full page is not the last one, whatever the count says.
-            return False
-        return page.is_last(number, PAGE_SIZE) or not is_worth_going_on(
-            page.total_count, number, missing
-        )
 
     def _note(
         self,
@@ -107,6 +100,16 @@ class Sweep:
         feed.watch.asked()
         feed.asking = False
         feed.on_answer(_snapshot(sighting, feed.watch.snapshot), sent_at)
+
+
+def _goes_on(page: Page[Sighting], number: int, missing: int, found: int) -> bool:
+    """Return whether a full page is worth the next one, *found* of those sought being on it."""
+    if page.is_last(number, PAGE_SIZE):
+        # A full page is not the last one, whatever the count says.
+        return missing > FEW
+    # What pages bring is better known than how many there are said to be.
+    is_fruitful = found > 1 and missing > FEW
+    return is_fruitful or is_worth_going_on(page.total_count, number, missing)
 
 
 def _snapshot(sighting: Sighting, known: TaskSnapshot | None) -> TaskSnapshot:

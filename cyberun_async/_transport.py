@@ -23,7 +23,7 @@ from ._transport_failures import RAISED_BY_TRANSPORTS, failure
 from ._transport_foreign import ForeignResponse
 from ._transport_kinds import Kind, kind_for
 from ._transport_lane import Lane, LaneStock, Progress, Turns, send_over
-from ._transport_proxy import rules_for_all, rules_from_environment
+from ._transport_proxy import check_proxy_answer, rules_for_all, rules_from_environment
 from ._transport_request import (
     Headers,
     Params,
@@ -31,6 +31,7 @@ from ._transport_request import (
     api_url,
     body_of,
     build_request,
+    cannot_send_again,
     foreign_url,
     host_of,
     is_redirect,
@@ -57,9 +58,6 @@ _STREAM_HEADERS: Headers = {
     "cache-control": "no-cache",
     "accept-encoding": "identity",
 }
-
-# A proxy asks for a password of its own with this; the API never does.
-_PROXY_WANTS_AUTHENTICATION = 407
 
 # What a stream needs while it is opened is half as much again as what it needs
 # afterwards, and thousands of handshakes at once do not get done any sooner.
@@ -191,7 +189,7 @@ class Transport:
             raise failure(error, host=host, is_sent=True) from error
         finally:
             await body.aclose()
-        _check_proxy_answer(response.status_code, host)
+        check_proxy_answer(response.status_code, host)
         return Reply(
             status=response.status_code,
             headers=headers,
@@ -261,7 +259,7 @@ class Transport:
         try:
             response = await self._send(lane, request, progress)
             host = host_of(request.url)
-            _check_proxy_answer(response.status_code, host)
+            check_proxy_answer(response.status_code, host)
             connection = EventConnection(
                 response,
                 lane,
@@ -323,7 +321,7 @@ class Transport:
                 await response.aclose()
                 target = redirects.target(response.status, response.headers, may_follow)
                 if content is not None and not isinstance(content, bytes):
-                    raise _cannot_send_again(response.status)
+                    raise cannot_send_again(response.status)
         raise _closed()
 
     async def _connect_foreign(self, request: httpx.Request) -> ForeignResponse:
@@ -331,7 +329,7 @@ class Transport:
         try:
             response = await self._send(lane, request)
             host = host_of(request.url)
-            _check_proxy_answer(response.status_code, host)
+            check_proxy_answer(response.status_code, host)
             fetched = ForeignResponse(response, lane, host=host, on_close=self._fetches.discard)
         except BaseException:
             opened: list[Closable] = [lane, body_of(request)]
@@ -440,21 +438,4 @@ def _too_slow(host: str, seconds: float, progress: Progress) -> ExchangeFailedEr
         FailureKind.CONNECT if never_left else FailureKind.TIMEOUT,
         maybe_sent=not never_left,
         reason=f"{host} did not open the stream within {seconds:g} s",
-    )
-
-
-def _check_proxy_answer(status: int, host: str) -> None:
-    if status == _PROXY_WANTS_AUTHENTICATION:
-        raise ExchangeFailedError(
-            FailureKind.PROXY,
-            maybe_sent=False,
-            reason=f"the proxy before {host} wants a user name and password (HTTP {status})",
-        )
-
-
-def _cannot_send_again(status: int) -> ExchangeFailedError:
-    return ExchangeFailedError(
-        FailureKind.REDIRECT,
-        maybe_sent=True,
-        reason=f"a redirect (HTTP {status}) asks for a body that can be read only once",
     )

@@ -18,7 +18,11 @@ import attrs
 import httpx
 
 from ._errors import ConfigurationError
+from ._exchange import ExchangeFailedError, FailureKind
 
+
+# A proxy asks for a password of its own with this; the API never does.
+_PROXY_WANTS_AUTHENTICATION = 407
 
 _DEFAULT_PORTS: Mapping[str, int] = {"http": 80, "https": 443}
 
@@ -132,3 +136,18 @@ def _address(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
         return ipaddress.ip_address(host.strip("[]"))
     except ValueError:
         return None
+
+
+def check_proxy_answer(status: int, host: str) -> None:
+    """
+    Raise where it is not *host* that has answered.
+
+    Raises:
+        ExchangeFailedError: The proxy wants a password.
+    """
+    if status == _PROXY_WANTS_AUTHENTICATION:
+        raise ExchangeFailedError(
+            FailureKind.PROXY,
+            maybe_sent=False,
+            reason=f"the proxy before {host} wants a user name and password (HTTP {status})",
+        )

@@ -265,3 +265,12 @@ def _refused(what: str) -> ExchangeFailedError:
         maybe_sent=True,
         reason=f"refused to follow a redirect {what}; check the base URL",
     )
+
+
+def cannot_send_again(status: int) -> ExchangeFailedError:
+    """Return the error for a redirect of a request whose body is gone."""
+    return ExchangeFailedError(
+        FailureKind.REDIRECT,
+        maybe_sent=True,
+        reason=f"a redirect (HTTP {status}) asks for a body that can be read only once",
+    )

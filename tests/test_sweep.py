@@ -166,6 +166,17 @@ async def test_a_few_stragglers_are_asked_singly() -> None:
     assert listed.asked == [("running", 1)]
 
 
+async def test_pages_that_answer_are_read_on_whatever_the_count_says() -> None:
+    """A count that is far too high neither ends the round nor keeps the next from the list."""
+    memory = ListMemory()
+    pages = [[row(n) for n in range(start, start + 20)] for start in (0, 20, 40)]
+    listed = FakeList({"running": pages}, total_count=100_000_000)
+
+    assert await run(listed, feeds(60), memory) == []
+    assert await run(listed, feeds(60), memory) == []
+    assert listed.asked == [("running", number) for number in (1, 2, 3)] * 2
+
+
 async def test_a_refused_state_is_remembered() -> None:
     """A filter that the list does not know is not tried again; its tasks are asked singly."""
     memory = ListMemory()
