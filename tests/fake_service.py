@@ -23,6 +23,7 @@ class FakeService:
     def __init__(self) -> None:
         self.requests: list[httpx.Request] = []
         self.otherwise: Handler | None = None
+        self.instead: Handler | None = None  # of all answers
         self._routes: dict[tuple[str, str], Handler] = {}
 
     def on(self, method: str, path: str, answer: Any, status: int = 200) -> None:
@@ -50,7 +51,7 @@ class FakeService:
         handler = self._routes.get((request.method, whole)) or self._routes.get(
             (request.method, whole.removeprefix(BASE))
         )
-        handler = handler or self.otherwise
+        handler = self.instead or handler or self.otherwise
         if handler is None:
             return httpx.Response(404, json={"error_message": "resource not found"})
         return handler(request)
