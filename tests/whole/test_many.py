@@ -199,6 +199,31 @@ async def test_five_thousand_waits_cost_few_requests() -> None:
     assert sorted(each for each in asked if each != "tasks") == ids[::50]
 
 
+async def test_the_lateness_of_tasks_that_wait_is_not_that_of_those_that_run() -> None:
+    """Each interval of the statistics tells of its own tasks."""
+    ids = [f"0198c0de-0000-7000-8000-{number:012d}" for number in range(400)]
+    transport = lean_service(dict.fromkeys(ids, "waiting"), [])
+    policy = WatchPolicy(poll_interval=3, poll_interval_waiting=15)
+    async with (
+        CyberunClient(
+            "sk-test",
+            transport_factory=lambda: transport,
+            policy=policy,
+            # Four pages take eight seconds.
+            limits=Limits(poll_rate=0.5),
+        ) as client,
+        anyio.create_task_group() as group,
+    ):
+        for each in ids:
+            group.start_soon(client.wait, each)
+        await anyio.sleep(200)
+        found = client.statistics()
+        group.cancel_scope.cancel()
+
+    assert found.poll_interval == 3.0
+    assert 15 + 6 <= found.poll_interval_waiting <= 15 + 15
+
+
 # Helpers.
 
 
