@@ -2,7 +2,7 @@
 
 import asyncio
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from urllib.parse import urlsplit
 
 import attrs
@@ -16,10 +16,12 @@ class Proxy:
     Passes everything on, or answers everything with *refusal*.
 
     Attributes:
+        hosts: Addresses of names that only the proxy knows.
         requests: What it was asked, tunnels included.
     """
 
     refusal: bytes | None = None
+    hosts: Mapping[str, str] = attrs.field(factory=dict[str, str])
     requests: list[Request] = attrs.field(factory=list[Request])
     port: int = attrs.field(init=False, default=0)
 
@@ -41,7 +43,8 @@ class Proxy:
             return
         method, target, _ = request.line.split(" ")
         address = urlsplit(f"//{target}" if method == "CONNECT" else target)
-        there = await asyncio.open_connection(address.hostname, address.port)
+        host = address.hostname or ""
+        there = await asyncio.open_connection(self.hosts.get(host, host), address.port)
         if method == "CONNECT":
             writer.write(b"HTTP/1.1 200 Connection established\r\n\r\n")
         else:
@@ -67,8 +70,10 @@ async def _pipe(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> N
 
 
 @contextlib.contextmanager
-def proxying(refusal: bytes | None = None) -> Iterator[Proxy]:
-    proxy = Proxy(refusal)
+def proxying(
+    refusal: bytes | None = None, *, hosts: Mapping[str, str] | None = None
+) -> Iterator[Proxy]:
+    proxy = Proxy(refusal, hosts or {})
     thread = LoopThread()
     listener = thread.run(asyncio.start_server(proxy.connected, "127.0.0.1", 0))
     proxy.port = listener.sockets[0].getsockname()[1]
