@@ -89,6 +89,15 @@ async def until(condition: Callable[[], Any], seconds: float = 60.0) -> bool:
     return False
 
 
+async def all_open(at: Service, count: int, seconds: float = 60.0) -> bool:
+    """Wait until *count* streams are open by the service's own count."""
+
+    async def are_open() -> bool:
+        return bool((await at.told("report"))["streams"] == count)
+
+    return await until(are_open, seconds)
+
+
 async def cancelled(tasks: list["asyncio.Task[Any]"]) -> None:
     for task in tasks:
         task.cancel()
@@ -273,7 +282,7 @@ async def memory_stream_naive(count: int) -> None:
 async def _measure_streams(
     at: Service, tasks: "list[asyncio.Task[None]]", ticks: dict[str, int], count: int, before: int
 ) -> None:
-    await until(lambda: len(ticks) == count)
+    await all_open(at, count)
     await at.told(f"tick/{TICKS}/0.2/{TICKS}")
     await until(lambda: sum(ticks.values()) >= count * TICKS)
     await asyncio.sleep(1)
@@ -356,15 +365,11 @@ async def killed(count: int, down: float) -> None:
                             ended.append(one)
 
             tasks = [asyncio.create_task(watch(one)) for one in ids(count)]
-            opened = await until(lambda: len(heard) == count)
+            opened = await all_open(at, count)
             await at.told(f"kill/{down:g}")
             began = time.monotonic()
             await asyncio.sleep(down + 2)
-
-            async def is_back() -> bool:
-                return bool((await at.told("report"))["streams"] == count)
-
-            back = await until(is_back, 120)
+            back = await all_open(at, count, 120)
             took = time.monotonic() - began - down
             seen = await at.told("report")
             heard.clear()
