@@ -11,6 +11,7 @@ import httpx
 
 from ._errors import ConfigurationError
 from ._options import Limits, Timeouts
+from ._redaction import told
 
 
 TransportKind = Literal["httpx", "aiohttp"]
@@ -38,6 +39,21 @@ def kind_of(chosen: object) -> TransportKind:
     raise ConfigurationError(f"transport must be 'httpx' or 'aiohttp', not {given}")
 
 
+def _of_kind(wanted: str, *kinds: type) -> Any:
+    def check(_: Any, attribute: "attrs.Attribute[Any]", value: object) -> None:
+        if not isinstance(value, kinds):
+            # Nothing of the value itself, as a proxy's URL may hold a password.
+            kind = type(value).__name__
+            raise ConfigurationError(f"{attribute.name} must be {wanted}, not of type {kind}")
+
+    return check
+
+
+def _callable_or_none(_: Any, attribute: "attrs.Attribute[Any]", value: object) -> None:
+    if value is not None and not callable(value):
+        raise ConfigurationError(f"{attribute.name} must be callable, not {told(value)}")
+
+
 @attrs.frozen(kw_only=True)
 class TransportSettings:
     """
@@ -52,17 +68,28 @@ class TransportSettings:
         http_client: Serves plain requests instead of connections of our own.
         clock: Monotonic seconds.
         idle_backstop: Seconds without a byte after which a stream counts as lost, here.
+
+    Raises:
+        ConfigurationError: A setting is of another kind.
     """
 
     base_url: str
     timeouts: Timeouts = attrs.field(factory=Timeouts)
-    limits: Limits = attrs.field(factory=Limits)
+    limits: Limits = attrs.field(factory=Limits, validator=_of_kind("Limits", Limits))
     # It may hold a password.
-    proxy: str | None = attrs.field(default=None, repr=False)
-    verify: bool | ssl.SSLContext | str = True
+    proxy: str | None = attrs.field(
+        default=None, repr=False, validator=_of_kind("a URL or None", str, type(None))
+    )
+    verify: bool | ssl.SSLContext | str = attrs.field(
+        default=True, validator=_of_kind("a bool, a path or a context", bool, str, ssl.SSLContext)
+    )
     kind: TransportKind = "httpx"
-    transport_factory: Callable[[], httpx.AsyncBaseTransport] | None = None
-    http_client: httpx.AsyncClient | None = None
+    transport_factory: Callable[[], httpx.AsyncBaseTransport] | None = attrs.field(
+        default=None, validator=_callable_or_none
+    )
+    http_client: httpx.AsyncClient | None = attrs.field(
+        default=None, validator=_of_kind("an httpx.AsyncClient", httpx.AsyncClient, type(None))
+    )
     clock: Callable[[], float] = anyio.current_time
     idle_backstop: float = 180.0
 

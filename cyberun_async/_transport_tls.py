@@ -12,6 +12,9 @@ from pathlib import Path
 
 import httpx
 
+from ._errors import ConfigurationError
+from ._redaction import shown
+
 
 @functools.cache
 def shared_context() -> ssl.SSLContext:
@@ -27,11 +30,24 @@ def context_for(verify: bool | ssl.SSLContext | str) -> ssl.SSLContext:
         verify:
             True is the shared context, False one that verifies nothing, a path one that
             trusts the authorities of this file or folder only, a context is itself.
+
+    Raises:
+        ConfigurationError: The file does not exist, or holds no authority.
     """
     if isinstance(verify, ssl.SSLContext):
         return verify
     if isinstance(verify, str):
-        if Path(verify).is_dir():
-            return ssl.create_default_context(capath=verify)
-        return ssl.create_default_context(cafile=verify)
+        return _trusting(verify)
     return shared_context() if verify else httpx.create_ssl_context(verify=False)
+
+
+def _trusting(path: str) -> ssl.SSLContext:
+    try:
+        if Path(path).is_dir():
+            return ssl.create_default_context(capath=path)
+        return ssl.create_default_context(cafile=path)
+    except (OSError, ValueError) as error:  # ssl.SSLError is an OSError
+        why = type(error).__name__
+        raise ConfigurationError(
+            f"verify names no file of certificates that can be read: {shown(path)} ({why})"
+        ) from error

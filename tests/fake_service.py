@@ -38,8 +38,9 @@ class FakeService:
         return [one for one in self.requests if one.method == method and one.url.path.endswith(end)]
 
     def client(self, **settings: Any) -> CyberunClient:
-        chosen: dict[str, Any] = {"api_key": KEY, "base_url": BASE, "retries": QUICK} | settings
+        chosen: dict[str, Any] = {"api_key": KEY, "base_url": BASE, "retries": QUICK}
         chosen["transport_factory"] = lambda: httpx.MockTransport(self._answer)
+        chosen.update(settings)
         return CyberunClient(**chosen)
 
     async def _answer(self, request: httpx.Request) -> httpx.Response:
