@@ -52,6 +52,7 @@ from cyberun_async import (
 from cyberun_async._files import Files
 from cyberun_async._resources import Agents, Tasks, Workflows
 from cyberun_async._webhook_admin import Webhooks
+from cyberun_async.batch import BatchPolicy
 
 from .fake_service import TASK, FakeService
 from .whole.kit import virtual_backend
@@ -578,6 +579,13 @@ def test_a_setting_of_a_wrong_kind_is_a_typed_error(cls: type) -> None:
         for huge in (-(10**5000), 10**5000):
             with pytest.raises(ConfigurationError, match=field.name):
                 cls(**{field.name: huge})
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_a_policy_for_batches_is_right_or_a_typed_error(name: str) -> None:
+    """Whatever one setting of a batch is, it is taken or told."""
+    for field in attrs.fields(BatchPolicy):
+        made(BatchPolicy, f"{field.name} is {name}", **{field.name: BAD[name]})
 
 
 @pytest.mark.parametrize("name", BAD)

@@ -11,21 +11,23 @@ from .. import ConfigurationError
 Choice: TypeAlias = Literal["resubmit", "skip", "raise"]
 
 
+# No wait means more than this, and a float holds it.
+_LARGEST = 2**63
+
+
 def _at_least_one(_: Any, attribute: "attrs.Attribute[Any]", value: object) -> None:
     if isinstance(value, bool) or not isinstance(value, int) or value < 1:
         raise ConfigurationError(f"{attribute.name} must be a whole number from 1 on")
 
 
-def _not_negative(_: Any, attribute: "attrs.Attribute[Any]", value: float) -> None:
-    if not value >= 0:
-        raise ConfigurationError(f"{attribute.name} must not be negative, not {value!r}")
+def _not_negative(_: Any, attribute: "attrs.Attribute[Any]", value: object) -> None:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < _LARGEST:
+        raise ConfigurationError(f"{attribute.name} must be a number of seconds from 0 on")
 
 
 def _choice(_: Any, attribute: "attrs.Attribute[Any]", value: object) -> None:
-    if value not in {"resubmit", "skip", "raise"}:
-        raise ConfigurationError(
-            f"{attribute.name} must be 'resubmit', 'skip' or 'raise', not {value!r}"
-        )
+    if not isinstance(value, str) or value not in {"resubmit", "skip", "raise"}:
+        raise ConfigurationError(f"{attribute.name} must be 'resubmit', 'skip' or 'raise'")
 
 
 @attrs.frozen(kw_only=True)

@@ -228,13 +228,14 @@ class TaskRelay:
 
 
 def _seconds(name: str, value: object) -> float:
-    is_number = isinstance(value, int | float) and not isinstance(value, bool)
-    if not is_number or not 0 < float(str(value)) <= _MOST_SECONDS:
-        raise ConfigurationError(f"{name} must be a number of seconds above 0, not {value!r}")
-    return float(str(value))
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise ConfigurationError(f"{name} must be a number of seconds, not {type(value).__name__}")
+    if not 0 < value <= _MOST_SECONDS:
+        raise ConfigurationError(f"{name} must be above 0, and {_MOST_SECONDS:g} s at the most")
+    return float(value)
 
 
 def _whole(name: str, value: object) -> int:
     if type(value) is not int or value < 1:
-        raise ConfigurationError(f"{name} must be a whole number from 1 on, not {value!r}")
+        raise ConfigurationError(f"{name} must be a whole number from 1 on")
     return value
