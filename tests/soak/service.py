@@ -127,8 +127,9 @@ class Service:
         with store.lock:
             store._tasks.pop(task.id)
             store._unsettled.pop(task.id, None)
-        task.rewrite(task.marks[-1:])
-        task.plan = TaskPlan()
+        if not live.open_streams:  # a reader that was cut off may not have gone yet
+            task.rewrite(task.marks[-1:])
+            task.plan = TaskPlan()
 
     def _count(self, rules: Iterable[FaultRule]) -> None:
         for rule in rules:
