@@ -9,8 +9,9 @@ import anyio
 _UNNAMED_PAUSE = 2.0
 _LONGEST_PAUSE = 300.0
 # Down to so little of the rate it goes, and with each success some of it comes back.
-_SLOWEST = 32.0
-_RECOVERY = 0.95
+# A service that declines one request in ten for other reasons must not bring all to a halt.
+_SLOWEST, _SLOW_DOWN = 16.0, 1.5
+_RECOVERY = 0.9
 
 
 class Pace:
@@ -54,7 +55,7 @@ class Pace:
         if now >= self.slowed_until:
             # Those that were under way already are told the same once more.
             self._slow_downs += 1
-            self._pause = min(self._pause * 2, self._usual_pause * _SLOWEST)
+            self._pause = min(self._pause * _SLOW_DOWN, self._usual_pause * _SLOWEST)
         unnamed = _UNNAMED_PAUSE * 2.0 ** min(self._slow_downs - 1, 10)
         pause = min(unnamed if retry_after is None else retry_after, _LONGEST_PAUSE)
         self.slowed_until = max(self.slowed_until, now + pause)

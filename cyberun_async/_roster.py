@@ -27,7 +27,7 @@ from ._watch import Phase
 
 
 # Single asks under way at once; the pace limits them further.
-_PARALLEL_ASKS = 8
+_PARALLEL_ASKS = 16
 # A jump of the wall clock against the monotonic one that means the machine slept.
 _SUSPEND_SECONDS = 20.0
 _LONGEST_SLEEP = 30.0
@@ -38,8 +38,8 @@ _SPREAD_UP_TO = 2 * FEW
 # What is not answered must not keep its place from the others for as long as all its tries.
 _LONGEST_PAGE = 10.0
 _LONGEST_ASK = 40.0
-# Seconds without lists after they failed while single requests were answered.
-_LIST_REST = 60.0
+# Intervals, then at most seconds, without lists that fail while single requests are answered.
+_FIRST_LIST_REST, _LONGEST_LIST_REST = 2.0, 60.0
 
 AskTask = Callable[[str], Awaitable[TaskSnapshot]]
 
@@ -80,6 +80,7 @@ class Roster:
         self._sweep = Sweep(self._paced_page, now, self._memory, self._claim)
         self._sweeping: set[str | None] = set()
         self._no_lists_until = 0.0
+        self._list_rests = 0
         self._single_answered_at = float("-inf")
         self._list_failed_at = float("-inf")
 
@@ -226,6 +227,7 @@ class Roster:
             self._lists_failed(due, error)
         else:
             self._list_failed_at = float("-inf")
+            self._list_rests = 0
             self._note_lags(oldest)
             # What the list did not tell is asked singly, in one go, before anything else.
             self._hints.update((feed, feed.watch.status) for feed in left if self._has(feed))
@@ -247,7 +249,9 @@ class Roster:
         only_lists_fail = self._single_answered_at >= self._list_failed_at > float("-inf")
         self._list_failed_at = self._now()
         if only_lists_fail:
-            self._no_lists_until = self._now() + _LIST_REST
+            rest = _FIRST_LIST_REST * self._policy.poll_interval * 2.0 ** min(self._list_rests, 10)
+            self._list_rests += 1
+            self._no_lists_until = self._now() + min(rest, _LONGEST_LIST_REST)
             tried = waiting
         else:
             tried = waiting[:1]
