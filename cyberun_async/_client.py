@@ -63,6 +63,7 @@ from ._runtime import utc_now
 from ._session import Core, Session
 from ._statistics import ClientStatistics
 from ._stream import EventStream
+from ._tokens import looks_like_a_token, token_of
 from ._transport import TransportSettings
 from ._transport_settings import kind_of
 from ._uploads import Store
@@ -987,6 +988,8 @@ def _token_of(task: object) -> ResumeToken:
             return task
         case TaskHandle():
             return ResumeToken(task_id=task_id_of(task.id), submitted_at=task.submitted_at)
+        case str() if looks_like_a_token(task):
+            return token_of(task)
         case str() | UUID():
             return ResumeToken(task_id=task_id_of(task))
         case _:

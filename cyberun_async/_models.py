@@ -97,7 +97,8 @@ class ResumeToken:
     """
     What is needed to go on following a task in another process.
 
-    Plain data: pickle it, or store the text of :meth:`dumps`. It holds no secret.
+    Plain data: pickle it, or store the text of :meth:`dumps`, which is taken wherever a
+    task or a token is. It holds no secret.
     """
 
     task_id: str

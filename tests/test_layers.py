@@ -69,7 +69,7 @@ LAYERS = (
         (
             *("_credentials", "_errors", "_events", "_exchange", "_filenames", "_inputs"),
             *("_choices", "_json_values", "_models", "_observer", "_options", "_pages"),
-            *("_redaction", "_statistics", "_webhook_models"),
+            *("_redaction", "_statistics", "_tokens", "_webhook_models"),
         ),
         PURE,
     ),
