@@ -103,6 +103,7 @@ class Feed:
         "_logged",
         "_ran",
         "asking",
+        "departures",
         "readers",
         "scheduled_at",
         "unlisted",
@@ -118,6 +119,7 @@ class Feed:
         self.waiters: int = 0
         self.was_shared: bool = False
         self.asking: bool = False
+        self.departures: int = 0
         self.scheduled_at: float | None = None
         self.unlisted: int = 0
         self._connection: Connection | None = None
@@ -153,11 +155,13 @@ class Feed:
         """Whether the task is past its waiting states."""
         return self.watch.is_running
 
-    def attach(self, reader: Reader, first: Sequence[Event]) -> None:
-        """Add *reader*, which begins with *first*, and stream if nobody has so far."""
-        for event in first:
-            reader.push(event)
+    def catch_up(self) -> None:
+        """Take in what the stream has brought by now; the feed may be done afterwards."""
         self._digest()
+
+    def attach(self, reader: Reader, first: Sequence[Event | Notice]) -> None:
+        """Add *reader*, which begins with *first*, and stream if nobody has so far."""
+        reader.push_all(first)
         reader.pull = self._digest
         self.readers.append(reader)
         self.was_shared = self.was_shared or len(self.readers) > 1
@@ -170,6 +174,7 @@ class Feed:
         self._digest()
         if reader in self.readers:
             self.readers.remove(reader)
+            self.departures += 1
         if not self.readers:
             self.watch.streaming = False
 
@@ -418,8 +423,11 @@ class Feed:
                 await connection.aclose()
 
     def _judge_failure(self, failure: ExchangeFailedError) -> None:
-        if failure.kind in (FailureKind.TLS, FailureKind.PROXY, FailureKind.REDIRECT):
+        if failure.kind in (FailureKind.TLS, FailureKind.PROXY):
             self.watch.failed(unavailable(failure))
+        elif failure.kind is FailureKind.REDIRECT:
+            # Not followed, so no stream can be had; whether all else works, an ask shows.
+            self.watch.refused(unavailable(failure), self._hub.now(), was_reached=False)
         else:
             self.watch.lost(failure.reason, self._hub.now())
 

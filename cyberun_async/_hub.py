@@ -106,22 +106,25 @@ class Hub:
 
     def subscribe(self, token: ResumeToken, reader: Reader) -> Feed:
         """Attach *reader* to the one feed of its task, making it if need be."""
-        known = self.feeds.get(token.task_id)
-        feed = known or self._new_feed(token, streaming=True)
-        feed.attach(reader, [] if known is None else _current_state(feed, token))
+        feed = self._caught_up(token.task_id)
+        if feed is None:
+            feed = self._new_feed(token, streaming=True)
+            feed.attach(reader, [])
+        else:
+            feed.attach(reader, _current_state(feed, token, notices=reader.notices))
         return feed
 
     async def unsubscribe(self, feed: Feed, reader: Reader) -> None:
         """Detach *reader*; the last one gives the stream's connection back."""
         feed.detach(reader)
-        self._coalesced_before += reader.coalesced
         if feed.is_done:
             await feed.line_closed()
             return
+        self._coalesced_before += reader.coalesced
         if feed.readers:
             return
         if feed.was_shared and self.policy.linger > 0:
-            self._runtime.spawn(self._linger, feed)
+            self._runtime.spawn(self._linger, feed, feed.departures)
             return
         await self._stop(feed)
 
@@ -205,7 +208,8 @@ class Hub:
         self.roster.schedule(feed)
 
     def settled(self, feed: Feed) -> None:
-        """*feed* has ended."""
+        """*feed* has ended, and nothing more is overwritten in its readers."""
+        self._coalesced_before += sum(reader.coalesced for reader in feed.readers)
         self._remove(feed)
         if feed.watch.error is not None:
             self.noticed(
@@ -269,6 +273,13 @@ class Hub:
 
     # Within.
 
+    def _caught_up(self, task_id: str) -> Feed | None:
+        """Return the task's feed, with all that has come by now told to its other readers."""
+        feed = self.feeds.get(task_id)
+        if feed is not None:
+            feed.catch_up()  # this may be its end
+        return self.feeds.get(task_id)
+
     def _new_feed(self, token: ResumeToken, *, streaming: bool) -> Feed:
         now = self.now()
         watch = Watch(
@@ -297,9 +308,10 @@ class Hub:
         age = (utc_now() - token.submitted_at).total_seconds()
         return max(0.0, self.policy.not_found_grace - max(0.0, age))
 
-    async def _linger(self, feed: Feed) -> None:
+    async def _linger(self, feed: Feed, departures: int) -> None:
         await anyio.sleep(self.policy.linger)
-        if not feed.readers and not feed.is_done:
+        # Who came and left meanwhile is lingered for anew.
+        if not feed.readers and not feed.is_done and feed.departures == departures:
             await self._stop(feed)
 
     async def _stop(self, feed: Feed) -> None:
@@ -320,10 +332,12 @@ class Hub:
         self.roster.remove(feed)
 
 
-def _current_state(feed: Feed, token: ResumeToken) -> list[Event]:
+def _current_state(feed: Feed, token: ResumeToken, *, notices: bool) -> list[Event | Notice]:
     """Return what a late reader is told first."""
     watch = feed.watch
-    told: list[Event] = []
+    told: list[Event | Notice] = []
+    if notices and watch.polling_cause is not None:
+        told.append(PollingStarted(task_id=watch.task_id, cause=watch.polling_cause))
     if watch.status is not None and watch.status != token.status:
         told.append(
             StatusEvent(

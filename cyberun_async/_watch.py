@@ -147,6 +147,8 @@ class Watch:
     terminal: Event | None = attrs.field(default=None, init=False)
     error: CyberunError | None = attrs.field(default=None, init=False)
     progress_is_live: bool = attrs.field(default=False, init=False)
+    # Why it polls, from the notice that says so to the one that streaming is back.
+    polling_cause: str | None = attrs.field(default=None, init=False)
     phase: Phase = attrs.field(default=Phase.CONNECTING, init=False)
 
     _outbox: list[Event | Notice] = attrs.field(factory=list[Event | Notice], init=False)
@@ -157,7 +159,6 @@ class Watch:
     _losses: int = attrs.field(default=0, init=False)
     _climbs: int = attrs.field(default=0, init=False)
     _was_polling: bool = attrs.field(default=False, init=False)
-    _said_polling: bool = attrs.field(default=False, init=False)
     _garbled_run: int = attrs.field(default=0, init=False)
     _retry_hint: float | None = attrs.field(default=None, init=False)
     _connected_at: float | None = attrs.field(default=None, init=False)
@@ -344,11 +345,23 @@ class Watch:
         else:
             self._retreat(now, retry_after)
 
-    def refused(self, error: CyberunError, now: float, *, retry_after: float | None = None) -> None:
-        """The service answered the request for the stream with something else than a stream."""
+    def refused(
+        self,
+        error: CyberunError,
+        now: float,
+        *,
+        retry_after: float | None = None,
+        was_reached: bool = True,
+    ) -> None:
+        """
+        The request for the stream was answered with something else than a stream.
+
+        *was_reached* is False where it is not known whether the service answered: what
+        points to another origin may be anything between.
+        """
         if self.phase is not Phase.CONNECTING:
             return
-        self._ever_heard = True
+        self._ever_heard = self._ever_heard or was_reached
         self._fear(now)
         if retry_after is not None:
             self._asks.hold(now + min(retry_after, self.policy.hint_cap))
@@ -619,8 +632,8 @@ class Watch:
         self._say_polling(self._last_cause)
 
     def _say_polling(self, cause: str) -> None:
-        if self.streaming and not self._said_polling:
-            self._said_polling = True
+        if self.streaming and self.polling_cause is None:
+            self.polling_cause = cause
             self.counters.switches_to_polling += 1
             self._outbox.append(PollingStarted(task_id=self.task_id, cause=cause))
 
@@ -647,8 +660,8 @@ class Watch:
         """Take note that something new came over the stream: all is well again."""
         self._losses = self._climbs = 0
         self._was_polling = False
-        if self._said_polling:
-            self._said_polling = False
+        if self.polling_cause is not None:
+            self.polling_cause = None
             self._outbox.append(StreamingResumed(task_id=self.task_id))
         self.progress_is_live = True
 

@@ -3,6 +3,7 @@
 import json
 import ssl
 
+import attrs
 import pytest
 import trustme
 
@@ -11,11 +12,13 @@ from cyberun_async import (
     CyberunClient,
     Event,
     FailedEvent,
+    Notice,
     PollingStarted,
     ProgressEvent,
     ServiceUnavailableError,
     StatusEvent,
     StreamLost,
+    WatchLostError,
     WatchPolicy,
 )
 
@@ -40,6 +43,7 @@ from .server import (
 
 TASK = "0197a000-0000-7000-8000-000000000001"
 KEY = "sk-0123456789abcdefghij"
+ELSEWHERE = "http://127.0.0.2:9/api/v1/r/tasks/x/events?token=1"
 # A life at a hundredth of its length, since sockets know no virtual time.
 POLICY = WatchPolicy(
     backoff_base=0.01,
@@ -112,6 +116,11 @@ WAYS_TO_DIE: dict[str, Script] = {
     "one-byte-and-silence": [Send(STREAM_HEAD + chunk(b":")), Stall()],
     "wrong-type": [Send(reply(b"<html>sign in</html>", Content_Type="text/html")), Fin()],
     "no-content": [Send(head("204 No Content")), Fin()],
+    "redirected-elsewhere": [
+        Send(head("302 Found", Location=ELSEWHERE, Content_Length="0")),
+        Fin(),
+    ],
+    "redirected-to-nowhere": [Send(head("308 Permanent Redirect", Content_Length="0")), Fin()],
     "bad-gateway": [Send(reply(b"<html>", "502 Bad Gateway", Content_Type="text/html")), Fin()],
     "endless-line": [Send(BEGUN + b"200000\r\n" + b"x" * 0x110000), Stall()],
 }
@@ -155,6 +164,47 @@ async def test_streams_that_keep_dying_lead_to_polling() -> None:
 
     assert kinds.count(StreamLost) == 2
     assert kinds[-1] is PollingStarted
+
+
+async def test_a_stream_that_is_redirected_elsewhere_is_done_without() -> None:
+    """
+    The status can be had, so the watch polls, and says why.
+
+    Streaming is tried again later; the other origin is never spoken to.
+    """
+    with serving([Stall()]) as elsewhere:
+        astray = [Send(head("307 Temporary Redirect", Location=f"{elsewhere.url}/events")), Fin()]
+        with serving(service(astray, astray, WHOLE)) as server:
+            items: list[Event | Notice] = []
+            url = f"{server.url}/api/v1"
+            async with CyberunClient(KEY, base_url=url, policy=POLICY) as client:
+                async with client.watch(TASK, notices=True) as watch:
+                    async for item in watch:
+                        items.append(item)  # noqa: PERF401 - kept also when an error ends it
+
+    cause = (
+        "the service could not be reached: refused to follow a redirect "
+        f"to another origin, {elsewhere.url}; check the base URL"
+    )
+    assert [item.cause for item in items if isinstance(item, PollingStarted)] == [cause]
+    assert items[-1] == CompletedEvent(task_id=TASK, output={"a": 1})
+    assert (server.streams, elsewhere.connections) == (3, 0)
+
+
+async def test_an_api_that_redirects_everything_elsewhere_is_given_up() -> None:
+    """Where asks are led astray as well, nothing is known: the watch ends as its policy says."""
+    with serving([Stall()]) as elsewhere:
+        astray = head("307 Temporary Redirect", Location=f"{elsewhere.url}/x", Content_Length="0")
+        with serving([Answer([[Send(astray)]], lambda _: astray)]) as server:
+            url = f"{server.url}/api/v1"
+            policy = attrs.evolve(POLICY, first_contact_within=0.2)
+            async with CyberunClient(KEY, base_url=url, policy=policy) as client:
+                with pytest.raises(WatchLostError, match="redirect") as caught:
+                    async for _ in client.watch(TASK):
+                        pass
+
+    assert caught.value.resume_token is not None
+    assert elsewhere.connections == 0
 
 
 async def test_a_peer_that_cannot_be_verified_ends_a_watch_at_once() -> None:
