@@ -140,6 +140,7 @@ LAYERS = (
     _surface("relay", "starlette", "signal", above=("relay decisions",)),
     _surface("otel", "opentelemetry"),
     _surface("batch", "sqlite3"),
+    _surface("cluster", "distributed", "sqlite3", above=("batch",)),
     Layer(
         "cli",
         ("__main__", "cli", "cli.*"),

@@ -17,6 +17,7 @@ from ._outcomes import BatchProgress, BatchReport
 from ._policy import BatchPolicy
 from ._records import OpenFate
 from ._run import BatchRun
+from ._surroundings import ALONE, Surroundings
 from ._tally import Tally
 
 
@@ -56,6 +57,7 @@ class Batch:
         self._path = ledger
         self._policy = policy or BatchPolicy()
         self._durable = durable
+        self._surroundings: Surroundings = ALONE
         self._ledger: Ledger | None = None
         self._group: anyio.abc.TaskGroup | None = None
         self._tally = Tally()
@@ -68,7 +70,8 @@ class Batch:
         if self._ledger is not None:
             raise ClientStateError("this batch is open already")
         self._client.check_open()
-        ledger = await Ledger(self._path, durable=self._durable).open()
+        shared = self._surroundings.is_shared
+        ledger = await Ledger(self._path, durable=self._durable, shared=shared).open()
         try:
             self._tally.reset(await ledger.read(records.counts))
             self._group = await anyio.create_task_group().__aenter__()
@@ -130,7 +133,7 @@ class Batch:
         ledger, group = self._open_parts()
         if self._run is not None and not self._run.is_closed:
             raise ClientStateError("the last run of this batch is not over; read or close it")
-        driver = Driver(self._client, ledger, self._policy, self._tally)
+        driver = Driver(self._client, ledger, self._policy, self._tally, self._surroundings)
 
         def spawn(function: Callable[[], Coroutine[Any, Any, None]]) -> None:
             self._client.check_open()

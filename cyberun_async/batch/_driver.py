@@ -19,6 +19,7 @@ from ._policy import BatchPolicy, Choice
 from ._reconcile import Judgement, look
 from ._records import JobRow
 from ._submitting import Submitter
+from ._surroundings import ALONE, Surroundings
 from ._tally import Tally
 from ._throttle import Throttle
 from ._worker import Worker
@@ -36,14 +37,20 @@ class Driver:
     """Does the work of one run."""
 
     def __init__(
-        self, client: CyberunClient, ledger: Ledger, policy: BatchPolicy, tally: Tally
+        self,
+        client: CyberunClient,
+        ledger: Ledger,
+        policy: BatchPolicy,
+        tally: Tally,
+        surroundings: Surroundings = ALONE,
     ) -> None:
         self._client = client
         self._ledger = ledger
         self._policy = policy
         self._tally = tally
+        self._surroundings = surroundings
         self.throttle: Throttle = Throttle(policy.concurrency)
-        self._submitter = Submitter(client, ledger, policy, self.throttle)
+        self._submitter = Submitter(client, ledger, policy, self.throttle, surroundings)
         self._worker = Worker(client, ledger, policy, self._submitter, tally)
         self._failure: Exception | None = None
         self._resubmitted: set[int] = set()
@@ -100,7 +107,13 @@ class Driver:
         if not fates:
             return []
         await anyio.sleep(self._policy.settle_time)
-        judgements = await look(self._client, self._ledger, fates, self._policy.clock_skew)
+        judgements = await look(
+            self._client,
+            self._ledger,
+            fates,
+            self._policy.clock_skew,
+            self._surroundings.claimed_elsewhere,
+        )
         choices: list[Decision] = [(one, self._choice(one)) for one in judgements]
         await self._ledger.write(partial(_apply, choices=choices))
         await self._count()

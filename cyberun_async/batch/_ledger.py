@@ -45,10 +45,13 @@ class Ledger:
         *,
         durable: bool = False,
         patience: float = BUSY_SECONDS,
+        shared: bool = False,
     ) -> None:
         # Two names of one file are one ledger.
         self.path: Path = Path(os.path.realpath(path))
-        self._durable = durable
+        # Another machine has to see what this one wrote, also when this one is lost.
+        self._durable = durable or shared
+        self._shared = shared
         self._patience = patience
         self._limiter = anyio.CapacityLimiter(1)
         self._turn = anyio.Lock()
@@ -105,9 +108,12 @@ class Ledger:
     # In the thread
 
     def _open(self) -> None:
-        self._lock = hold(self.path)
+        # In a shared folder a lease holds it: locks of a machine that hangs would stay.
+        self._lock = None if self._shared else hold(self.path)
         try:
-            self._connection = connect(self.path, durable=self._durable, patience=self._patience)
+            self._connection = connect(
+                self.path, durable=self._durable, patience=self._patience, shared=self._shared
+            )
             self._translated(self._introduce)
         except BaseException:
             self._close()

@@ -25,7 +25,9 @@ BUSY_SECONDS = 10.0
 _DAMAGED = "is damaged or no ledger: {}; restore it, it was left as it is"
 
 
-def connect(path: Path, *, durable: bool, patience: float = BUSY_SECONDS) -> sqlite3.Connection:
+def connect(
+    path: Path, *, durable: bool, patience: float = BUSY_SECONDS, shared: bool = False
+) -> sqlite3.Connection:
     """Open the ledger at *path*, or make one; it is already held."""
     if not path.exists():
         _create(path)
@@ -37,7 +39,7 @@ def connect(path: Path, *, durable: bool, patience: float = BUSY_SECONDS) -> sql
         )
         try:
             _recognise(connection, path)
-            _set_up(connection, durable=durable)
+            _set_up(connection, durable=durable, shared=shared)
         except BaseException:
             connection.close()
             raise
@@ -88,9 +90,10 @@ def _recognise(connection: sqlite3.Connection, path: Path) -> None:
         raise LedgerDamagedError(path, _DAMAGED.format(found))
 
 
-def _set_up(connection: sqlite3.Connection, *, durable: bool) -> None:
+def _set_up(connection: sqlite3.Connection, *, durable: bool, shared: bool) -> None:
     # Where there is no shared memory SQLite stays with its older journal, as safe but slower.
-    connection.execute("PRAGMA journal_mode = WAL")
+    # Over a network it would believe to have some, so there that journal is asked for.
+    connection.execute(f"PRAGMA journal_mode = {'DELETE' if shared else 'WAL'}")
     connection.execute(f"PRAGMA synchronous = {'FULL' if durable else 'NORMAL'}")
     if durable:
         connection.execute("PRAGMA fullfsync = 1")

@@ -5,7 +5,7 @@ Absence proves little and presence nothing: the service knows no reference of th
 client's. So nothing is adopted here; each submission gets a verdict and its candidates.
 """
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from functools import partial
 
@@ -61,6 +61,16 @@ class Sweep:
         return self._unclaimed.values()
 
     @property
+    def unclaimed_ids(self) -> tuple[str, ...]:
+        """Their ids."""
+        return tuple(self._unclaimed)
+
+    def forget(self, ids: Iterable[str]) -> None:
+        """Hear that these tasks are those of other ledgers."""
+        for each in ids:
+            self._unclaimed.pop(each, None)
+
+    @property
     def lead(self) -> timedelta:
         """How far this machine's clock was seen to be ahead of the service's."""
         return self._lead
@@ -114,7 +124,11 @@ def _fits(sighting: Sighting, fate: OpenFate, since: datetime) -> bool:
 
 
 async def look(
-    client: CyberunClient, ledger: Ledger, fates: Sequence[OpenFate], clock_skew: float
+    client: CyberunClient,
+    ledger: Ledger,
+    fates: Sequence[OpenFate],
+    clock_skew: float,
+    claimed_elsewhere: Callable[[Collection[str]], Awaitable[Collection[str]]] | None = None,
 ) -> list[Judgement]:
     """
     Read the whole task list and return the verdict on each of *fates*.
@@ -126,6 +140,9 @@ async def look(
     judgements: list[Judgement] = []
     for _ in range(2):
         await _read_list(client, ledger, sweep)
+        if claimed_elsewhere is not None:
+            # After the list: what came to be meanwhile is not on it, what is on it was noted.
+            sweep.forget(await claimed_elsewhere(sweep.unclaimed_ids))
         allowance = timedelta(seconds=clock_skew) + sweep.lead
         judgements = judged(fates, sweep.unclaimed, allowance)
         if all(judgement.candidates for judgement in judgements):

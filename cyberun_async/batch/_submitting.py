@@ -25,6 +25,7 @@ from ._errors import LedgerWriteError
 from ._ledger import Ledger
 from ._policy import BatchPolicy
 from ._records import JobRow
+from ._surroundings import ALONE, Surroundings
 from ._throttle import Throttle
 
 
@@ -55,12 +56,18 @@ class Submitter:
     """Submits the jobs of one run."""
 
     def __init__(
-        self, client: CyberunClient, ledger: Ledger, policy: BatchPolicy, throttle: Throttle
+        self,
+        client: CyberunClient,
+        ledger: Ledger,
+        policy: BatchPolicy,
+        throttle: Throttle,
+        surroundings: Surroundings = ALONE,
     ) -> None:
         self._client = client
         self._ledger = ledger
         self._policy = policy
         self._throttle = throttle
+        self._permit = surroundings.permit
         self._on_the_way: set[anyio.CancelScope] = set()
 
     async def submit(self, row: JobRow) -> Accepted | Refused | Unanswered:
@@ -110,7 +117,7 @@ class Submitter:
             return await self._refused(row, None, error)
         submission = await self._ledger.write(partial(records.intend, job=row.number))
         withdraw = partial(records.withdraw, job=row.number, submission=submission)
-        await self._unless_cancelled(partial(withdraw, answer="withdrawn", why="cancelled"))
+        await self._unless_stopped(partial(withdraw, answer="withdrawn", why="never sent"))
         try:
             return await self._send(row, submission, parameters)
         except SubmissionUncertainError as error:
@@ -123,9 +130,10 @@ class Submitter:
         except (RequestRejectedError, InvalidInputError) as error:
             return await self._refused(row, submission, error)
 
-    async def _unless_cancelled(self, undo: Callable[[Any], None]) -> None:
+    async def _unless_stopped(self, undo: Callable[[Any], None]) -> None:
         try:
             await anyio.lowlevel.checkpoint_if_cancelled()
+            await self._permit()
         except BaseException:
             await self._ledger.write(undo)
             raise
