@@ -6,21 +6,16 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import anyio
 import attrs
 
-from ._errors import (
-    ClientStateError,
-    CyberunError,
-    InvalidInputError,
-    TaskCancelledError,
-    TaskFailedError,
-)
+from ._errors import ClientStateError, CyberunError, InvalidInputError
 from ._events import Event, Notice
-from ._handle import TaskHandle
+from ._handle import TaskHandle, TaskRef
 from ._models import TaskSnapshot, TaskStatus
 from ._pump import Emit, Pump, Spawner, each
+from ._waiting import ended_badly
 
 
 if TYPE_CHECKING:
-    from ._client import CyberunClient, TaskRef
+    from ._client import CyberunClient
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -57,10 +52,8 @@ class Outcome:
         snapshot = self.snapshot
         if snapshot is None:
             raise ClientStateError("an outcome has either a snapshot or an error")
-        if snapshot.status == TaskStatus.FAILED:
-            raise TaskFailedError(task_id=snapshot.id, error=snapshot.error, snapshot=snapshot)
-        if snapshot.status == TaskStatus.CANCELLED:
-            raise TaskCancelledError(task_id=snapshot.id, error=snapshot.error, snapshot=snapshot)
+        if (error := ended_badly(snapshot)) is not None:
+            raise error
         return snapshot
 
 
@@ -90,7 +83,7 @@ class MergedEvents(Pump[Event | Notice]):
         self,
         client: "CyberunClient",
         spawn: Spawner,
-        tasks: "Iterable[TaskRef] | AsyncIterable[TaskRef]",
+        tasks: Iterable[TaskRef] | AsyncIterable[TaskRef],
         *,
         notices: bool = False,
     ) -> None:
@@ -102,7 +95,7 @@ class MergedEvents(Pump[Event | Notice]):
         check_several("tasks", tasks)
         super().__init__(spawn, self._arriving(tasks), self._follow)
 
-    def add(self, task: "TaskRef") -> None:
+    def add(self, task: TaskRef) -> None:
         """
         Follow *task*, too.
 
@@ -115,8 +108,8 @@ class MergedEvents(Pump[Event | Notice]):
         self._changed.set()
 
     async def _arriving(
-        self, tasks: "Iterable[TaskRef] | AsyncIterable[TaskRef]"
-    ) -> "AsyncGenerator[TaskRef, None]":
+        self, tasks: Iterable[TaskRef] | AsyncIterable[TaskRef]
+    ) -> AsyncGenerator[TaskRef, None]:
         async for task in each(tasks):
             self._running += 1
             yield task
@@ -128,7 +121,7 @@ class MergedEvents(Pump[Event | Notice]):
                 await self._changed.wait()
                 self._changed = anyio.Event()
 
-    async def _follow(self, task: "TaskRef", emit: Emit[Event | Notice]) -> None:
+    async def _follow(self, task: TaskRef, emit: Emit[Event | Notice]) -> None:
         try:
             async with self._client.watch(task, notices=self._notices) as events:
                 async for event in events:
@@ -141,11 +134,11 @@ class MergedEvents(Pump[Event | Notice]):
 
 
 def outcomes(
-    client: "CyberunClient", spawn: Spawner, tasks: "Iterable[TaskRef] | AsyncIterable[TaskRef]"
+    client: "CyberunClient", spawn: Spawner, tasks: Iterable[TaskRef] | AsyncIterable[TaskRef]
 ) -> Pump[Outcome]:
     """Return an iterator over the outcomes of *tasks*, in the order in which they end."""
 
-    async def follow(task: "TaskRef", emit: Emit[Outcome]) -> None:
+    async def follow(task: TaskRef, emit: Emit[Outcome]) -> None:
         handle = client.task(task)
         try:
             snapshot = await client.wait(task)

@@ -2,9 +2,12 @@
 
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Self
+from uuid import UUID
 
-from ._errors import DetachedHandleError
-from ._models import TaskSnapshot
+from ._errors import DetachedHandleError, InvalidInputError
+from ._inputs import task_id_of
+from ._models import ResumeToken, TaskSnapshot
+from ._tokens import looks_like_a_token, token_of
 
 
 if TYPE_CHECKING:
@@ -175,3 +178,29 @@ class TaskHandle:
 
 def _detached(task_id: str, submitted_at: datetime | None) -> TaskHandle:
     return TaskHandle(task_id, submitted_at=submitted_at)
+
+
+TaskRef = TaskHandle | ResumeToken | UUID | str
+
+
+def starting_point(task: object) -> ResumeToken:
+    """
+    Return where to begin with what names a task.
+
+    Raises:
+        InvalidInputError: It names none.
+    """
+    match task:
+        case ResumeToken():
+            return task
+        case TaskHandle():
+            return ResumeToken(task_id=task_id_of(task.id), submitted_at=task.submitted_at)
+        case str() if looks_like_a_token(task):
+            return token_of(task)
+        case str() | UUID():
+            return ResumeToken(task_id=task_id_of(task))
+        case _:
+            raise InvalidInputError(
+                f"a task is a TaskHandle, a task id (str or UUID) or a ResumeToken, "
+                f"not {type(task).__name__}"
+            )

@@ -15,7 +15,7 @@ import attrs
 
 from ._caller import Account, Caller
 from ._choices import Choices
-from ._codec import decode_result
+from ._codec import decode_result, decode_task
 from ._credentials import Keyring
 from ._downloads import Download, allows_http, may_fetch
 from ._errors import ClientClosedError, ClientStateError, ConfigurationError, TransferError
@@ -23,7 +23,7 @@ from ._exchange import Reply
 from ._feed import Feed
 from ._hub import Economy, Hub
 from ._inputs import path_for
-from ._models import ResultRecord, ResumeToken
+from ._models import ResultRecord, ResumeToken, TaskSnapshot
 from ._observer import Observer
 from ._pace import Pace
 from ._reader import Reader
@@ -256,6 +256,10 @@ class Session:
         """Ask the service to cancel the task, within some seconds."""
         if self.core.opened is not None and self._hub is not None:
             await self._hub.request_cancel(task_id)
+
+    async def get_task(self, task_id: str) -> TaskSnapshot:
+        """Ask for a task's present state."""
+        return decode_task(await self.hub.caller.call("GET", path_for("tasks", task_id), task=True))
 
     async def result_record(self, task_id: str) -> ResultRecord:
         """Ask for a task's result as the service reports it."""

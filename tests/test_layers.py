@@ -116,6 +116,9 @@ LAYERS = (
         (
             *(
                 "_client",
+                "_client_base",
+                "_client_following",
+                "_client_settings",
                 "_downloads",
                 "_files",
                 "_group",
@@ -123,6 +126,8 @@ LAYERS = (
                 "_progress_view",
                 "_pump",
                 "_resources",
+                "_submitting",
+                "_waiting",
             ),
             *("_results", "_session", "_stream", "_uploads", "_webhook_asgi", "_webhook_admin"),
         ),
@@ -170,8 +175,11 @@ SHARED: dict[tuple[str, str], str] = {
 
 # Packages that one module uses beyond its layer: (importer, package) -> reason.
 SIGNATURES = {
-    ("_client", "ssl"): "a TLS context may be given as `verify`",
-    ("_client", "httpx"): "a client of the user's own may be given, as a type for checkers only",
+    ("_client_base", "ssl"): "a TLS context may be given as `verify`",
+    (
+        "_client_base",
+        "httpx",
+    ): "a client of the user's own may be given; seen by checkers only",
 }
 
 

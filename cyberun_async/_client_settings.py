@@ -1,0 +1,50 @@
+"""A client's settings where none are given: from the environment, or the library's own."""
+
+import os
+
+from ._credentials import KeyProvider, Keyring
+from ._errors import ConfigurationError
+from ._inputs import base_url_of, header_text
+from ._version import version
+
+
+DEFAULT_BASE_URL = "https://core.cyberun.cloud/api/v1"
+
+
+def service_of(base_url: str | None) -> str:
+    """
+    Return where the service is, without a slash at the end.
+
+    Raises:
+        ConfigurationError: It is no address of a service.
+    """
+    return base_url_of(base_url or os.environ.get("CYBERUN_BASE_URL") or DEFAULT_BASE_URL)
+
+
+def keyring_of(api_key: str | KeyProvider | None, team_id: str | None) -> Keyring:
+    """
+    Return what credentials are taken from.
+
+    Raises:
+        ConfigurationError: There is no key, or it or the team cannot be one.
+    """
+    team = None if team_id is None else header_text("team_id", team_id)
+    return Keyring(_key_or_environment(api_key), team)
+
+
+def own_agent() -> str:
+    """Return what the library calls itself."""
+    return f"cyberun_async/{version()}"
+
+
+def _key_or_environment(api_key: str | KeyProvider | None) -> str | KeyProvider:
+    if api_key is None:
+        api_key = os.environ.get("CYBERUN_API_KEY") or os.environ.get("CYBERUN_KEY")
+    if api_key is None:
+        raise ConfigurationError(
+            "no API key: pass api_key=... or set CYBERUN_API_KEY in the environment"
+        )
+    if not isinstance(api_key, str) and not callable(api_key):
+        kind = type(api_key).__name__
+        raise ConfigurationError(f"api_key must be a string or a callable, not {kind}")
+    return api_key
