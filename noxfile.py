@@ -130,6 +130,15 @@ def bots(session: nox.Session) -> None:
 
 
 @nox.session
+def airflow(session: nox.Session) -> None:
+    """Run the example DAG in Airflow; `-- --record` shows the run in docs/howto/airflow.md."""
+    # Not among the constraints, as Airflow asks for other versions of some of what is there.
+    session.install(".[testing]", *_group("airflow"))
+    record = "1" if "--record" in session.posargs else ""
+    session.run("pytest", "tests/pipelines", env={"CYBERUN_RECORD": record})
+
+
+@nox.session
 def fast(session: nox.Session) -> None:
     """Run the tests with every connection over aiohttp and the fast JSON decoder."""
     _pinned(session, TESTED, *_group("tests"))
@@ -325,7 +334,7 @@ EVERYTHING = (
     ),
     *("fast", "bench"),
     *(f"pythons-{python}" for python in PYTHONS),
-    *("lowest", "newest", "demo", "bots", "kills"),
+    *("lowest", "newest", "demo", "bots", "airflow", "kills"),
     *("browser", "httpx2"),
     "soak",
 )
