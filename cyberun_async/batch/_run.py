@@ -2,16 +2,23 @@
 
 from collections.abc import Callable, Coroutine
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Protocol, Self
 
 import anyio
 
-from ._driver import Driver, Jobs
+from ._driver import Emit, Jobs
 from ._outcomes import JobOutcome
 
 
 if TYPE_CHECKING:
     from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
+
+
+class Drives(Protocol):
+    """What does the work whose outcomes are read."""
+
+    async def drive(self, jobs: Jobs | None, emit: Emit) -> None:
+        """Lead all jobs to their outcomes."""
 
 
 class BatchRun:
@@ -25,7 +32,7 @@ class BatchRun:
     def __init__(
         self,
         spawn: Callable[[Callable[[], Coroutine[Any, Any, None]]], None],
-        driver: Driver,
+        driver: Drives,
         jobs: Jobs | None,
     ) -> None:
         self._spawn = spawn

@@ -1,10 +1,19 @@
 """
 A batch over a Dask cluster: shards of jobs, each run by a worker that keeps a ledger of it.
 
-Needs the extra ``dask``.
+Needs the extra ``dask``, on the workers too.
 """
 
+from ._cluster import ClusterBatch
 from ._errors import ClusterError, LeaseLostError
+from ._neighbours import OvertakenSubmission
+from ._reports import ClusterReport
 
 
-__all__ = ["ClusterError", "LeaseLostError"]
+__all__ = [
+    "ClusterBatch",
+    "ClusterError",
+    "ClusterReport",
+    "LeaseLostError",
+    "OvertakenSubmission",
+]

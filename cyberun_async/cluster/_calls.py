@@ -1,0 +1,99 @@
+"""The few things that are asked of Dask's client, each awaited, each failing typed."""
+
+from collections.abc import Callable, Mapping
+from importlib import import_module
+from typing import Any
+
+import anyio
+
+from .. import ConfigurationError, CyberunError
+from ._errors import ClusterError
+
+
+# How long workers that do not answer are waited for when the work is being stopped.
+_STOP_SECONDS = 20.0
+
+
+def the_library() -> Any:
+    """
+    Return Dask's `distributed`.
+
+    Raises:
+        ConfigurationError: It is not installed.
+    """
+    try:
+        return import_module("distributed")
+    except ImportError as error:
+        raise ConfigurationError(
+            "a batch over a cluster needs Dask: install cyberun_async[dask]"
+        ) from error
+
+
+class Calls:
+    """
+    Dask's client, as far as it is needed.
+
+    Raises:
+        ConfigurationError: It is none, or it is not asynchronous.
+    """
+
+    def __init__(self, dask: Any, resources: Mapping[str, float] | None = None) -> None:
+        if not isinstance(dask, the_library().Client) or not dask.asynchronous:
+            raise ConfigurationError(
+                "give an asynchronous client: `async with distributed.Client(..., "
+                "asynchronous=True) as dask:`"
+            )
+        self._dask: Any = dask
+        self._resources = None if resources is None else dict(resources)
+
+    async def count_workers(self) -> int:
+        """Return how many workers there are now."""
+        return len(await self._dask.nthreads())
+
+    async def register(self, plugin: object, name: str) -> None:
+        """Put *plugin* on every worker, also on those to come."""
+        await self._typed(lambda: self._dask.register_plugin(plugin, name=name))
+
+    async def call(self, function: Callable[..., Any], *args: object, key: str) -> Any:
+        """Return what *function* returns on some worker."""
+        return await self._typed(lambda: self.submit(function, *args, key=key))
+
+    def submit(self, function: Callable[..., Any], *args: object, key: str) -> Any:
+        """Have *function* run on some worker; return the future."""
+        return self._dask.submit(function, *args, key=key, pure=False, resources=self._resources)
+
+    async def result(self, future: Any) -> Any:
+        """Return what the future brings."""
+        return await self._typed(lambda: future)
+
+    async def _typed(self, start: Callable[[], Any]) -> Any:
+        try:
+            return await start()
+        except CyberunError:
+            raise
+        except Exception as error:
+            raise ClusterError(f"Dask could not do it: {type(error).__name__}: {error}") from error
+
+    async def stop(self, futures: list[Any], stop: Callable[..., Any], *args: object) -> None:
+        """Let go of *futures*, and run *stop* on each worker that answers in time."""
+        with anyio.CancelScope(shield=True), anyio.move_on_after(_STOP_SECONDS):
+            if futures:
+                await self._dask.cancel(futures)
+            await self._dask.run(stop, *args, on_error="ignore")
+
+    async def unregister(self, name: str) -> None:
+        """Remove the plugin from each worker that answers in time."""
+        with anyio.CancelScope(shield=True), anyio.move_on_after(_STOP_SECONDS):
+            await self._dask.unregister_worker_plugin(name)
+
+    def listen(self, topic: str, hear: Callable[[Mapping[str, Any]], None]) -> None:
+        """Call *hear* with each message of *topic* from now on."""
+
+        def handler(event: tuple[float, Mapping[str, Any]]) -> None:
+            hear(event[1])
+
+        self._dask.subscribe_topic(topic, handler)
+
+    def ignore(self, topic: str) -> None:
+        """Hear of *topic* no more."""
+        self._dask.unsubscribe_topic(topic)

@@ -1,0 +1,108 @@
+"""
+The folder that all workers share: what it is for ever, fixed by whoever comes first.
+
+Everything here runs in a thread of a worker.
+"""
+
+import json
+import os
+import uuid
+from pathlib import Path
+from typing import Any, cast
+
+import attrs
+
+from ..batch import LedgerDamagedError, LedgerWriteError
+from ._errors import ClusterError
+
+
+_NAME = "batch.json"
+_VERSION = 1
+
+
+@attrs.frozen
+class Plan:
+    """
+    What a folder is for ever.
+
+    Attributes:
+        folder_id: Tells this folder from one of the same name on another machine.
+        shards: How many shards its jobs are split into.
+    """
+
+    folder_id: str
+    shards: int
+
+
+def settle(folder: str, shards: int) -> Plan:
+    """
+    Return the folder's plan; a folder without one gets one with so many shards.
+
+    Raises:
+        LedgerWriteError: The folder is missing or cannot be written to.
+        LedgerDamagedError: Its plan cannot be read.
+    """
+    path = Path(folder, _NAME)
+    try:
+        if not path.exists():
+            _make(path, Plan(uuid.uuid4().hex, shards))
+    except OSError as error:
+        problem = f"cannot be made: {error.strerror}; give a folder that all workers share"
+        raise LedgerWriteError(path, problem) from error
+    return read(path)
+
+
+def known(folder: str) -> Plan:
+    """
+    Return the plan that the folder has.
+
+    Raises:
+        LedgerDamagedError: It has none.
+    """
+    return read(Path(folder, _NAME))
+
+
+def _make(path: Path, plan: Plan) -> None:
+    fresh = path.with_name(f".{_NAME}.{plan.folder_id}")
+    content = {"version": _VERSION, **attrs.asdict(plan)}
+    fresh.write_text(json.dumps(content) + "\n", encoding="utf-8")
+    try:
+        # Whole or not at all, and only if nobody else was first.
+        os.link(fresh, path)
+    except FileExistsError:
+        pass
+    finally:
+        fresh.unlink()
+
+
+def read(path: Path) -> Plan:
+    """
+    Return the plan that is written at *path*.
+
+    Raises:
+        LedgerDamagedError: It is none.
+    """
+    try:
+        found = cast("dict[str, Any]", json.loads(path.read_text(encoding="utf-8")))
+        plan = Plan(str(found["folder_id"]), int(found["shards"]))
+        version = int(found["version"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise LedgerDamagedError(path, "cannot be read as the plan of a batch") from error
+    if version > _VERSION:
+        raise LedgerDamagedError(path, f"has version {version}; upgrade cyberun_async")
+    return plan
+
+
+def confirm(folder: Path, plan: Plan) -> None:
+    """
+    Raise unless *folder* is the one that has *plan*, seen from this machine too.
+
+    Raises:
+        ClusterError: It is another, so that a shard would begin anew on each machine.
+    """
+    path = folder / _NAME
+    if not path.exists() or read(path) != plan:
+        raise ClusterError(
+            f"the folder {folder} is not shared: on this worker it is missing or another one; "
+            "give a folder that is the same on all workers"
+        )

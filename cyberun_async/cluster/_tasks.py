@@ -1,0 +1,63 @@
+"""
+What Dask runs: one coroutine for each shard, on the worker's own event loop.
+
+As long as it runs it occupies one of the worker's threads by Dask's count, but none in fact.
+"""
+
+from functools import partial
+from typing import Any, Literal
+
+from .. import CyberunClient
+from ._calls import the_library
+from ._errors import ClusterError
+from ._messages import ShardResult, ShardTask
+from ._plugin import ClusterPlugin
+from ._shard import LeasedBatch, take
+
+
+async def run_shard(task: ShardTask) -> ShardResult:
+    """Work a shard through, or have it run elsewhere if this worker is being stopped."""
+    worker = the_library().get_worker()
+    result = await _plugin(worker, task).run(task, worker)
+    if result is None:
+        raise the_library().Reschedule
+    return result
+
+
+Choice = Literal["resubmit", "skip", "adopt"]
+
+
+async def decide_job(task: ShardTask, key: str, choice: Choice, task_id: str | None) -> bool:
+    """Decide about one job of a shard, in an epoch of its own."""
+    worker = the_library().get_worker()
+    plugin = _plugin(worker, task)
+    work = partial(_decide, task, str(worker.address), key, choice, task_id)
+    return bool(await plugin.call(task, work))
+
+
+async def _decide(
+    task: ShardTask,
+    worker: str,
+    key: str,
+    choice: Choice,
+    task_id: str | None,
+    client: CyberunClient,
+) -> bool:
+    lease = await take(task.folder, task, worker)
+    async with LeasedBatch(client, lease, task.policy) as batch:
+        await batch.decide(key, choice, task=task_id)
+    return True
+
+
+def _plugin(worker: Any, task: ShardTask) -> ClusterPlugin:
+    plugin = worker.plugins.get(task.plugin)
+    if not isinstance(plugin, ClusterPlugin):
+        raise ClusterError("this worker has no client; it was told to stop")
+    return plugin
+
+
+async def stop_shards(plugin: str, run_id: str, dask_worker: Any) -> None:
+    """Stop the shards of one run on this worker."""
+    found = dask_worker.plugins.get(plugin)
+    if isinstance(found, ClusterPlugin) and found.run_id == run_id:
+        await found.stop()
