@@ -124,9 +124,9 @@ def httpx2(session: nox.Session) -> None:
 
 @nox.session
 def bots(session: nox.Session) -> None:
-    """Test the example bots, with stand-ins for the chats and the simulator."""
+    """Test the example bots, with stand-ins for the chats, and draw what they show."""
     _pinned(session, TESTED, *_group("tests"), *_group("bots"))
-    _pytest(session, "tests/bots")
+    _pytest(session, "tests/bots", CYBERUN_BROWSER=_found_chromium() or "")
 
 
 @nox.session

@@ -73,8 +73,8 @@ def bot_module() -> ModuleType:
 class Telegram:
     """The bot, fed with updates as if it had polled them."""
 
-    def __init__(self, painter: Any) -> None:
-        self.chat = Chat()
+    def __init__(self, painter: Any, chat: Chat | None = None) -> None:
+        self.chat = chat or Chat()
         self.bot = aiogram.Bot(TOKEN, session=self.chat)
         self.dispatcher = aiogram.Dispatcher()
         self.dispatcher.include_router(painter.router())
