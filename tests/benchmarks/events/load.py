@@ -53,6 +53,11 @@ class Load:
     def url(self, task_id: str) -> str:
         return f"{self.base_url}/r/tasks/{task_id}/events"
 
+    def announce(self) -> None:
+        """Tell the server which tasks there are, and let it count anew."""
+        stem = self.task_ids[0].rpartition("-")[0]
+        stats(self.port, f"?stem={stem}&count={len(self.task_ids)}")
+
     def seen(self, sent: float) -> None:
         """Time one event of a steady stream; ticks before the first round are not timed."""
         if sent:
@@ -105,9 +110,9 @@ class Load:
         return found
 
 
-def stats(port: int) -> dict[str, Any]:
+def stats(port: int, query: str = "") -> dict[str, Any]:
     """Return what the server has counted since this was last asked."""
-    with urllib.request.urlopen(f"http://127.0.0.1:{port}/api/v1/stats") as answer:
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}/api/v1/stats{query}") as answer:
         found: dict[str, Any] = json.load(answer)
     return found
 

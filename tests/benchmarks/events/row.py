@@ -31,7 +31,7 @@ def main(name: str, scenario: str, port: str, loop: str = "asyncio") -> None:
     # What a row imports when it is first used is not what is measured.
     if name in IMPORTED:
         importlib.import_module(IMPORTED[name])
-    stats(load.port)
+    load.announce()
     figures = runner(loop)(load, row)
     report(load.problems(stats(load.port)), **figures)
 

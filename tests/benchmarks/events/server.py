@@ -10,6 +10,9 @@ A task's id says what its stream brings::
 Each event is an HTTP chunk of its own, as servers of ASGI send it. Ticks of steady
 streams carry the moment at which they are written, by the clock that all processes of
 the machine share, and are written by a thread that sleeps in between.
+
+The list shows the tasks that were announced (``/stats?stem=idle-0-1&count=1000``) until
+they end, whether their streams are open or not.
 """
 
 import asyncio
@@ -82,6 +85,7 @@ class Connection(asyncio.Protocol):
 
     groups: ClassVar[dict[str, Group]] = {}
     streams: ClassVar[dict[str, "Connection"]] = {}
+    running: ClassVar[dict[str, None]] = {}
     accepted: ClassVar[int] = 0
     peak: ClassVar[int] = 0
     requests: ClassVar[int] = 0
@@ -118,14 +122,17 @@ class Connection(asyncio.Protocol):
     def _answer(self, target: str) -> None:
         path = target.removeprefix(BASE).partition("?")[0]
         parts = path.strip("/").split("/")
+        query = dict(part.split("=") for part in target.partition("?")[2].split("&") if part)
         if path.endswith("/events"):
             self._open(parts[-2])
         elif path == "/stats":
             self._reply({"accepted": self.accepted, "peak": self.peak, "requests": self.requests})
             Connection.accepted = Connection.requests = 0
             Connection.peak = len(self.streams)
+            numbers = range(int(query.get("count", 0)))
+            Connection.running = dict.fromkeys(f"{query.get('stem')}-{n}" for n in numbers)
         elif path == "/r/tasks":
-            self._list(target)
+            self._list(query)
         else:
             self._reply(_task(parts[-1]))
 
@@ -134,10 +141,9 @@ class Connection(asyncio.Protocol):
         head = "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: "
         self.transport.write(f"{head}{len(body)}\r\n\r\n".encode() + body)
 
-    def _list(self, target: str) -> None:
-        query = dict(part.split("=") for part in target.partition("?")[2].split("&") if part)
+    def _list(self, query: dict[str, str]) -> None:
         size, page = int(query.get("per_page", 100)), int(query.get("current_page", 1))
-        ids = list(self.streams) if query.get("status") == "running" else []
+        ids = list(self.running) if query.get("status") == "running" else []
         rows = [_task(task_id) for task_id in ids[(page - 1) * size : page * size]]
         self._reply({"task_list": rows, "total_count": len(ids)})
 
@@ -172,11 +178,13 @@ class Connection(asyncio.Protocol):
         while self._blocks and not self._is_paused:
             self.transport.write(self._blocks.popleft())
         if not self._blocks and not self._is_paused and self.task_id:
+            self.running.pop(self.task_id, None)
             self._left()
 
     def finish(self) -> None:
         if not self.transport.is_closing():
             self.transport.write(end(self.task_id))
+        self.running.pop(self.task_id, None)
         self._left()
 
     def _left(self) -> None:

@@ -130,7 +130,7 @@ def main(name: str, streams: str, port: str, collector: str = "on") -> None:
     if name == "ours, fast":
         # Importing it is not what is measured.
         importlib.import_module("cyberun_async._transport_aiohttp")
-    stats(load.port)
+    load.announce()
     if collector == "frozen":
         gc.freeze()
         gc.disable()
