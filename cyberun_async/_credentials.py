@@ -54,7 +54,7 @@ def kind_of(key: str) -> CredentialKind:
     """
     if not isinstance(key, str):  # pyright: ignore[reportUnnecessaryIsInstance]
         raise ConfigurationError("the API key, or what its callable returns, must be a string")
-    if not key or not key.isascii() or any(ord(letter) <= 32 or letter == "\x7f" for letter in key):
+    if not key or not key.isascii() or not key.isprintable() or " " in key:
         raise ConfigurationError(
             "the API key is empty or holds blanks, control or non-ASCII characters; "
             "copy it again from the dashboard"

@@ -11,7 +11,7 @@ import ssl
 from collections.abc import AsyncIterator, Callable, Generator, Mapping
 from contextlib import contextmanager
 from types import AsyncGeneratorType, SimpleNamespace
-from typing import Any, cast
+from typing import Any, Final, cast
 
 import aiohttp
 import attrs
@@ -124,6 +124,7 @@ class _Requester:
             rest["headers"]["proxy-authorization"] = self._proxy_password
         # There is no waiting for a connection: each lane has one.
         timeout = attrs.evolve(timeout, connect=None)
+        rest["trace_request_ctx"] = self
         return self._session.request(url=yarl.URL(url, encoded=True), timeout=timeout, **rest)
 
     async def aclose(self) -> None:
@@ -137,14 +138,11 @@ class _Requester:
             keepalive_timeout=_KEEP_SECONDS,
             socket_factory=self._make_socket,
         )
-        watcher = aiohttp.TraceConfig()
-        watcher.on_connection_create_start.append(self._tell_connect)
-        watcher.on_request_headers_sent.append(self._tell_sent)
         return aiohttp.ClientSession(
             connector=connector,
             cookie_jar=aiohttp.DummyCookieJar(),
             skip_auto_headers=_NOT_ADDED,
-            trace_configs=[watcher],
+            trace_configs=[_WATCHER],
             middlewares=(_once,),
         )
 
@@ -156,19 +154,38 @@ class _Requester:
             made.setsockopt(level, option, value)
         return made
 
-    async def _tell_connect(self, *_: object) -> None:
+    async def tell_connect(self) -> None:
+        """Pass on that a connection is being made."""
         if self.trace is not None:
             await self.trace("connection.connect_tcp.started", {})
 
-    async def _tell_sent(
-        self,
-        _session: object,
-        _context: SimpleNamespace,
-        sent: aiohttp.TraceRequestHeadersSentParams,
-    ) -> None:
+    async def tell_sent(self, method: str) -> None:
+        """Pass on that the head of a request has left."""
         if self.trace is not None:
-            request = SimpleNamespace(method=sent.method.encode())
+            request = SimpleNamespace(method=method.encode())
             await self.trace("http11.send_request_headers.started", {"request": request})
+
+
+async def _connecting(_session: object, context: SimpleNamespace, _params: object) -> None:
+    await context.trace_request_ctx.tell_connect()
+
+
+async def _sent(
+    _session: object, context: SimpleNamespace, sent: aiohttp.TraceRequestHeadersSentParams
+) -> None:
+    await context.trace_request_ctx.tell_sent(sent.method)
+
+
+def _watcher() -> aiohttp.TraceConfig:
+    watcher = aiohttp.TraceConfig()
+    watcher.on_connection_create_start.append(_connecting)
+    watcher.on_request_headers_sent.append(_sent)
+    watcher.freeze()
+    return watcher
+
+
+# One for all sessions: it is frozen, and it costs more to make than the session itself.
+_WATCHER: Final = _watcher()
 
 
 class _Upload:
