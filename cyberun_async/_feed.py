@@ -22,7 +22,7 @@ from ._errors import (
     ServiceUnavailableError,
     UnexpectedResponseError,
 )
-from ._events import CompletedEvent, Event, Notice, TerminalEvent
+from ._events import CompletedEvent, Event, Notice, ProgressEvent, TerminalEvent
 from ._exchange import ExchangeFailedError, FailureKind, Reply
 from ._models import TaskSnapshot
 from ._reader import Reader
@@ -492,6 +492,9 @@ class Feed:
     def _read_batch(self, batch: Sequence[Message]) -> None:
         watch, moment, loads = self.watch, self._hub.now(), self._hub.loads
         was_running = watch.is_running
+        # Ticks in a row are judged in one go: most of what comes are ticks.
+        ticks: list[ProgressEvent] = []
+        message_id = ""
         for message in batch:
             retry, data = message.retry, message.data
             if retry is not None:
@@ -501,11 +504,20 @@ class Feed:
             try:
                 event = decode_event(message.event, data, watch.task_id, watch.attempt, loads)
             except PayloadError as error:
+                watch.ticked(ticks, moment)
+                ticks = []
                 watch.garbled(error.name, moment)
                 continue
+            message_id = message.id or message_id
+            if type(event) is ProgressEvent:
+                ticks.append(event)
+                continue
+            watch.ticked(ticks, moment)
+            ticks = []
             watch.received(event, moment)
-            if message_id := message.id:
-                watch.last_event_id = resumable_id(message_id)
+        watch.ticked(ticks, moment)
+        if message_id:
+            watch.last_event_id = resumable_id(message_id)
         if watch.phase is Phase.READING and was_running == watch.is_running:
             self._deliver()
             self._reschedule_if_sooner()

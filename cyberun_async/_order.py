@@ -6,6 +6,7 @@ before the connection. No time, no network: only what may be delivered, and in w
 """
 
 import enum
+from collections.abc import Sequence
 from datetime import datetime
 
 import attrs
@@ -170,15 +171,16 @@ class Order:
                 self.unsettled = False
             else:
                 verdict = Verdict.PASSED
-        self.pass_tick(event)
+        self.pass_ticks((event,))
         return verdict
 
-    def pass_tick(self, event: ProgressEvent) -> None:
-        """Deliver a tick that cannot be a repetition."""
-        if event.attempt != self.attempt:
-            event = attrs.evolve(event, attempt=self.attempt)
-        self.last_tick = event
-        self.outbox.append(event)
+    def pass_ticks(self, events: Sequence[ProgressEvent]) -> None:
+        """Deliver ticks of which none can be a repetition."""
+        attempt = self.attempt
+        if {event.attempt for event in events} != {attempt}:
+            events = [attrs.evolve(event, attempt=attempt) for event in events]
+        self.last_tick = events[-1]
+        self.outbox.extend(events)
 
     def _judge_status(self, event: StatusEvent) -> Verdict:
         status = event.status

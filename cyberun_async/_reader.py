@@ -65,8 +65,12 @@ class Reader:
 
     def push_all(self, items: Sequence[Event | Notice]) -> None:
         """Add *items* in order, as :meth:`push` does."""
-        for item in items:
-            self.push(item)
+        if len(self._buffer) + len(items) > self._capacity or self._finished:
+            for item in items:
+                self.push(item)
+        elif items:
+            self._buffer.extend(items)
+            self.wake()
 
     def finish(self, failure: CyberunError | None = None) -> None:
         """End the reader: after what is buffered comes *failure*, or the end."""
@@ -89,16 +93,22 @@ class Reader:
         """Whether nothing more will be pushed."""
         return self._finished
 
+    def take(self) -> Event | Notice | None:
+        """Return the next item that is there, or None."""
+        if not self._buffer:
+            return None
+        item = self._buffer.pop(0)
+        if type(item) is StatusEvent:
+            self.told = item
+        return item
+
     async def next(self) -> Event | Notice | None:
         """Return the next item, or None at the end; raise the failure that ended it."""
-        while not self._buffer:
+        while (item := self.take()) is None:
             if self._finished:
                 self._raise_failure()
                 return None
             await self._woken()
-        item = self._buffer.pop(0)
-        if type(item) is StatusEvent:
-            self.told = item
         return item
 
     @property

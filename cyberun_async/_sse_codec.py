@@ -16,12 +16,12 @@ from ._events import (
     CompletedEvent,
     Event,
     FailedEvent,
-    ProgressEvent,
     ServerErrorEvent,
     StatusEvent,
     UnknownEvent,
 )
 from ._models import TERMINAL_STATUSES, parse_status
+from ._ticks import make_tick
 
 
 Loads = Callable[[str], Any]
@@ -69,9 +69,9 @@ def decode_event(
         payload = loads(data)
     except (ValueError, RecursionError):
         raise PayloadError(name, "no JSON") from None
-    if type(payload) is not dict:
+    if payload.__class__ is not dict:
         raise PayloadError(name, "no JSON object")
-    return decoder(cast("dict[str, Any]", payload), task_id, attempt)
+    return decoder(payload, task_id, attempt)
 
 
 def _free_form(name: str, data: str, task_id: str, attempt: int, loads: Loads) -> Event:
@@ -122,16 +122,16 @@ def _progress(payload: dict[str, Any], task_id: str, attempt: int) -> Event:
     # Most events are ticks, and most fields of them are absent or as they should be.
     get = payload.get
     progress, current, total = get("progress"), get("step_current"), get("step_total")
-    return ProgressEvent(
-        task_id=task_id,
-        attempt=attempt,
-        raw=payload,
-        progress=progress if progress is None else _fraction(progress),
-        step_current=current if type(current) is int else _whole(payload, "step_current"),
-        step_total=total if type(total) is int else _whole(payload, "step_total"),
-        current_node=_text(payload, "current_node"),
-        stage=_text(payload, "stage") if "stage" in payload else None,
-        message=_text(payload, "message") if "message" in payload else None,
+    return make_tick(
+        task_id,
+        attempt,
+        payload,
+        progress if progress is None else _fraction(progress),
+        current if type(current) is int else _whole(payload, "step_current"),
+        total if type(total) is int else _whole(payload, "step_total"),
+        _text(payload, "current_node"),
+        _text(payload, "stage") if "stage" in payload else None,
+        _text(payload, "message") if "message" in payload else None,
     )
 
 

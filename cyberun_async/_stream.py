@@ -127,6 +127,8 @@ class Subscription(ABC, Generic[Item_co]):
         if self._feed is None:
             # Later on, what has been received is still delivered when the client closes.
             self._begin()
+        if (item := self._ready()) is not None:
+            return item
         self._is_reading = True
         try:
             item = await self._next()
@@ -170,6 +172,10 @@ class Subscription(ABC, Generic[Item_co]):
             retry_count=None if count is None else max(0, count - (token.attempt - attempt)),
             last_event_id=None,  # it may belong to what was not read
         )
+
+    def _ready(self) -> Item_co | None:
+        """Return the next item if it is there already: spares most items a suspension."""
+        return None
 
     @abstractmethod
     async def _next(self) -> Item_co | None:
@@ -215,6 +221,9 @@ class EventStream(Subscription[Event | Notice]):
     ) -> None:
         reader = Reader(capacity, notices=notices)
         super().__init__(client, token, reader=reader, cancel_on_exit=cancel_on_exit)
+
+    def _ready(self) -> Event | Notice | None:
+        return self._reader.take()
 
     async def _next(self) -> Event | Notice | None:
         return await self._reader.next()

@@ -50,7 +50,7 @@ Decisions, with their reasons:
   a quiet stream and a task that waits for its turn to be asked about are no outage.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import attrs
 
@@ -297,6 +297,28 @@ class Watch:
         self._outbox.append(Connected(task_id=self.task_id))
         self._asks.softly(now + self.policy.settle_after)
 
+    def ticked(self, events: Sequence[ProgressEvent], now: float) -> None:
+        """Ticks in a row were read from the stream: as :meth:`received` for each of them."""
+        order = self._order
+        judged = 0
+        for event in events:
+            if self.phase is Phase.READING and not order.unsettled and not order.is_holding:
+                break
+            self.received(event, now)
+            judged += 1
+        self._pass_ticks(events[judged:], now)
+
+    def _pass_ticks(self, events: Sequence[ProgressEvent], now: float) -> None:
+        """Deliver ticks that repeat nothing, unless there are another task's among them."""
+        own = self.task_id
+        named = [event.raw.get("task_id", own) for event in events]
+        if named.count(own) < len(named):
+            for event in events:
+                self.received(event, now)
+        elif events:
+            self._order.pass_ticks(events)
+            self._hear(now)
+
     def received(self, event: Event, now: float) -> None:
         """An event was read from the stream."""
         if self.phase is not Phase.READING:
@@ -306,12 +328,8 @@ class Watch:
             self.counters.foreign_frames += 1
             return
         order = self._order
-        if type(event) is ProgressEvent and not order.unsettled and not order.is_holding:
-            order.pass_tick(event)
-            self._hear(now)
-        else:
-            self._garbled_run = 0
-            self._react(order.judge(event), event, now)
+        self._garbled_run = 0
+        self._react(order.judge(event), event, now)
 
     def garbled(self, name: str, now: float) -> None:
         """An event's payload could not be read."""

@@ -77,6 +77,7 @@ LAYERS = (
         "decisions",
         (
             *("_backoff", "_codec", "_fields", "_framing", "_progress", "_rejection", "_sse_codec"),
+            "_ticks",
             *(
                 "_asks",
                 "_order",
