@@ -370,7 +370,9 @@ class Feed:
     async def _line(self, last_event_id: str | None) -> None:
         try:
             with anyio.CancelScope() as self._line_scope:
-                await self._read_stream(last_event_id)
+                # What was given up before this ran is not asked for.
+                if self.watch.phase is Phase.CONNECTING:
+                    await self._read_stream(last_event_id)
         except Exception as error:  # noqa: BLE001
             # A fault of this library or of a callback must not leave a reader waiting.
             self.watch.failed(_crashed(error))

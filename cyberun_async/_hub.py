@@ -196,6 +196,8 @@ class Hub:
         self._closed = ClientClosedError("the client was closed while the task was being followed")
         for feed in tuple(self.feeds.values()):
             feed.fail(self._closed)
+        # Else a client that is kept would keep what it followed last.
+        self.roster.clear()
 
     # What feeds ask.
 

@@ -98,6 +98,12 @@ class Roster:
         self._due.discard(feed)
         self._hints.pop(feed, None)
 
+    def clear(self) -> None:
+        """Forget every feed, those included that are gone and were due some time."""
+        for feed in tuple(self._feeds.values()):
+            self.remove(feed)
+        self._heap.clear()
+
     def schedule(self, feed: Feed) -> None:
         """Note when *feed* wants to be looked at next."""
         if not self._has(feed):

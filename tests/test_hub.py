@@ -1,6 +1,8 @@
 """The watches of one client: one feed a task, its readers and waiters, and what closes it."""
 
+import gc
 import json
+import weakref
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from typing import Any
@@ -350,6 +352,18 @@ async def test_a_sole_reader_that_leaves_gives_the_connection_back_at_once() -> 
     assert left == ({}, 0, 0)
 
 
+async def test_a_reader_that_leaves_before_anything_ran_costs_no_request() -> None:
+    """Neither a stream nor an ask is begun for what nobody follows any more."""
+    async with following() as setting:
+        reader = Reader(512)
+        feed = setting.hub.subscribe(TOKEN, reader)
+        await setting.hub.unsubscribe(feed, reader)
+        await anyio.sleep(60)
+        asked = setting.service.streams.asked, setting.service.asked
+
+    assert asked == ([], [])
+
+
 async def test_the_last_of_several_leaves_the_stream_open_for_a_linger() -> None:
     """A reader that comes back within it finds the stream; after it all is closed."""
     async with following() as setting:
@@ -507,6 +521,22 @@ async def test_closing_ends_every_reader_and_every_wait() -> None:
         await read_all(reader, heard)
 
     assert heard == [status("running")]
+
+
+async def test_a_closed_hub_keeps_nothing_of_what_it_followed() -> None:
+    """Who keeps a closed client for long keeps no feed with it."""
+    async with following() as setting:
+        for _ in range(3):
+            feed, reader = await setting.reader()
+            await setting.hub.unsubscribe(feed, reader)
+        feed, reader = await setting.reader()
+        followed = weakref.ref(feed)
+        hub = setting.hub
+    del feed, reader, setting
+    gc.collect()
+
+    assert followed() is None
+    assert hub.roster._heap == []
 
 
 async def test_a_closed_hub_follows_nothing_new() -> None:

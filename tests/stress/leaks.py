@@ -8,11 +8,15 @@ from pathlib import Path
 
 import anyio.lowlevel
 
+from cyberun_async import EventStream
+from cyberun_async._feed import Feed
+from cyberun_async._reader import Reader
 from cyberun_async._transport_body import Body
 from cyberun_async._transport_lane import Lane
 
 
 _KINDS = ("AsyncHTTP11Connection", "AsyncConnectionPool", "SocketStream", "TLSStream")
+_OURS = (Lane, Body, Feed, Reader, EventStream)
 
 
 def sockets() -> int:
@@ -30,7 +34,7 @@ def connection_objects() -> list[object]:
     return [
         found
         for found in gc.get_objects()
-        if isinstance(found, Lane | Body) or type(found).__name__ in _KINDS
+        if isinstance(found, _OURS) or type(found).__name__ in _KINDS
     ]
 
 
@@ -60,4 +64,4 @@ async def nothing_left(*, counting_sockets: bool = True) -> AsyncGenerator[None]
     if counting_sockets:
         assert sockets() == sockets_before
     left = connection_objects()
-    assert len(left) == objects, left
+    assert len(left) == objects, left[:10]
