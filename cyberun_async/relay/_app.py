@@ -2,8 +2,8 @@
 
 import logging
 import secrets
-from collections.abc import Awaitable, Callable
-from contextlib import AsyncExitStack, suppress
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import AsyncExitStack, contextmanager, suppress
 from inspect import isawaitable
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
@@ -13,7 +13,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import PlainTextResponse, Response, StreamingResponse
 
 from .. import ClientStateError, ConfigurationError, CyberunClient, InvalidInputError
-from ._follower import Browser, Follower
+from ._follower import Bell, Browser, Follower
 from ._history import History, is_end
 from ._signals import StopSignals
 
@@ -33,6 +33,8 @@ _HEADERS = {
     "x-accel-buffering": "no",
 }
 _SECONDS_BETWEEN_LOOKS = 0.1
+# For browsers to take the end of their stream: many times what one needs that reads.
+_SECONDS_TO_LEAVE = 2.0
 _MOST_SECONDS = 86_400.0
 
 
@@ -54,7 +56,8 @@ class TaskRelay:
 
     It ends its streams when the process gets SIGINT or SIGTERM, since servers wait for open
     responses before they end the lifespan. A server that is stopped in another way has to
-    be preceded by :meth:`close`.
+    be preceded by :meth:`close`. What a browser that has stopped reading holds up is given
+    up after two seconds; the connection below it is the server's.
 
     Args:
         client: Follows the tasks. Its key stays with it.
@@ -99,6 +102,8 @@ class TaskRelay:
         self._signals = StopSignals()
         self._close_on_signals = close_on_signals
         self._followers: dict[str, Follower] = {}
+        self._open: set[anyio.CancelScope] = set()
+        self._ended = Bell()
         self._stack = AsyncExitStack()
         self._group: TaskGroup | None = None
         self._is_closed = False
@@ -126,6 +131,8 @@ class TaskRelay:
     ) -> None:
         """End all streams, stop following, and wait until that is done."""
         self.close()
+        with anyio.CancelScope(shield=True):
+            await self._give_up()
         if self._group is not None:
             self._group.cancel_scope.cancel()
         await self._stack.__aexit__(exc_type, exc, traceback)
@@ -137,9 +144,19 @@ class TaskRelay:
         Who comes while the process still lives is told to come again. Call it from the
         event loop, before a server is stopped by anything but a signal.
         """
+        if self._group is not None and not self._is_closed:
+            self._group.start_soon(self._give_up)
         self._is_closed = True
         for follower in self._followers.values():
             follower.told.ring()
+
+    async def _give_up(self) -> None:
+        """Let the open streams end by themselves, and end those that do not."""
+        with anyio.move_on_after(_SECONDS_TO_LEAVE):
+            while self._open:
+                await self._ended.wait()
+        for scope in self._open:
+            scope.cancel()
 
     async def _close_on_signal(self) -> None:
         # Looked for rather than waited for: a handler that Python calls amid anything
@@ -204,10 +221,19 @@ class TaskRelay:
             retry=self._retry * (1 + secrets.randbelow(1000) / 1000),
             is_leaving=lambda: self._is_closed,
         )
-        with browser:
-            answer = StreamingResponse(browser, headers=_HEADERS, media_type="text/event-stream")
-            with suppress(ClientDisconnect):
-                await answer(request.scope, request.receive, send)
+        answer = StreamingResponse(browser, headers=_HEADERS, media_type="text/event-stream")
+        with browser, self._until_given_up(), suppress(ClientDisconnect):
+            await answer(request.scope, request.receive, send)
+
+    @contextmanager
+    def _until_given_up(self) -> Iterator[None]:
+        with anyio.CancelScope() as scope:
+            self._open.add(scope)
+            try:
+                yield
+            finally:
+                self._open.discard(scope)
+                self._ended.ring()
 
     def _follower(self, task_id: str) -> Follower:
         follower = self._followers.get(task_id)

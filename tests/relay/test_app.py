@@ -516,6 +516,60 @@ async def test_leaving_the_relay_ends_open_streams(sim: Simulator) -> None:
     assert done
 
 
+class Stuck:
+    """A server's side of a browser that has stopped reading: its bytes are never taken."""
+
+    def __init__(self, task_id: str) -> None:
+        self.scope: dict[str, Any] = {
+            "type": "http",
+            "method": "GET",
+            "path": f"/{task_id}",
+            "headers": [(b"cookie", b"who=owner")],
+        }
+        self.is_held = anyio.Event()
+        self.has_ended = anyio.Event()
+
+    async def receive(self) -> Any:
+        await anyio.sleep_forever()
+
+    async def send(self, message: Any) -> None:
+        if message["type"] == "http.response.body":
+            self.is_held.set()
+            await anyio.sleep_forever()
+
+    async def browse(self, relay: TaskRelay) -> None:
+        await relay(self.scope, self.receive, self.send)
+        self.has_ended.set()
+
+
+@pytest.mark.parametrize("way", ["close", "leave"])
+async def test_a_browser_that_has_stopped_reading_holds_nothing_up(
+    sim: Simulator, way: str
+) -> None:
+    """Its stream is given up two seconds after the end; those of others end at once."""
+    task = sim.create_task(manual=True)
+    stuck, seen = Stuck(task.id), Seen()
+    async with anyio.create_task_group() as group:
+        async with site_of(sim) as site:
+            group.start_soon(stuck.browse, site.relay)
+            group.start_soon(site.browse, task.id, seen)
+            await stuck.is_held.wait()
+            await anyio.sleep(1)
+            start = anyio.current_time()
+            if way == "close":
+                site.relay.close()
+                await anyio.sleep(1)
+                assert (seen.is_complete, stuck.has_ended.is_set()) == (True, False)
+                await stuck.has_ended.wait()
+            else:
+                await site.relay.__aexit__(None, None, None)
+                await stuck.has_ended.wait()
+            took = anyio.current_time() - start
+
+    assert took == 2.0
+    assert seen.is_complete
+
+
 async def test_a_closed_client_ends_streams_without_a_word(sim: Simulator) -> None:
     """Browsers come back, perhaps to a process that lives."""
     task = sim.create_task(manual=True)

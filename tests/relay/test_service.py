@@ -3,9 +3,11 @@
 import importlib.util
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -43,11 +45,11 @@ def browsing(app: Any) -> httpx.AsyncClient:
 
 
 @contextmanager
-def serving(sim: Simulator) -> Iterator[tuple[subprocess.Popen[str], str]]:
+def serving(sim: Simulator, *options: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
     """Run the example as a user would, and yield its process and its address."""
     command = [sys.executable, "-m", "uvicorn", "--app-dir", str(EXAMPLE), "--port", "0"]
     server = subprocess.Popen(
-        [*command, "--factory", "app:create_app"],
+        [*command, *options, "--factory", "app:create_app"],
         env={**os.environ, "CYBERUN_BASE_URL": sim.url, "CYBERUN_API_KEY": sim.key},
         stderr=subprocess.PIPE,
         text=True,
@@ -139,3 +141,39 @@ def test_the_service_ends_with_open_browsers(sim: Simulator) -> None:
     assert "Application shutdown complete" in log
     assert "Traceback" not in log
     assert [task.state for task in sim.tasks] == ["waiting"] * 2
+
+
+def stopped_reading(http: httpx.Client, page: str) -> socket.socket:
+    """Return a connection that asked for events, got the first and takes no more."""
+    address = http.base_url
+    cookies = "; ".join(f"{name}={value}" for name, value in http.cookies.items())
+    browser = socket.socket()
+    browser.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    browser.connect((address.host, address.port))
+    head = f"GET {page}/events HTTP/1.1\r\nHost: {address.host}\r\nCookie: {cookies}\r\n\r\n"
+    browser.sendall(head.encode())
+    assert browser.recv(15) == b"HTTP/1.1 200 OK"
+    return browser
+
+
+def test_a_browser_that_has_stopped_reading_is_not_waited_for(sim: Simulator) -> None:
+    """The relay gives its stream up; its connection is the server's, which has to be told when."""
+    sim.default_plan = TaskPlan(forever_waiting=True)
+    options = ("--timeout-graceful-shutdown", "3")
+    with (
+        serving(sim, *options) as (server, address),
+        httpx.Client(base_url=address, timeout=None) as http,
+        stopped_reading(http, submitted(http)),
+    ):
+        # More than the buffers of both sides hold.
+        for _ in range(160):
+            sim.tasks[0].emit("noise", {"text": "x" * 60_000})
+            time.sleep(0.005)
+        server.send_signal(signal.SIGTERM)
+        server.wait(PATIENCE)
+        assert server.stderr is not None
+        log = server.stderr.read()
+
+    assert "ASGI callable returned without completing response" in log
+    assert "Application shutdown complete" in log
+    assert "Traceback" not in log
