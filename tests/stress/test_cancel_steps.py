@@ -1,10 +1,7 @@
 """A request is cancelled at its first suspension, at its second, and so on to its last."""
 
 import asyncio
-import functools
-import types
-from collections.abc import Awaitable, Callable, Generator
-from typing import Any
+from collections.abc import Awaitable, Callable
 
 import pytest
 
@@ -13,54 +10,12 @@ from cyberun_async._transport import Transport, TransportSettings
 
 from ..wire.server import STREAM_HEAD, Expect, Send, Stall, chunk, reply, serving
 from .leaks import nothing_left
+from .steps import Steps
 
 
 pytestmark = pytest.mark.asyncio_only("Task.cancel is asyncio's")
 
 HEADERS = {"authorization": "Bearer sk-x"}
-
-
-class Steps:
-    """Runs a coroutine and cancels its task at the n-th suspension, several times in a row."""
-
-    def __init__(self, at: int, times: int) -> None:
-        self._at = at
-        self._times = times
-        self.reached = False
-
-    async def run(self, work: Awaitable[Any]) -> Any:
-        return await self._stepping(work.__await__())
-
-    @types.coroutine
-    def _stepping(self, steps: Generator[Any, Any, Any]) -> Generator[Any, Any, Any]:
-        count = 0
-        send: Callable[[], Any] = functools.partial(steps.send, None)
-        while True:
-            try:
-                suspended = send()
-            except StopIteration as end:
-                return end.value
-            count += 1
-            if count == self._at:
-                self.reached = True
-                self._cancel(asyncio.current_task(), self._times)
-            try:
-                yield suspended
-            except BaseException as error:  # noqa: BLE001 - goes on into the coroutine
-                send = functools.partial(steps.throw, error)
-            else:
-                send = functools.partial(steps.send, None)
-
-    def _cancel(self, task: "asyncio.Task[Any] | None", times: int) -> None:
-        assert task is not None
-        loop = asyncio.get_running_loop()
-
-        def once(left: int) -> None:
-            task.cancel()
-            if left > 1:
-                loop.call_soon(once, left - 1)
-
-        loop.call_soon(once, times)
 
 
 async def request(transport: Transport) -> None:
