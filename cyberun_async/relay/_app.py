@@ -2,7 +2,7 @@
 
 import logging
 import secrets
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Generator
 from contextlib import AsyncExitStack, contextmanager, suppress
 from inspect import isawaitable
 from types import TracebackType
@@ -226,7 +226,7 @@ class TaskRelay:
             await answer(request.scope, request.receive, send)
 
     @contextmanager
-    def _until_given_up(self) -> Iterator[None]:
+    def _until_given_up(self) -> Generator[None]:
         with anyio.CancelScope() as scope:
             self._open.add(scope)
             try:

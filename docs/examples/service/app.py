@@ -2,9 +2,9 @@
 A service of its own around Cyberun Cloud: submit a picture, see it grow, look at it.
 
 ``uvicorn --app-dir docs/examples/service --timeout-graceful-shutdown 5 --factory
-app:create_app`` serves it, with
-``CYBERUN_API_KEY`` (and ``CYBERUN_BASE_URL``) in the environment. One client serves the
-process, and the relay in front of it every browser; the key stays here.
+app:create_app`` serves it, with ``CYBERUN_API_KEY`` (and ``CYBERUN_BASE_URL``) in the
+environment. One client serves the process, and the relay in front of it every browser; the
+key stays here.
 """
 
 import secrets
