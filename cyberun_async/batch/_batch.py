@@ -1,7 +1,7 @@
 """The batch: a client, a ledger and a policy, and what one does with them."""
 
 import os
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Mapping
 from functools import partial
 from types import TracebackType
 from typing import Any, Literal, Self
@@ -146,6 +146,11 @@ class Batch:
     def progress(self) -> BatchProgress:
         """How far the whole batch is, without asking anything."""
         return self._tally.progress()
+
+    @property
+    def under_way(self) -> Mapping[str, str]:
+        """The keys of the jobs being worked on, by the ids of their tasks; it keeps up."""
+        return self._tally.keys
 
     async def report(self) -> BatchReport:
         """Return what the ledger has: jobs by state, and every submission of unknown fate."""

@@ -163,7 +163,7 @@ class Driver:
         )
 
     async def _work_on(self, row: JobRow, scope: anyio.CancelScope, emit: Emit) -> None:
-        self._tally.begin(row.key, row.state)
+        self._tally.begin(row.key, row.state, row.task_id)
         try:
             outcome = await self._worker.work(row)
             if outcome is not None:
@@ -209,7 +209,7 @@ class Driver:
         emit: Emit,
         failures: list[CyberunError],
     ) -> None:
-        self._tally.begin(row.key, row.state)
+        self._tally.begin(row.key, row.state, row.task_id)
         async with limiter:
             try:
                 snapshot = await self._client.cancel_and_wait(row.task_id or "")

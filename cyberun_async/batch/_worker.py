@@ -88,7 +88,7 @@ class Worker:
                     task_id=answer.task_id,
                     accepted=row.accepted + 1,
                 )
-                self._tally.move(row.key, JobState.RUNNING)
+                self._tally.accepted(row.key, answer.task_id)
             if row.state == JobState.SAVING:
                 return await self._save(row, None, is_resumed=True)
             if (outcome := await self._follow(row)) is not None:

@@ -205,8 +205,13 @@ async def _outcomes(
     """Run the batch to its end and return the codes of its outcomes, each once."""
     jobs = None if plan.jobs is None else jobs_of(plan.jobs, workflow=plan.workflow)
     codes: set[ExitCode] = set()
-    show = session.output.showing
-    with show(keeps_ended=False, summary=lambda: str(batch.progress), lit_by=client):
+    showing = session.output.showing(
+        keeps_ended=False,
+        names=batch.under_way,
+        summary=lambda: str(batch.progress),
+        lit_by=client,
+    )
+    with showing:
         async with batch.run(jobs) as outcomes:
             async for outcome in outcomes:
                 codes.add(_code_of(outcome))

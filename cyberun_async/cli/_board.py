@@ -1,7 +1,7 @@
 """The board: what is known of each task, and which lines of it fit on a screen."""
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 import attrs
 
@@ -79,13 +79,14 @@ class Board:
 
     Args:
         keeps_ended: Whether a task that ended keeps its line; a batch's does not.
-        names: What tasks are called, by id; others by the end of their id.
+        names: What tasks are called, by id, asked when one gets its line; others by the end
+            of their id.
         total: How many tasks there will be, where that is known.
     """
 
     began: float
     keeps_ended: bool = True
-    names: dict[str, str] = attrs.field(factory=dict[str, str])
+    names: Mapping[str, str] = attrs.field(factory=dict[str, str])
     total: int | None = None
     rows: dict[str, Row] = attrs.field(factory=dict[str, Row], init=False)
     ends: Counter[str] = attrs.field(factory=Counter[str], init=False)

@@ -44,6 +44,7 @@ class Output(ABC):
         *,
         total: int | None = None,
         keeps_ended: bool = True,
+        names: Mapping[str, str] | None = None,
         summary: Callable[[], str] | None = None,
         lit_by: CyberunClient | None = None,
     ) -> Generator[None]:
@@ -53,10 +54,11 @@ class Output(ABC):
         Args:
             total: How many tasks there will be.
             keeps_ended: Whether tasks that ended keep their lines.
+            names: What tasks are called, by id, as they get to be known.
             summary: Says the last line, where it counts more than what is followed.
             lit_by: Follows what is shown by name and would otherwise have no progress.
         """
-        del total, keeps_ended, summary, lit_by
+        del total, keeps_ended, names, summary, lit_by
         yield
 
     async def follow(
@@ -187,11 +189,18 @@ class BoardOutput(Output):
         *,
         total: int | None = None,
         keeps_ended: bool = True,
+        names: Mapping[str, str] | None = None,
         summary: Callable[[], str] | None = None,
         lit_by: CyberunClient | None = None,
     ) -> Generator[None]:
         """Show the board, and once more at the end; it is redrawn while :meth:`draw` runs."""
-        board = Board(anyio.current_time(), keeps_ended=keeps_ended, total=total)
+        board = Board(
+            anyio.current_time(),
+            keeps_ended=keeps_ended,
+            # An empty one fills later.
+            names={} if names is None else names,
+            total=total,
+        )
         self._board = board
         self._summary = summary
         self._spotlight = None if lit_by is None else Spotlight(lit_by, board)

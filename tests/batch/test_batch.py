@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from pathlib import Path
 
+import anyio
 import pytest
 
 from cyberun_async import CyberunClient, WatchPolicy
@@ -64,6 +65,30 @@ async def test_a_finished_batch_sends_nothing(sim: Simulator, tmp_path: Path) ->
     assert sim.requests == []
     assert {o.key: o.task_id for o in first} == {o.key: o.task_id for o in second}
     assert all(outcome.is_replayed for outcome in second)
+
+
+async def test_what_is_under_way_is_known_by_its_task(sim: Simulator, tmp_path: Path) -> None:
+    """Each running task has its job's key; one that is submitted again, under its new id."""
+    sim.plan(TaskPlan(steps=1, step_seconds=0.01, outcome="failed"))
+    sim.default_plan = TaskPlan(forever_waiting=True)
+    policy = BatchPolicy(concurrency=2, max_submissions_per_job=2)
+    async with (
+        client_of(sim) as client,
+        Batch(client, tmp_path / "runs.sqlite", policy=policy) as batch,
+        anyio.create_task_group() as group,
+    ):
+        before = dict(batch.under_way)
+        group.start_soon(outcomes_of, batch, 2)
+        while len(sim.tasks) < 3 or set(batch.under_way) != {task.id for task in sim.tasks[1:]}:
+            await anyio.sleep(0.01)
+        meanwhile = dict(batch.under_way)
+        for task in sim.tasks[1:]:
+            task.complete()
+    after = dict(batch.under_way)
+
+    prompts = {task.id: str(task.parameters["prompt"]) for task in sim.tasks[1:]}
+    assert (before, after) == ({}, {})
+    assert meanwhile == {id_: prompt.replace("fox ", "job-") for id_, prompt in prompts.items()}
 
 
 async def test_files_are_downloaded_job_by_job(sim: Simulator, tmp_path: Path) -> None:

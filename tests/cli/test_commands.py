@@ -4,11 +4,13 @@ import json
 import os
 import re
 import signal
+import sqlite3
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from contextlib import closing, suppress
 from pathlib import Path
 
 import click
@@ -19,6 +21,7 @@ from cyberun_async.cli._app import app
 from cyberun_async.cli._exits import MEANINGS
 from cyberun_async.testing import Simulator, TaskPlan, faults
 
+from .conftest import QUICK
 from .consoles import played
 
 
@@ -286,6 +289,62 @@ def test_a_batch_from_csv_runs_and_resumes(
     assert [one["is_replayed"] for one in told if one["type"] == "outcome"] == [True, True]
     assert told[-1]["counts"] == {"completed": 2}
     assert (tmp_path / "jobs.ledger").exists()
+
+
+def test_a_killed_batch_is_taken_up_by_its_ledger(
+    sim: Simulator, env: Mapping[str, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Killed with the ledger named, it goes on from there, with no job paid for twice."""
+    keys = [f"fox-{n}" for n in range(6)]
+    (tmp_path / "jobs.csv").write_text("key,prompt\n" + "".join(f"{key},a fox\n" for key in keys))
+    ledger = tmp_path / "kept" / "foxes.sqlite"
+    ledger.parent.mkdir()
+    sim.plan(QUICK, QUICK, FOREVER, FOREVER)
+    named = ("--workflow", "text-to-image", "--ledger", str(ledger), "--concurrency", "2")
+    with subprocess.Popen(
+        [sys.executable, "-m", "cyberun_async", "batch", "jobs.csv", *named],
+        env=dict(env),
+        cwd=tmp_path,
+        stdout=subprocess.PIPE,
+    ) as process:
+        wait_until(lambda: states_in(ledger) == {"completed": 2, "running": 2, "planned": 2})
+        process.send_signal(signal.SIGKILL)
+    for task in sim.tasks[2:]:
+        task.complete()
+    first = main(["batch", "--ledger", str(ledger), "--report"])
+    report = capsys.readouterr().out
+    again = main(["batch", "--ledger", str(ledger)])
+    told = capsys.readouterr().out.splitlines()
+
+    assert (first, again) == (0, 0)
+    assert report == "2 of 6 jobs have an outcome (2 planned, 2 running, 2 completed)\n"
+    assert told[-1] == "6 of 6 jobs have an outcome (6 completed)"
+    replayed = [line.split()[0] for line in told if line.endswith("(by an earlier run)")]
+    assert sorted(replayed) == keys[:2]
+    assert len(sim.submissions) == len(keys)
+    assert states_in(ledger) == {"completed": 6}
+    assert not (tmp_path / "jobs.ledger").exists()
+
+
+def states_in(ledger: Path) -> dict[str, int]:
+    """Return how many jobs of *ledger* are in which state, as anybody may look."""
+    if not ledger.exists():
+        return {}
+    with (
+        closing(sqlite3.connect(f"file:{ledger}?mode=ro", uri=True)) as db,
+        suppress(
+            sqlite3.OperationalError  # the table is not there yet
+        ),
+    ):
+        return dict(db.execute("SELECT state, count(*) FROM jobs GROUP BY state"))
+    return {}
+
+
+def wait_until(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 30.0
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
 
 
 @pytest.mark.parametrize(

@@ -113,7 +113,9 @@ def test_an_interrupted_batch_goes_on_where_it_was(
     sim.default_plan = SLOW
     command = ("batch", "jobs.jsonl", "--concurrency", "4", "--out", "pictures")
     with Terminal(*command, env=env, cwd=tmp_path) as terminal:
-        terminal.wait_for(lambda text: text.count("step ") == 4 and "2 planned" in text)
+        text = terminal.wait_for(lambda text: text.count("step ") == 4 and "2 planned" in text)
+        shown = [line.split()[0] for line in text.splitlines() if "step " in line]
+        assert sorted(shown) == [f"fox-{n}" for n in range(4)]
         terminal.type("\x03")
         code = terminal.wait()
 
