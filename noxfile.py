@@ -284,10 +284,21 @@ def build(session: nox.Session) -> None:
 
 @nox.session
 def extras(session: nox.Session) -> None:
-    """Install the wheel with each extra alone, and import it."""
+    """Install the wheel with each extra alone, and import what the extra is for."""
     wheel = _wheel(session)
     for extra in PROJECT["optional-dependencies"]:
-        _import_alone(session, f"{wheel}[{extra}]")
+        _import_alone(session, f"{wheel}[{extra}]", *NEEDING[extra])
+
+
+# What each extra is installed for: its modules import with it alone.
+NEEDING = {
+    "testing": ("testing", "testing.simulator", "testing.__main__"),
+    "cli": ("cli", "cli._app", "cli._batch", "cli._board", "cli._runs"),
+    "asgi": ("relay", "relay._app"),
+    "otel": ("otel",),
+    "fast": ("_transport_aiohttp",),
+    "dask": ("cluster",),
+}
 
 
 def _wheel(session: nox.Session) -> Path:
@@ -299,21 +310,22 @@ def _wheel(session: nox.Session) -> Path:
     return wheel
 
 
-def _import_alone(session: nox.Session, what: str) -> None:
+def _import_alone(session: nox.Session, what: str, *modules: str) -> None:
     """Install *what* into an empty environment, away from the checkout, and import it."""
     with tempfile.TemporaryDirectory() as folder, session.chdir(folder):
         session.run("virtualenv", "--quiet", "alone")
         python = str(Path(folder, "alone", "bin", "python"))
         install = (python, "-m", "pip", "install", "--constraint", str(CONSTRAINTS), what)
         session.run(*install, external=True, silent=True)
-        session.run(python, "-W", "error", "-c", IMPORT_EVERYTHING, external=True)
+        session.run(python, "-W", "error", "-c", IMPORT_EVERYTHING, *modules, external=True)
 
 
 IMPORT_EVERYTHING = """
-import sys, cyberun_async as package
+import importlib, sys, cyberun_async as package
 assert package.__file__.startswith(sys.prefix), package.__file__
 for name in package.__all__: getattr(package, name)
-print(package.__name__, package.__version__)
+for name in sys.argv[1:]: importlib.import_module(f"cyberun_async.{name}")
+print(package.__name__, package.__version__, *sys.argv[1:])
 """
 
 

@@ -4,7 +4,7 @@ import copy
 import ssl
 from collections.abc import Callable, Mapping
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Literal, Self
+from typing import Any, Literal, Self
 
 from ._choices import Choices, changed
 from ._client_settings import keyring_of, own_agent, service_of
@@ -20,13 +20,9 @@ from ._resources import Agents, Workflows, json_of, query_of
 from ._session import Core, Session
 from ._statistics import ClientStatistics
 from ._transport import TransportSettings
-from ._transport_settings import kind_of
+from ._transport_settings import HttpClient, TransportFactory, kind_of
 from ._uploads import Store
 from ._webhook_admin import Webhooks
-
-
-if TYPE_CHECKING:
-    import httpx  # noqa: TID251 - named in two types, never imported
 
 
 class BaseClient:
@@ -47,8 +43,8 @@ class BaseClient:
         proxy: str | None = None,
         verify: bool | str | ssl.SSLContext = True,
         transport: Literal["httpx", "aiohttp"] = "httpx",
-        transport_factory: "Callable[[], httpx.AsyncBaseTransport] | None" = None,
-        http_client: "httpx.AsyncClient | None" = None,
+        transport_factory: TransportFactory | None = None,
+        http_client: HttpClient | None = None,
         user_agent: str | None = None,
         headers: Mapping[str, str] | None = None,
         # Who is told

@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from ._errors import ConfigurationError, CyberunError, ServiceUnavailableError
 
 
-KeyProvider = Callable[[], "str | Awaitable[str]"]
+KeyProvider = Callable[[], str | Awaitable[str]]
 
 
 class CredentialKind(enum.Enum):

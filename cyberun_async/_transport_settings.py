@@ -16,6 +16,10 @@ from ._redaction import told
 
 TransportKind = Literal["httpx", "aiohttp"]
 Loads = Callable[[str], Any]
+# What a user may give instead of the library's own.
+TransportFactory = Callable[[], httpx.AsyncBaseTransport]
+HttpClient = httpx.AsyncClient
+
 MakeLane = Callable[[ssl.SSLContext, httpx.Proxy | None], httpx.AsyncBaseTransport]
 
 
@@ -84,10 +88,10 @@ class TransportSettings:
         default=True, validator=_of_kind("a bool, a path or a context", bool, str, ssl.SSLContext)
     )
     kind: TransportKind = "httpx"
-    transport_factory: Callable[[], httpx.AsyncBaseTransport] | None = attrs.field(
+    transport_factory: TransportFactory | None = attrs.field(
         default=None, validator=_callable_or_none
     )
-    http_client: httpx.AsyncClient | None = attrs.field(
+    http_client: HttpClient | None = attrs.field(
         default=None, validator=_of_kind("an httpx.AsyncClient", httpx.AsyncClient, type(None))
     )
     clock: Callable[[], float] = anyio.current_time

@@ -177,10 +177,6 @@ SHARED: dict[tuple[str, str], str] = {
 # Packages that one module uses beyond its layer: (importer, package) -> reason.
 SIGNATURES = {
     ("_client_base", "ssl"): "a TLS context may be given as `verify`",
-    (
-        "_client_base",
-        "httpx",
-    ): "a client of the user's own may be given; seen by checkers only",
 }
 
 
@@ -272,17 +268,11 @@ def _offences(module: str) -> Iterator[str]:
         imported = _ours(found.target)
         if imported is None:
             package = found.target.partition(".")[0]
-            allowed = package in layer.outside or _in_a_signature(module, package, found)
+            allowed = package in layer.outside or (module, package) in SIGNATURES
         else:
             allowed = _may_import(module, layer, imported)
         if not allowed:
             yield f"{module}:{found.line} ({layer.name}) imports {found.target}"
-
-
-def _in_a_signature(module: str, package: str, found: Import) -> bool:
-    if (module, package) not in SIGNATURES:
-        return False
-    return found.for_checkers or package in STDLIB
 
 
 def test_every_module_belongs_to_a_layer() -> None:

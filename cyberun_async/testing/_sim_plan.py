@@ -83,7 +83,7 @@ class TaskPlan:
     links: Links = "single"
     """Whether the result has `download_url` or `download_urls`."""
 
-    output: Mapping[str, object] | None = None
+    output: Mapping[str, object] | None = attrs.field(default=None, hash=False)
     """The task's output object; None computes one from the files."""
 
     file_names: tuple[str, ...] = ()
