@@ -4,6 +4,7 @@ Settings: frozen values with documented defaults, each with its reason.
 All durations are seconds as ``float``.
 """
 
+import math
 from typing import Any
 
 import attrs
@@ -21,6 +22,8 @@ def _number(attribute: "attrs.Attribute[Any]", value: object) -> float:
         raise ConfigurationError(f"{attribute.name} must be a number, not {told(value)}")
     if attribute.type is int and isinstance(value, float):
         raise ConfigurationError(f"{attribute.name} must be a whole number, not {value}")
+    if isinstance(value, float) and not math.isfinite(value):
+        raise ConfigurationError(f"{attribute.name} must be a finite number, not {value}")
     if isinstance(value, int) and value > _LARGEST:
         raise ConfigurationError(f"{attribute.name} cannot be {told(value)}")
     return value
@@ -32,6 +35,8 @@ def _positive(_: Any, attribute: "attrs.Attribute[Any]", value: object) -> None:
 
 
 def _positive_or_none(_: Any, attribute: "attrs.Attribute[Any]", value: object) -> None:
+    if value == math.inf:
+        raise ConfigurationError(f"{attribute.name} must be finite; None is without limit")
     if value is not None:
         _positive(_, attribute, value)
 
@@ -54,41 +59,50 @@ class WatchPolicy:
         backoff_base, backoff_cap:
             Before reconnect number *n* the pause is drawn evenly from 0 to
             ``min(cap, base * 2**n)`` (full jitter), so that thousands of clients do
-            not return in step.
+            not return in step. Half a second, since most losses are over at once; half a
+            minute, which a person still waits for.
 
         hint_cap:
             ``Retry-After`` and ``retry:`` raise the pause, but no further than this: a
-            mistyped header must not stop a watch for a day.
+            mistyped header must not stop a watch for a day. After five minutes one more
+            request is no burden.
 
         ask_after:
             Seconds without an event before the status is asked beside the open stream.
-            Heartbeats prove the socket, not the task.
+            Heartbeats prove the socket, not the task. A minute, so
+            that an end that was missed is told soon, and quiet tasks cost little.
 
         settle_after:
             Seconds after a connection before an ask, where the answer had been sent
-            before the stream was open and no event has come since.
+            before the stream was open and no event has come since. Five: long enough for
+            the stream to show its first event by itself, which makes the ask needless.
 
         idle_timeout:
             Seconds without a single byte before the stream is opened anew. Twice
             *ask_after*: no heartbeat is documented, and the asks cover the task.
 
-        open_timeout: Seconds to wait for the headers of a stream.
+        open_timeout:
+            Seconds to wait for the headers of a stream: three times what a request may
+            take to connect, as a service under load accepts first and answers later.
 
         stale_grace:
-            Seconds a stream has to deliver a change that an ask has already seen.
+            Seconds a stream has to deliver a change that an ask has already seen. Five
+            covers an event that travels behind the answer, by way of a busy service.
 
         steady_after:
             A stream that lived this long and then ended is not counted as a failure:
-            load balancers end idle streams every minute or so.
+            load balancers end idle streams every minute or so, some after 30 s.
 
         poll_interval: Seconds between asks while polling; 3, as the service recommends.
 
         poll_interval_waiting:
-            What the interval grows to while a task waits long for a GPU.
+            What the interval grows to while a task waits long for a GPU: who has waited
+            for minutes does not notice 15 s, and the service has a fifth of the requests.
 
         climb_base, climb_cap:
             Pause before streaming is tried again from polling: doubles from base to
-            cap, with jitter.
+            cap, with jitter. 15 s, since three streams have just failed; ten minutes,
+            so that a network without streams costs twelve tries an hour at most.
 
         give_up_after:
             Seconds of unbroken outage (since a first failure nothing was heard of the
@@ -98,14 +112,15 @@ class WatchPolicy:
 
         first_contact_within:
             The same for a service that was never reached at all: a wrong base URL or
-            a missing network is better told soon.
+            a missing network is better told soon. A minute outlasts a restart.
 
         not_found_grace:
-            Seconds after a submission during which a 404 is taken for replication lag.
+            Seconds after a submission during which a 404 is taken for replication lag,
+            which is short; a wrong id is still told within ten.
 
         linger:
-            Seconds a stream stays open after its last reader left, for a reader that
-            comes back at once.
+            Seconds a stream that several have read stays open after its last reader
+            left, for one that comes back at once, as a page that is loaded again does.
     """
 
     tries_before_polling: int = attrs.field(default=3, validator=_positive)
@@ -134,12 +149,21 @@ class RetryPolicy:
     How plain requests are retried (GETs, cancel, presign; a run only where it is safe).
 
     Attributes:
-        max_attempts: Tries in all, the first included.
-        backoff_base, backoff_cap: Full jitter below ``min(cap, base * 2**n)``.
+        max_attempts:
+            Tries in all, the first included. Four take some seconds: who calls still
+            waits, and what fails for longer is an outage.
+        backoff_base, backoff_cap:
+            Full jitter below ``min(cap, base * 2**n)``. Shorter than those of a watch,
+            as somebody waits for the answer.
         retry_after_cap:
-            A longer ``Retry-After`` is not waited for: the error is raised with it.
-        quota: Tokens of the client-wide retry bucket (as the AWS SDKs' standard mode).
-        retry_cost: Tokens a retry takes; a success without retry gives one back.
+            A longer ``Retry-After`` is not waited for: the error is raised with it. After
+            two minutes the caller knows better what to do.
+        quota:
+            Tokens of the client-wide retry bucket (as the AWS SDKs' standard mode):
+            with *retry_cost* some 35 retries in an outage, then none.
+        retry_cost:
+            Tokens a retry takes; a success without retry gives one back. So in the long
+            run retries add no more than one request to fourteen.
     """
 
     max_attempts: int = attrs.field(default=4, validator=_positive)
@@ -157,6 +181,15 @@ class Timeouts:
 
     They bound one request, never a whole wait; the silence of a stream is
     :attr:`WatchPolicy.idle_timeout`.
+
+    Attributes:
+        connect: A connection that takes longer than 10 s is lost packets, not distance.
+        read, write:
+            Between two pieces of an answer or of what is sent: half a minute of nothing
+            is taken for a dead peer; no answer of the service needs so long.
+        pool:
+            For a connection of an ``http_client`` of your own. The client's own requests
+            wait for their turn without limit, and are never refused for it.
     """
 
     connect: float = attrs.field(default=10.0, validator=_positive)
@@ -171,18 +204,29 @@ class Limits:
     What may grow, and how far.
 
     Attributes:
-        max_streams: Event streams open at once; who has none is polled.
-        max_connections: Connections for plain requests (streams have their own).
-        poll_rate: Status requests per second for the whole client.
+        max_streams:
+            Event streams open at once; who has none is polled. A hundred running tasks
+            are many for one team, and stay far below the usual limit of 1024 descriptors.
+        max_connections:
+            Connections for plain requests (streams have their own): enough to keep a
+            service busy from afar, too few to trouble it.
+        poll_rate:
+            Status requests per second for the whole client: so a thousand tasks are
+            asked about singly in less than a minute, and by pages in a second.
         reconnect_spread:
             Seconds over which the streams lost together come back, so that a service
             that has just restarted is not met by all of them at once.
-        max_line_bytes, max_event_bytes: Bounds of the event stream's parser.
-        max_reply_bytes: Bound of a plain reply's body.
+        max_line_bytes, max_event_bytes:
+            Bounds of the event stream's parser. A mebibyte is a thousand times an event,
+            and a peer that sends more without a line end sends no events.
+        max_reply_bytes:
+            Bound of a plain reply's body: above any definition of a workflow, below what
+            hurts the process.
         reader_capacity:
             Events that wait for one slow reader; beyond it the newest progress
-            overwrites the older.
-        parallel_transfers: Uploads or downloads at once within one call.
+            overwrites the older. Some minutes of a lively task.
+        parallel_transfers:
+            Uploads or downloads at once within one call: four fill most lines.
         max_upload_bytes: The service's default limit for one file.
     """
 

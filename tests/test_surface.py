@@ -579,6 +579,17 @@ def test_a_setting_of_a_wrong_kind_is_a_typed_error(cls: type) -> None:
         for huge in (-(10**5000), 10**5000):
             with pytest.raises(ConfigurationError, match=field.name):
                 cls(**{field.name: huge})
+        for endless in (math.inf, -math.inf, math.nan):
+            with pytest.raises(ConfigurationError, match=field.name):
+                cls(**{field.name: endless})
+
+
+@pytest.mark.parametrize("name", ["give_up_after", "first_contact_within"])
+def test_what_may_be_without_limit_says_how(name: str) -> None:
+    """Infinity is no number of seconds; None is what is meant."""
+    endless: dict[str, Any] = {name: math.inf}
+    with pytest.raises(ConfigurationError, match="None is without limit"):
+        WatchPolicy(**endless)
 
 
 @pytest.mark.parametrize("name", BAD)
