@@ -74,7 +74,7 @@ def test_all_faults_are_told_at_once() -> None:
 
 
 @pytest.mark.parametrize(
-    "parameters", [None, 5, "a", [("a", 1)], [], {"a"}, b"a", object()], ids=repr
+    "parameters", [None, 5, "a", [("a", 1)], [], {"a"}, b"a", object], ids=repr
 )
 def test_parameters_are_a_mapping(parameters: object) -> None:
     """Anything else is a malformed argument, also where no definition is known."""
