@@ -67,6 +67,11 @@ def _pytest(session: nox.Session, *args: str, **env: str) -> None:
     session.run("pytest", *args, *session.posargs, env=env)
 
 
+def _suite(session: nox.Session, *args: str, **env: str) -> None:
+    """Run the whole suite on all cores."""
+    _pytest(session, "--numprocesses=auto", *args, **env)
+
+
 @nox.session
 def demo(session: nox.Session) -> None:
     """Show three runs against the local service, with progress, a cut and a fallback."""
@@ -105,7 +110,7 @@ def types(session: nox.Session) -> None:
 def backends(session: nox.Session) -> None:
     """Run on trio and uvloop every test that depends on the event loop."""
     _pinned(session, TESTED, *_group("tests"))
-    _pytest(session, CYBERUN_TEST_BACKENDS="trio,uvloop")
+    _suite(session, CYBERUN_TEST_BACKENDS="trio,uvloop")
 
 
 @nox.session
@@ -119,7 +124,7 @@ def walks(session: nox.Session) -> None:
 def httpx2(session: nox.Session) -> None:
     """Run the tests with httpx2, the maintained fork, in the place of httpx."""
     _pinned(session, TESTED, *_group("tests"), *_group("httpx2"))
-    _pytest(session, "-p", "on_httpx2", PYTHONPATH="tests")
+    _suite(session, "-p", "on_httpx2", PYTHONPATH="tests")
 
 
 @nox.session
@@ -142,7 +147,7 @@ def airflow(session: nox.Session) -> None:
 def fast(session: nox.Session) -> None:
     """Run the tests with every connection over aiohttp and the fast JSON decoder."""
     _pinned(session, TESTED, *_group("tests"))
-    _pytest(session, CYBERUN_TEST_TRANSPORT="aiohttp")
+    _suite(session, CYBERUN_TEST_TRANSPORT="aiohttp")
 
 
 @nox.session
@@ -169,7 +174,7 @@ def resources(session: nox.Session) -> None:
     )
     if found := re.findall(r".*(?:Warning|never awaited|Exception ignored).*", str(output)):
         session.error("the demo leaves something behind:", *found)
-    _pytest(session, PYTHONDEVMODE="1")
+    _suite(session, PYTHONDEVMODE="1")
 
 
 @nox.session
@@ -228,7 +233,7 @@ def kills(session: nox.Session) -> None:
 def pythons(session: nox.Session) -> None:
     """Run the tests on each Python that the package's classifiers name."""
     _pinned(session, TESTED, *_group("tests"))
-    _pytest(session)
+    _suite(session)
 
 
 @nox.session
@@ -244,14 +249,14 @@ def lowest(session: nox.Session) -> None:
         kept = [line for line in lines if _normal(line) not in names]
         others.write_text("\n".join(kept) + "\n", encoding="utf-8")
         session.install("--constraint", str(others), TESTED, *floors, *_group("tests"))
-    _pytest(session)
+    _suite(session)
 
 
 @nox.session
 def newest(session: nox.Session) -> None:
     """Run the tests with whatever is the newest of everything today."""
     session.install("--upgrade", TESTED, *_group("tests"))
-    _pytest(session)
+    _suite(session)
 
 
 def _dependencies(*extras: str) -> Iterator[str]:
@@ -356,20 +361,16 @@ RECORD = ROOT / "docs" / "full-run.md"
 @nox.session(venv_backend="none")
 def full(session: nox.Session) -> None:
     """Run every session, the long ones too, and write down in docs/ how each went."""
-    began = datetime.now(UTC)
-    rows = [_timed(name) for name in session.posargs or EVERYTHING]
-    RECORD.write_text(_record(began, rows), encoding="utf-8")
-    if failed := [name for name, passed, _, _ in rows if not passed]:
+    chosen = session.posargs or EVERYTHING
+    failed = [name for name in chosen if not _recorded(name)]
+    if failed:
         session.error(f"failed: {', '.join(failed)}; see {RECORD.relative_to(ROOT)}")
 
 
-Row = tuple[str, bool, float, str]
-
-
-def _timed(name: str) -> Row:
-    """Run one session in a process of its own: name, passed, seconds, and its last words."""
+def _recorded(name: str) -> bool:
+    """Run one session in a process of its own, write its line, and return whether it passed."""
     print(f"{name} ...", flush=True)
-    start = time.monotonic()
+    began, start = datetime.now(UTC), time.monotonic()
     command = [sys.executable, "-m", "nox", "--error-on-missing-interpreters", "-s", name]
     run = subprocess.run(
         command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False
@@ -377,30 +378,45 @@ def _timed(name: str) -> Row:
     seconds = time.monotonic() - start
     if run.returncode:
         print(run.stdout)
+    words = _last_words(run.stdout)
+    verdict = "**failed**" if run.returncode else "passed"
+    if words.startswith("skipped"):
+        verdict = "**skipped**"
+    cells = (f"`{name}`", verdict, f"{began:%Y-%m-%d %H:%M}", _revision(), f"{seconds:.0f}", words)
+    _write_down(name, f"| {' | '.join(cells)} |")
+    return not run.returncode
+
+
+def _last_words(output: str) -> str:
     summaries = re.findall(
-        r"^(?:=+ )?(\d+ passed.*? in [\d.]+s)|Session \S+ (skipped: .*)", run.stdout, re.MULTILINE
+        r"^(?:=+ )?(\d+ passed.*? in [\d.]+s)|Session \S+ (skipped: .*)", output, re.MULTILINE
     )
-    return name, run.returncode == 0, seconds, "".join(summaries[-1]) if summaries else ""
+    return "".join(summaries[-1]) if summaries else ""
 
 
-def _record(began: datetime, rows: list[Row]) -> str:
-    table = "\n".join(
-        f"| `{name}` | {_verdict(words, passed=passed)} | {seconds:.0f} | {words} |"
-        for name, passed, seconds, words in rows
+def _revision() -> str:
+    """Return which commit was run; the record itself is no change."""
+    git = ("git", "-C", str(ROOT))
+    revision = subprocess.check_output([*git, "rev-parse", "--short", "HEAD"], text=True).strip()
+    others = [".", ":!docs/full-run.md", ":!docs/performance*.md", ":!docs/pictures"]
+    is_changed = subprocess.run([*git, "diff", "--quiet", "HEAD", "--", *others], check=False)
+    return f"{revision} and changes" if is_changed.returncode else revision
+
+
+def _write_down(name: str, line: str) -> None:
+    """Put *line* into the record, in the place of what the session left there before."""
+    lines = RECORD.read_text(encoding="utf-8").splitlines() if RECORD.exists() else []
+    known = {found[1]: each for each in lines if (found := re.match(r"\| `(\S+)` ", each))}
+    known[name] = line
+    RECORD.write_text(
+        RECORD_TEMPLATE.format(
+            system=f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores",
+            pythons=", ".join(PYTHONS),
+            versions=", ".join(_pinned_versions()),
+            table="\n".join(known[each] for each in EVERYTHING if each in known),
+        ),
+        encoding="utf-8",
     )
-    return RECORD_TEMPLATE.format(
-        began=f"{began:%Y-%m-%d %H:%M} UTC",
-        system=f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores",
-        pythons=", ".join(PYTHONS),
-        versions=", ".join(_pinned_versions()),
-        table=table,
-    )
-
-
-def _verdict(words: str, *, passed: bool) -> str:
-    if not passed:
-        return "**failed**"
-    return "**skipped**" if words.startswith("skipped") else "passed"
 
 
 def _pinned_versions() -> Iterator[str]:
@@ -415,13 +431,15 @@ def _pinned_versions() -> Iterator[str]:
 RECORD_TEMPLATE = """\
 # The last full run
 
-`nox -s full` runs every session, the long ones too, and writes this page.
+`nox -s full` runs every session, the long ones too, and writes here how each went.
+`nox -s full -- NAME` runs one of them, and replaces its line alone.
+The moment is UTC, and the commit is the one that was run.
 
-- Begun {began} on {system}.
+- On {system}.
 - Pythons that the package names: {pythons}.
 - Pinned for all but `lowest` and `newest`: {versions}.
 
-| session | result | seconds | tests |
-| --- | --- | --: | --- |
+| session | result | begun | commit | seconds | tests |
+| --- | --- | --- | --- | --: | --- |
 {table}
 """
