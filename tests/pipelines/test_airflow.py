@@ -39,6 +39,7 @@ pytestmark = [
 class Ran:
     """What Airflow remembers of a run of the DAG."""
 
+    run: Any
     state: str
     tries: dict[str, tuple[str, int]]
     returned: dict[str, Any]
@@ -54,14 +55,34 @@ def run_dag(
     monkeypatch.chdir(tmp_path)
 
     def run() -> Ran:
-        dags = named("airflow.dag_processing.dagbag").DagBag(dag_folder=None)
-        assert dags.import_errors == {}
-        dag = dags.dags["pictures"]
-        for task in dag.tasks:
-            task.retry_delay = timedelta(0)
+        dag = the_dag()
         return remembered(dag.test(run_conf={"prompt": "a hare"}))
 
     return run
+
+
+def the_dag() -> Any:
+    """Return the example's DAG as Airflow reads it, with tries that follow at once."""
+    dags = named("airflow.dag_processing.dagbag").DagBag(dag_folder=None)
+    assert dags.import_errors == {}
+    dag = dags.dags["pictures"]
+    for task in dag.tasks:
+        task.retry_delay = timedelta(0)
+    return dag
+
+
+def cleared_and_run(ran: Ran) -> Ran:
+    """Clear `draw` as a person does, and let Airflow run it again."""
+    with named("airflow.utils.session").create_session() as session:
+        [draw] = [
+            one for one in ran.run.get_task_instances(session=session) if one.task_id == "draw"
+        ]
+        named("airflow.models.taskinstance").clear_task_instances([draw], session)
+        draw.try_number += 1
+    named("airflow.sdk.definitions.dag")._run_task(
+        ti=draw, task=the_dag().task_dict["draw"], run_triggerer=True
+    )
+    return remembered(ran.run)
 
 
 def remembered(run: Any) -> Ran:
@@ -72,6 +93,7 @@ def remembered(run: Any) -> Ran:
             return session.query(model).filter(model.run_id == run.run_id)
 
         return Ran(
+            run=run,
             state=str(run.state),
             tries={
                 one.task_id: (str(one.state), one.try_number)
@@ -210,6 +232,51 @@ def test_a_submission_without_an_answer_is_not_repeated(
     assert "Look for it among the tasks created since" in capfd.readouterr().out
 
 
+@pytest.fixture
+def api(airflow_home: Path) -> Iterator[Any]:
+    """Airflow's API, as a person calls it who may do everything."""
+    app = named("airflow.api_fastapi.app").create_app(apps="core")
+    with named("starlette.testclient").TestClient(app) as client:
+        token = client.get("/auth/token").json()["access_token"]
+        client.headers["authorization"] = f"Bearer {token}"
+        yield client
+
+
+@pytest.mark.parametrize("is_found", [True, False], ids=["found", "not-found"])
+def test_a_person_who_has_looked_lets_the_task_go_on(
+    service: Simulator, run_dag: Callable[[], Ran], api: Any, is_found: bool
+) -> None:
+    """What the how-to page says to do through Airflow's API does what it says."""
+    service.plan(*[TaskPlan(steps=2, step_seconds=0.1)] * 2)
+    service.faults.add("run", faults.abandon())
+    ran = run_dag()
+    state = f"/api/v2/dags/pictures/dagRuns/{ran.run.run_id}/taskInstances/draw/state-store"
+    if is_found:
+        found = {"value": service.tasks[0].id, "expires_at": None}
+        answer = api.put(f"{state}/cyberun_task", json=found)
+    else:
+        answer = api.delete(f"{state}/cyberun_sent_at")
+    again = cleared_and_run(ran)
+
+    assert answer.is_success
+    assert again.tries["draw"][0] == "success"
+    assert again.returned["draw"]["task_id"] == service.tasks[-1].id
+    assert len(service.submissions) == (1 if is_found else 2)
+
+
+def test_a_task_that_has_succeeded_shows_the_same_run_when_it_is_cleared(
+    service: Simulator, run_dag: Callable[[], Ran]
+) -> None:
+    """To look again costs nothing."""
+    service.tell(story().runs(steps=2, seconds=0.1))
+    ran = run_dag()
+    again = cleared_and_run(ran)
+
+    assert again.tries["draw"] == ("success", 2)
+    assert again.returned["draw"]["task_id"] == ran.returned["draw"]["task_id"]
+    assert len(service.submissions) == 1
+
+
 def test_a_submission_that_was_declined_is_repeated_by_the_next_try(
     service: Simulator, run_dag: Callable[[], Ran]
 ) -> None:
@@ -322,6 +389,27 @@ def test_a_person_who_ends_the_task_cancels_the_run_only_where_asked(
     trigger = plugin.CyberunTrigger(live.id, "cyberun", cancel_on_kill=asked)
     asyncio.run(trigger.on_kill())
 
+    assert len(service.requests_to("cancel", live.id)) == int(asked)
+
+
+@pytest.mark.parametrize("asked", [True, False])
+def test_a_kill_amid_the_submission_cancels_the_run_only_where_asked(
+    service: Simulator, plugin: Any, asked: bool
+) -> None:
+    """What to cancel is known with the answer."""
+    draw = plugin.CyberunOperator(
+        task_id="draw",
+        workflow="text-to-image",
+        parameters={"prompt": "a fox"},
+        conn_id="cyberun",
+        cancel_on_kill=asked,
+    )
+    access = plugin.Access(service.key, service.url)
+    draw.on_kill()
+    token = asyncio.run(draw._submit(access))
+
+    [live] = service.tasks
+    assert json.loads(token)["task_id"] == live.id
     assert len(service.requests_to("cancel", live.id)) == int(asked)
 
 
