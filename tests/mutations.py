@@ -47,6 +47,7 @@ class Mutation:
 
 WATCH = "tests/test_watch.py::"
 VERDICT = "tests/test_verdict.py::"
+HUB = "tests/test_hub.py::test_"
 WAITING = "tests/whole/test_waiting.py::test_"
 
 MUTATIONS = (
@@ -100,6 +101,17 @@ MUTATIONS = (
         "        if self.phase is not Phase.READING:\n            return",
         '        """An event was read from the stream."""',
         (f"{WATCH}test_every_watch_ends_once[done]",),
+    ),
+    Mutation(
+        "Settled",
+        "what has come is not read before a late reader is told the present state",
+        "_hub.py",
+        "            feed.catch_up()  # this may be its end",
+        "            pass",
+        (
+            f"{HUB}what_waits_to_be_read_is_part_of_the_present_state[virtual-asyncio]",
+            f"{HUB}a_reader_that_comes_as_the_end_arrives_is_told_the_end[virtual-asyncio]",
+        ),
     ),
     Mutation(
         "Not twice",
@@ -203,6 +215,16 @@ MUTATIONS = (
     ),
     Mutation(
         "Server trouble is not task trouble",
+        "a stream that is redirected elsewhere ends the watch",
+        "_feed.py",
+        "        if failure.kind in (FailureKind.TLS, FailureKind.PROXY):",
+        "        if failure.kind in (FailureKind.TLS, FailureKind.PROXY, FailureKind.REDIRECT):",
+        (
+            "tests/test_feed.py::test_what_stands_in_the_place_of_a_stream[virtual-asyncio-led-elsewhere]",
+        ),
+    ),
+    Mutation(
+        "Server trouble is not task trouble",
         "what the service asks to wait for is ignored",
         "_backoff.py",
         "    if hint is None or hint <= pause:\n        return pause",
@@ -260,6 +282,17 @@ MUTATIONS = (
         "        traceback: TracebackType | None,\n    ) -> None:\n        await self.aclose()",
         "        traceback: TracebackType | None,\n    ) -> None:\n        pass",
         ("tests/whole/test_lifetime.py::test_break_gives_the_connection_back[asyncio]",),
+    ),
+    Mutation(
+        "Yours to stop",
+        "a stream that is given up is not closed",
+        "_feed.py",
+        "            self._line_scope.cancel()",
+        "            pass",
+        (
+            f"{HUB}a_sole_reader_that_leaves_gives_the_connection_back_at_once[virtual-asyncio]",
+            f"{HUB}the_last_of_several_leaves_the_stream_open_for_a_linger[virtual-asyncio]",
+        ),
     ),
     Mutation(
         "Yours to stop",
