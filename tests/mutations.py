@@ -87,7 +87,7 @@ MUTATIONS = (
     Mutation(
         "Settled",
         "nothing is asked when a stream is opened",
-        "_watch.py",
+        "_watch_moves.py",
         "        # Beside the opening stream: it need not repeat what happened while nobody"
         " listened.\n        self._asks.by(now)",
         "        pass",
@@ -96,7 +96,7 @@ MUTATIONS = (
     Mutation(
         "Settled",
         "what comes after the end is taken, too",
-        "_watch.py",
+        "_watch_stream.py",
         '        """An event was read from the stream."""\n'
         "        if self.phase is not Phase.READING:\n            return",
         '        """An event was read from the stream."""',
@@ -144,7 +144,7 @@ MUTATIONS = (
     Mutation(
         "Never mute",
         "a stream without a byte is kept",
-        "_watch.py",
+        "_watch_state.py",
         "            idle_at = last_byte_at + self.policy.idle_timeout",
         "            idle_at = last_byte_at + 1e9",
         (f"{WATCH}test_every_byte_puts_off_reconnecting",),
@@ -152,7 +152,7 @@ MUTATIONS = (
     Mutation(
         "Never mute",
         "a clean end is taken for any other loss",
-        "_watch.py",
+        "_watch_stream.py",
         "        if clean and not self._asks.is_held(now):",
         "        if False:",
         (f"{WATCH}test_a_clean_end_is_asked_about_before_anything_is_opened_again",),
@@ -160,7 +160,7 @@ MUTATIONS = (
     Mutation(
         "Never mute",
         "the service's own error counts as news of the task",
-        "_watch.py",
+        "_watch_stream.py",
         "        if isinstance(event, StatusEvent | ProgressEvent):\n"
         "            self._contact(now)",
         "        self._hear(now)\n"
@@ -171,7 +171,7 @@ MUTATIONS = (
     Mutation(
         "Switches by itself",
         "repeated loss does not lead to polling",
-        "_watch.py",
+        "_watch_moves.py",
         "        elif self._losses >= self.policy.tries_before_polling:\n"
         "            self._start_polling(now, hint)",
         "        elif False:\n            self._start_polling(now, hint)",
@@ -180,7 +180,7 @@ MUTATIONS = (
     Mutation(
         "Switches by itself",
         "the way back is tried at an even pace",
-        "_watch.py",
+        "_watch_moves.py",
         "        self._climbs += 1",
         "        self._climbs = 0",
         (f"{WATCH}test_the_way_back_is_tried_with_growing_pauses",),
@@ -199,7 +199,7 @@ MUTATIONS = (
     Mutation(
         "Server trouble is not task trouble",
         "a connection resets the backoff",
-        "_watch.py",
+        "_watch_stream.py",
         "        self._order.opened()\n",
         "        self._order.opened()\n        self._losses = 0\n",
         (f"{WATCH}test_only_a_new_event_resets_the_backoff",),
@@ -207,7 +207,7 @@ MUTATIONS = (
     Mutation(
         "Server trouble is not task trouble",
         "a refusal of the stream ends the watch",
-        "_watch.py",
+        "_watch_stream.py",
         "        self._losses = max(self._losses, self.policy.tries_before_polling)\n"
         "        self._ask_first(now)",
         "        self.failed(error)",
@@ -248,7 +248,7 @@ MUTATIONS = (
     Mutation(
         "Bounded",
         "no outage is too long",
-        "_watch.py",
+        "_watch_state.py",
         "        return None if limit is None or since is None else since + limit",
         "        return None",
         (

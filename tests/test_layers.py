@@ -87,6 +87,7 @@ LAYERS = (
                 "_verdict",
                 "_upload_models",
                 "_watch",
+                "_watch_*",
                 "_webhook_verify",
                 "_workflow",
             ),

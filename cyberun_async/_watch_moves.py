@@ -1,0 +1,149 @@
+"""How a watch goes from phase to phase, as the table in ``_watch`` has it."""
+
+import attrs
+
+from ._backoff import climb_pause
+from ._events import (
+    CompletedEvent,
+    Event,
+    PollingStarted,
+    StreamingResumed,
+    StreamLost,
+    TerminalEvent,
+)
+from ._steps import Phase
+from ._watch_state import WatchState
+
+
+# Asks that failed in a row: their first success means that an outage is over.
+_OUTAGE_FAILURES = 3
+
+
+@attrs.define(kw_only=True)
+class WatchMoves(WatchState):
+    """A watch that can be moved, by slots and by what is built on this."""
+
+    # Slots.
+
+    def benched(self, now: float) -> None:
+        """There is no slot for a stream, or it was taken back: go on by polling."""
+        if self.phase in (Phase.POLLING, Phase.FETCHING, Phase.DONE):
+            return
+        phase = self.phase
+        was_refused = phase is Phase.ASKING and self._losses >= self.policy.tries_before_polling
+        self._leave_stream(None, now)
+        if was_refused:
+            self._start_polling(now)
+        else:
+            self._poll_until_invited()
+            # What the service asked to wait for holds, whoever is invited.
+            self._climb_at = self._rest_until if phase is Phase.RESTING else None
+            self._say_polling("all stream slots are taken")
+        self._asks.softly(now + self._poll_pause(now))
+
+    def invited(self, now: float) -> None:
+        """A slot is free and somebody reads events: stream, unless streaming does not work."""
+        may_climb = self._climb_at is None or now >= self._climb_at
+        if self.phase is Phase.POLLING and self.streaming and may_climb:
+            self._connect(now)
+
+    # Within: from phase to phase.
+
+    def _connect(self, now: float) -> None:
+        self.phase = Phase.CONNECTING
+        # Beside the opening stream: it need not repeat what happened while nobody listened.
+        self._asks.by(now)
+
+    def _leave_stream(self, cause: str | None, now: float) -> None:
+        if self.phase is Phase.READING:
+            self._lost_at = now
+        self._last_cause = cause or self._last_cause
+        self.progress_is_live = False
+        self._connected_at = self._stale_at = None
+
+    def _ask_first(self, now: float) -> None:
+        self.phase = Phase.ASKING
+        self._asking_since = now
+        self._asks.by(now)
+
+    def _retreat(self, now: float, hint: float | None = None) -> None:
+        """Rest before the next stream, or poll if streams have failed too often."""
+        if self._was_polling:
+            self._start_polling(now, hint)
+        elif self._losses >= self.policy.tries_before_polling:
+            self._start_polling(now, hint)
+            self._asks.by(now)
+        elif not self.streaming:
+            self._poll_until_invited()
+        else:
+            self._rest(now, self._rest_pause(hint))
+        self._asks.softly(now + self._poll_pause(now))
+
+    def _rest(self, now: float, pause: float) -> None:
+        self.phase = Phase.RESTING
+        self._rest_until = now + pause
+        self._outbox.append(StreamLost(task_id=self.task_id, cause=self._last_cause, delay=pause))
+
+    def _start_polling(self, now: float, hint: float | None = None) -> None:
+        self.phase = Phase.POLLING
+        pause = climb_pause(self.policy, self._climbs, self._floor(hint), self.draw)
+        self._climb_at = now + pause
+        self._climbs += 1
+        self._was_polling = True
+        self._say_polling(self._last_cause)
+
+    def _say_polling(self, cause: str) -> None:
+        if self.streaming and self.polling_cause is None:
+            self.polling_cause = cause
+            self.counters.switches_to_polling += 1
+            self._outbox.append(PollingStarted(task_id=self.task_id, cause=cause))
+
+    def _poll_until_invited(self) -> None:
+        self.phase = Phase.POLLING
+        self._climb_at = None
+
+    def _return_from_outage(self, now: float) -> None:
+        # Nothing was wrong with streaming as such: no reason to wait out a long pause.
+        if self._ask_failures >= _OUTAGE_FAILURES and self._climb_at is not None:
+            soon = now + self.draw() * self.policy.poll_interval
+            self._climb_at = min(self._climb_at, soon)
+
+    # Within: signs of life.
+
+    def _hear(self, now: float) -> None:
+        """Take note that the stream showed the task move."""
+        self._last_contact_at = now
+        self._trouble_since = None
+        self._stale_at = None
+        self._garbled_run = 0
+        if not self._was_polling:
+            self._asks.put_off(now + self.policy.ask_after)
+
+    def _news(self) -> None:
+        """Take note that something new came over the stream: all is well again."""
+        self._losses = self._climbs = 0
+        self._was_polling = False
+        if self.polling_cause is not None:
+            self.polling_cause = None
+            self._outbox.append(StreamingResumed(task_id=self.task_id))
+        self.progress_is_live = True
+
+    # Within: the end.
+
+    def _take_end(self, event: Event) -> None:
+        if isinstance(event, CompletedEvent) and event.output is None:
+            self._pending_end = attrs.evolve(event, attempt=self.attempt)
+            self._fetch()
+        elif isinstance(event, TerminalEvent):
+            self._deliver_end(attrs.evolve(event, attempt=self.attempt))
+
+    def _fetch(self) -> None:
+        self.phase = Phase.FETCHING
+        self.progress_is_live = False
+        self._asks.stop()
+
+    def _deliver_end(self, event: TerminalEvent) -> None:
+        self._end()
+        self.terminal = event
+        self._order.status = event.status
+        self._outbox.append(event)
