@@ -144,6 +144,13 @@ def airflow(session: nox.Session) -> None:
 
 
 @nox.session
+def cluster(session: nox.Session) -> None:
+    """Run batches on a Dask cluster of three processes; one is killed, one stopped."""
+    _pinned(session, ".[testing,dask]", *_group("tests"), *_group("cluster"))
+    _pytest(session, "tests/cluster")
+
+
+@nox.session
 def fast(session: nox.Session) -> None:
     """Run the tests with every connection over aiohttp and the fast JSON decoder."""
     _pinned(session, TESTED, *_group("tests"))
@@ -351,7 +358,7 @@ EVERYTHING = (
     ),
     *("fast", "bench"),
     *(f"pythons-{python}" for python in PYTHONS),
-    *("lowest", "newest", "demo", "bots", "airflow", "kills"),
+    *("lowest", "newest", "demo", "bots", "airflow", "cluster", "kills"),
     *("browser", "httpx2"),
     "soak",
 )

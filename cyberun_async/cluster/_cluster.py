@@ -18,9 +18,11 @@ from ._calls import Calls, the_library
 from ._division import Division, divided, whole
 from ._driver import ClusterDriver, Course
 from ._folder import known
+from ._host import from_environment
 from ._reports import ClusterReport, report_of
 from ._sharding import shard_of
 from ._tally import ShardTally
+from ._tasks import decide_job
 
 
 SHARD_SIZE = 200
@@ -124,7 +126,7 @@ class ClusterBatch:
         )
 
     async def _register(self, course: Course, limits: Limits) -> None:
-        from ._plugin import ClusterPlugin, from_environment
+        from ._plugin import ClusterPlugin
 
         plugin = ClusterPlugin(course.run_id, self._connect or from_environment, limits)
         if _CREDENTIAL.search(the_library().protocol.pickle.dumps(plugin)):
@@ -243,8 +245,6 @@ class ClusterBatch:
             LedgerError: The shard's ledger cannot be used.
             ClusterError: No worker could do it.
         """
-        from ._tasks import decide_job
-
         course, _ = self._open_parts()
         if self._run is not None and not self._run.is_closed:
             raise ClientStateError("decide between runs; this one is not over")

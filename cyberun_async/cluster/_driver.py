@@ -25,6 +25,7 @@ from ._folder import Plan, settle
 from ._messages import News, ShardResult, ShardTask, heard
 from ._sharding import Intake, shard_count, split
 from ._tally import ShardTally
+from ._tasks import run_shard, stop_shards
 
 
 @attrs.frozen(kw_only=True)
@@ -104,8 +105,6 @@ class ClusterDriver:
         return plan
 
     async def _stop(self) -> None:
-        from ._tasks import stop_shards
-
         futures = list(self._futures.values())
         await self._calls.stop(futures, stop_shards, self._course.plugin, self._course.run_id)
 
@@ -176,8 +175,6 @@ class ClusterDriver:
             room.release()
 
     async def _run_shard(self, task: ShardTask) -> ShardResult:
-        from ._tasks import run_shard
-
         key = f"cyberun-shard-{task.run_id}-{task.shard:05}"
         future = self._calls.submit(run_shard, task, key=key)
         self._futures[task.shard] = future

@@ -1,19 +1,12 @@
 """
-What lives on each worker: one client, and the shards that use it.
+The worker plugin as Dask wants it.
 
-Imported only by workers and by a client program that registers it. It is pickled on its
-way to them, and holds no credential: the client is made there.
+Imported only by workers, and by a client program that registers it.
 """
 
-from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-import anyio
-
-from .. import CyberunClient, Limits
-from ._errors import ClusterError
-from ._messages import News, ShardResult, ShardTask, told
-from ._shard import ShardRun, take
+from ._host import WorkerHost
 
 
 if TYPE_CHECKING:
@@ -22,87 +15,6 @@ if TYPE_CHECKING:
 else:
     from distributed import WorkerPlugin
 
-Connect = Callable[[Limits], CyberunClient]
-Call = Callable[[CyberunClient], Awaitable[Any]]
 
-
-def from_environment(limits: Limits) -> CyberunClient:
-    """Return a client with the key and the base URL of the worker's own environment."""
-    return CyberunClient(limits=limits)
-
-
-class ClusterPlugin(WorkerPlugin):
-    """
-    One client on a worker, opened and closed with it.
-
-    Args:
-        run_id: Of the client program that registered it; shards of others are refused.
-        connect: Makes the client, on the worker.
-        limits: What this worker may use.
-    """
-
-    def __init__(self, run_id: str, connect: Connect, limits: Limits) -> None:
-        self.run_id: str = run_id
-        self._connect = connect
-        self._limits = limits
-        self._client: CyberunClient | None = None
-        self._running: dict[anyio.CancelScope, anyio.Event] = {}
-
-    def __repr__(self) -> str:
-        return f"<ClusterPlugin {self.run_id}>"
-
-    async def setup(self, worker: Any) -> None:  # noqa: ARG002 - the interface's
-        """Open the client, on the worker's event loop."""
-        client = self._connect(self._limits)
-        self._client = await client.__aenter__()
-
-    async def teardown(self, worker: Any) -> None:  # noqa: ARG002 - the interface's
-        """Stop what runs, and close the client."""
-        client, self._client = self._client, None
-        await self.stop()
-        if client is not None:
-            await client.aclose()
-
-    async def stop(self) -> None:
-        """Stop the shards and wait until they have; their ledgers say how far they came."""
-        running = list(self._running.items())
-        for scope, _ in running:
-            scope.cancel()
-        for _, has_ended in running:
-            await has_ended.wait()
-
-    async def run(self, task: ShardTask, worker: Any) -> ShardResult | None:
-        """
-        Work a shard through; None means that it was stopped.
-
-        Raises:
-            CyberunError: What stops a batch.
-        """
-
-        def tell(news: News) -> None:
-            worker.log_event(task.topic, told(news))
-
-        async def work(client: CyberunClient) -> ShardResult:
-            lease = await take(task.folder, task, str(worker.address))
-            return await ShardRun(client, task, lease, tell).run()
-
-        result: ShardResult | None = await self.call(task, work)
-        return result
-
-    async def call(self, task: ShardTask, function: Call) -> Any:
-        """Return what *function* makes of this worker's client; None if it was stopped."""
-        if self.run_id != task.run_id or self._client is None:
-            raise ClusterError(
-                f"the folder {task.folder} is that of another program now; "
-                "let one program at a time work on it"
-            )
-        has_ended = anyio.Event()
-        result: Any = None
-        with anyio.CancelScope() as scope:
-            self._running[scope] = has_ended
-            try:
-                result = await function(self._client)
-            finally:
-                del self._running[scope]
-                has_ended.set()
-        return result
+class ClusterPlugin(WorkerHost, WorkerPlugin):
+    """One client on a worker, opened and closed with it."""

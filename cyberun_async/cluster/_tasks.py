@@ -10,8 +10,8 @@ from typing import Any, Literal
 from .. import CyberunClient
 from ._calls import the_library
 from ._errors import ClusterError
+from ._host import WorkerHost
 from ._messages import ShardResult, ShardTask
-from ._plugin import ClusterPlugin
 from ._shard import LeasedBatch, take
 
 
@@ -49,9 +49,9 @@ async def _decide(
     return True
 
 
-def _plugin(worker: Any, task: ShardTask) -> ClusterPlugin:
+def _plugin(worker: Any, task: ShardTask) -> WorkerHost:
     plugin = worker.plugins.get(task.plugin)
-    if not isinstance(plugin, ClusterPlugin):
+    if not isinstance(plugin, WorkerHost):
         raise ClusterError("this worker has no client; it was told to stop")
     return plugin
 
@@ -59,5 +59,5 @@ def _plugin(worker: Any, task: ShardTask) -> ClusterPlugin:
 async def stop_shards(plugin: str, run_id: str, dask_worker: Any) -> None:
     """Stop the shards of one run on this worker."""
     found = dask_worker.plugins.get(plugin)
-    if isinstance(found, ClusterPlugin) and found.run_id == run_id:
+    if isinstance(found, WorkerHost) and found.run_id == run_id:
         await found.stop()
