@@ -13,62 +13,25 @@ from typing import Any, Protocol
 import anyio
 
 from ._caller import unavailable
-from ._credentials import Secret
 from ._errors import (
     ClientStateError,
     CyberunError,
-    RateLimitedError,
-    RequestRejectedError,
     ServiceUnavailableError,
-    UnexpectedResponseError,
 )
-from ._events import CompletedEvent, Event, Notice, ProgressEvent, TerminalEvent
-from ._exchange import ExchangeFailedError, FailureKind, Reply
+from ._events import CompletedEvent, Event, Notice, TerminalEvent
+from ._exchange import ExchangeFailedError, FailureKind
+from ._facts import report_answer, report_messages
 from ._models import TaskSnapshot
+from ._opening import Connection, Message, Opener, open_connection, refusal_of
 from ._reader import Reader
-from ._rejection import rejection
 from ._slots import StreamSlots
-from ._sse_codec import PayloadError, decode_event, resumable_id
-from ._verdict import retry_after_of
 from ._watch import Connect, Fail, FetchResult, Finish, Phase, Watch
 
 
 logger = logging.getLogger("cyberun_async")
 
 
-class Message(Protocol):
-    """A message of an event stream, as httpx-sse has it."""
-
-    @property
-    def event(self) -> str: ...
-    @property
-    def data(self) -> str: ...
-    @property
-    def id(self) -> str: ...
-    @property
-    def retry(self) -> int | None: ...
-
-
-class Connection(Protocol):
-    """An open event stream, or a refusal of one."""
-
-    @property
-    def status(self) -> int: ...
-    @property
-    def headers(self) -> Mapping[str, str]: ...
-    @property
-    def content_type(self) -> str | None: ...
-    @property
-    def is_event_stream(self) -> bool: ...
-    @property
-    def last_byte_at(self) -> float: ...
-    async def fill(self, arrived: Callable[[], bool]) -> bool: ...
-    def messages(self) -> Sequence[Message]: ...
-    async def read_body(self, limit: int = 65536) -> bytes: ...
-    async def aclose(self) -> None: ...
-
-
-class Hub(Protocol):
+class Hub(Opener, Protocol):
     """What a feed needs of its client."""
 
     slots: StreamSlots
@@ -80,10 +43,6 @@ class Hub(Protocol):
     def schedule(self, feed: "Feed") -> None: ...
     def settled(self, feed: "Feed") -> None: ...
     def noticed(self, notice: Notice) -> None: ...
-    async def stream_headers(self, refused: Secret | None) -> tuple[Secret, dict[str, str]]: ...
-    @property
-    def can_refresh(self) -> bool: ...
-    async def open_stream(self, task_id: str, headers: Mapping[str, str]) -> Connection: ...
     async def read_output(self, task_id: str) -> tuple[Mapping[str, Any] | None, str | None]: ...
 
 
@@ -245,25 +204,7 @@ class Feed:
     def on_answer(self, answer: TaskSnapshot | CyberunError, sent_at: float) -> None:
         """Report what an ask came to."""
         self._digest()
-        now = self._hub.now()
-        watch = self.watch
-        if isinstance(answer, TaskSnapshot):
-            watch.polled(answer, sent_at, now)
-            self.advance()
-            return
-        if isinstance(answer, RateLimitedError):
-            watch.ask_failed(str(answer), now, retry_after=answer.retry_after)
-        elif isinstance(answer, RequestRejectedError):
-            watch.ask_refused(answer, now)
-        elif isinstance(answer, ServiceUnavailableError):
-            if answer.is_final:
-                watch.failed(answer)
-            reached = answer.status is not None
-            watch.ask_failed(str(answer), now, retry_after=answer.retry_after, was_reached=reached)
-        elif isinstance(answer, UnexpectedResponseError):
-            watch.ask_failed(str(answer), now)
-        else:
-            watch.failed(answer)
+        report_answer(self.watch, answer, sent_at, self._hub.now())
         self.advance()
 
     # Carrying out orders.
@@ -390,7 +331,7 @@ class Feed:
         if watch.is_reconnecting:
             await anyio.sleep(max(0.0, self._hub.slots.start_moment(now()) - now()))
         try:
-            connection = await self._open(last_event_id)
+            connection = await open_connection(self._hub, self.task_id, last_event_id)
         except ExchangeFailedError as error:
             self._judge_failure(error)
             return
@@ -405,22 +346,10 @@ class Feed:
             if connection.status == 200 and connection.is_event_stream:
                 await self._read_events(connection)
             else:
-                await self._judge_refusal(connection)
+                refusal, retry_after = await refusal_of(connection, self.task_id)
+                watch.refused(refusal, now(), retry_after=retry_after)
         finally:
             self._connection = None
-            with anyio.CancelScope(shield=True):
-                await connection.aclose()
-
-    async def _open(self, last_event_id: str | None) -> Connection:
-        refused: Secret | None = None
-        while True:
-            key, headers = await self._hub.stream_headers(refused)
-            if last_event_id:
-                headers["Last-Event-ID"] = last_event_id
-            connection = await self._hub.open_stream(self.task_id, headers)
-            if connection.status != 401 or refused is not None or not self._hub.can_refresh:
-                return connection
-            refused = key
             with anyio.CancelScope(shield=True):
                 await connection.aclose()
 
@@ -432,20 +361,6 @@ class Feed:
             self.watch.refused(unavailable(failure), self._hub.now(), was_reached=False)
         else:
             self.watch.lost(failure.reason, self._hub.now())
-
-    async def _judge_refusal(self, connection: Connection) -> None:
-        try:
-            body = await connection.read_body()
-        except ExchangeFailedError:
-            body = b""
-        reply = Reply(
-            status=connection.status,
-            headers=connection.headers,
-            body=body,
-            path=f"/r/tasks/{self.task_id}/events",
-        )
-        error = stream_refusal(reply)
-        self.watch.refused(error, self._hub.now(), retry_after=retry_after_of(reply.headers))
 
     async def _read_events(self, connection: Connection) -> None:
         watch, now = self.watch, self._hub.now
@@ -492,34 +407,9 @@ class Feed:
             self.advance()
 
     def _read_batch(self, batch: Sequence[Message]) -> None:
-        watch, moment, loads = self.watch, self._hub.now(), self._hub.loads
+        watch = self.watch
         was_running = watch.is_running
-        # Ticks in a row are judged in one go: most of what comes are ticks.
-        ticks: list[ProgressEvent] = []
-        message_id = ""
-        for message in batch:
-            retry, data = message.retry, message.data
-            if retry is not None:
-                watch.hinted(retry / 1000)
-            if not data:
-                continue
-            try:
-                event = decode_event(message.event, data, watch.task_id, watch.attempt, loads)
-            except PayloadError as error:
-                watch.ticked(ticks, moment)
-                ticks = []
-                watch.garbled(error.name, moment)
-                continue
-            message_id = message.id or message_id
-            if type(event) is ProgressEvent:
-                ticks.append(event)
-                continue
-            watch.ticked(ticks, moment)
-            ticks = []
-            watch.received(event, moment)
-        watch.ticked(ticks, moment)
-        if message_id:
-            watch.last_event_id = resumable_id(message_id)
+        report_messages(watch, batch, self._hub.now(), self._hub.loads)
         if watch.phase is Phase.READING and was_running == watch.is_running:
             self._deliver()
             self._reschedule_if_sooner()
@@ -544,15 +434,3 @@ def copied(error: CyberunError, watch: Watch) -> CyberunError:
     copy: CyberunError = make(*args)
     copy.__cause__ = error.__cause__
     return copy.with_token(watch.token())
-
-
-def stream_refusal(reply: Reply) -> CyberunError:
-    """Return the error that stands for an answer that is no event stream."""
-    if 200 <= reply.status < 300:
-        return UnexpectedResponseError(
-            "the event stream was answered with something else",
-            status=None,
-            content_type=reply.content_type,
-            body=reply.body,
-        )
-    return rejection(reply, task=True)

@@ -10,7 +10,7 @@ from httpx_sse import ServerSentEvent
 
 from cyberun_async._events import Event, Notice
 from cyberun_async._exchange import ExchangeFailedError, FailureKind
-from cyberun_async._feed import Connection
+from cyberun_async._opening import Connection
 from cyberun_async._reader import Reader
 
 from .watch_kit import TASK

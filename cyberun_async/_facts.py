@@ -1,0 +1,70 @@
+"""What stream and asks bring, told to the decision core as facts."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from ._errors import (
+    CyberunError,
+    RateLimitedError,
+    RequestRejectedError,
+    ServiceUnavailableError,
+    UnexpectedResponseError,
+)
+from ._events import ProgressEvent
+from ._models import TaskSnapshot
+from ._opening import Message
+from ._sse_codec import PayloadError, decode_event, resumable_id
+from ._watch import Watch
+
+
+def report_answer(
+    watch: Watch, answer: TaskSnapshot | CyberunError, sent_at: float, now: float
+) -> None:
+    """Report what an ask sent at *sent_at* came to."""
+    if isinstance(answer, TaskSnapshot):
+        watch.polled(answer, sent_at, now)
+    elif isinstance(answer, RateLimitedError):
+        watch.ask_failed(str(answer), now, retry_after=answer.retry_after)
+    elif isinstance(answer, RequestRejectedError):
+        watch.ask_refused(answer, now)
+    elif isinstance(answer, ServiceUnavailableError):
+        if answer.is_final:
+            watch.failed(answer)
+        reached = answer.status is not None
+        watch.ask_failed(str(answer), now, retry_after=answer.retry_after, was_reached=reached)
+    elif isinstance(answer, UnexpectedResponseError):
+        watch.ask_failed(str(answer), now)
+    else:
+        watch.failed(answer)
+
+
+def report_messages(
+    watch: Watch, batch: Sequence[Message], moment: float, loads: Callable[[str], Any]
+) -> None:
+    """Report what the stream has brought, in order."""
+    # Ticks in a row are judged in one go: most of what comes are ticks.
+    ticks: list[ProgressEvent] = []
+    message_id = ""
+    for message in batch:
+        retry, data = message.retry, message.data
+        if retry is not None:
+            watch.hinted(retry / 1000)
+        if not data:
+            continue
+        try:
+            event = decode_event(message.event, data, watch.task_id, watch.attempt, loads)
+        except PayloadError as error:
+            watch.ticked(ticks, moment)
+            ticks = []
+            watch.garbled(error.name, moment)
+            continue
+        message_id = message.id or message_id
+        if type(event) is ProgressEvent:
+            ticks.append(event)
+            continue
+        watch.ticked(ticks, moment)
+        ticks = []
+        watch.received(event, moment)
+    watch.ticked(ticks, moment)
+    if message_id:
+        watch.last_event_id = resumable_id(message_id)
