@@ -21,6 +21,7 @@ for _name in (
         "cyberun_async.testing",
         "cyberun_async.webhooks",
         "cyberun_async.batch",
+        "cyberun_async.cluster",
         "cyberun_async.relay",
     ),
     "cyberun_async",

@@ -14,6 +14,7 @@ from sybil.parsers.myst import CodeBlockParser
 
 import cyberun_async
 import cyberun_async.batch
+import cyberun_async.cluster
 import cyberun_async.relay
 import cyberun_async.testing
 import cyberun_async.webhooks
@@ -131,6 +132,7 @@ def test_the_readme_is_two_screens() -> None:
         (cyberun_async.testing.faults, "testing.md"),
         (cyberun_async.webhooks, "webhooks.md"),
         (cyberun_async.batch, "batch.md"),
+        (cyberun_async.cluster, "cluster.md"),
         (cyberun_async.relay, "relay.md"),
     ],
     ids=lambda value: getattr(value, "__name__", value),

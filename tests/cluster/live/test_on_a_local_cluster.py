@@ -1,11 +1,15 @@
 """A batch over a cluster of three worker processes, against the service in another process."""
 
+import json
 import os
 import signal
+import sys
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
 
+import anyio
+import attrs
 import pytest
 
 from cyberun_async import ConfigurationError, CyberunClient, Limits
@@ -51,7 +55,7 @@ class Unreachable(distributed.Nanny):
 @pytest.fixture(scope="module")
 async def cluster(anyio_backend: Any, service: Service) -> AsyncIterator[Any]:
     # A worker that is silent for so long is taken for lost; a busy machine needs that long.
-    with dask.config.set({"distributed.scheduler.worker-ttl": "10s"}):
+    with dask.config.set({"distributed.scheduler.worker-ttl": "20s"}):
         async with distributed.LocalCluster(
             n_workers=3,
             threads_per_worker=2,
@@ -133,6 +137,27 @@ async def test_a_credential_does_not_travel(client: Any, service: Service, tmp_p
         await batch.__aenter__()
 
     assert key not in str(caught.value)
+
+
+async def test_the_program_of_the_documentation_runs(
+    cluster: Any, client: Any, service: Service, tmp_path: Path
+) -> None:
+    """As a program of its own, told where the scheduler is, it runs its jobs and reports."""
+    before = sum(len(tasks) for tasks in service.tasks().values())
+    written = [json.dumps(attrs.asdict(job, filter=_is_given)) for job in jobs(5)]
+    (tmp_path / "jobs.jsonl").write_text("\n".join(written))
+    program = Path(__file__).parents[3] / "docs" / "examples" / "cluster.py"
+    command = [sys.executable, str(program), cluster.scheduler_address, str(tmp_path)]
+    ran = await anyio.run_process([*command, str(tmp_path / "jobs.jsonl")], stderr=None)
+
+    *lines, last = ran.stdout.decode().splitlines()
+    assert sorted(line.split()[:2] for line in lines) == [[key, "completed"] for key in KEYS[:5]]
+    assert last == "5 of 5 jobs have an outcome (5 completed)"
+    assert sum(len(tasks) for tasks in service.tasks().values()) == before + 5
+
+
+def _is_given(field: "attrs.Attribute[Any]", value: object) -> bool:
+    return field.name in {"key", "workflow", "parameters"}
 
 
 async def test_a_paused_worker_that_comes_back_is_found_out(
