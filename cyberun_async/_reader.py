@@ -33,6 +33,7 @@ class Reader:
         "_capacity",
         "_failure",
         "_finished",
+        "_make_event",
         "_waker",
         "coalesced",
         "notices",
@@ -47,6 +48,7 @@ class Reader:
         self._failure: CyberunError | None = None
         self._finished = False
         self._waker: anyio.Event | None = None
+        self._make_event: type[anyio.Event] = anyio.Event
         self.coalesced: int = 0
         self.notices: bool = notices
         self.pull: Callable[[], None] = _nothing
@@ -123,9 +125,11 @@ class Reader:
             raise self._failure
 
     async def _woken(self) -> None:
-        self._waker = anyio.Event()
+        waker = self._waker = self._make_event()
+        # Which library runs the loop is looked for once: that takes longer than to wait.
+        self._make_event = type(waker)
         try:
-            await self._waker.wait()
+            await waker.wait()
         finally:
             self._waker = None
         self.pull()
