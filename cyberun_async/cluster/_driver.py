@@ -1,6 +1,7 @@
 """The client program's part: split the jobs, keep shards on the cluster, merge outcomes."""
 
 import math
+import uuid
 from collections.abc import AsyncIterable, Mapping
 from typing import Any
 
@@ -49,7 +50,9 @@ class Course:
     shard_size: int
     policy: BatchPolicy
 
-    def task(self, plan: Plan, shard: int, jobs: tuple[Job, ...] = ()) -> ShardTask:
+    def task(
+        self, plan: Plan, shard: int, jobs: tuple[Job, ...] = (), topic: str = ""
+    ) -> ShardTask:
         """Return what a worker needs for a shard."""
         return ShardTask(
             run_id=self.run_id,
@@ -59,7 +62,7 @@ class Course:
             shard=shard,
             jobs=jobs,
             policy=self.policy,
-            topic=f"cyberun-{self.run_id}",
+            topic=topic,
         )
 
 
@@ -74,6 +77,9 @@ class ClusterDriver:
         self._failure: Exception | None = None
         self._undecided: list[UnknownFate] = []
         self._finished: set[int] = set()
+        self._is_over = False
+        # Dask takes two tasks of one name for one, and a block may have many runs.
+        self._name = f"cyberun-{uuid.uuid4().hex}"
 
     async def drive(self, jobs: Jobs | None, emit: Emit) -> None:
         """
@@ -99,7 +105,7 @@ class ClusterDriver:
         self._conclude(shards)
 
     async def _plan(self, wanted: int) -> Plan:
-        key = f"cyberun-plan-{self._course.run_id}"
+        key = f"{self._name}-plan"
         plan = await self._calls.call(settle, self._course.folder, wanted, key=key)
         assert isinstance(plan, Plan)  # noqa: S101 - what Dask brings has no type
         return plan
@@ -121,28 +127,25 @@ class ClusterDriver:
     async def _work(self, plan: Plan, shards: Mapping[int, list[Job]], emit: Emit) -> None:
         # What has been told already is held by the cluster no more, so nothing bounds it here.
         send, receive = anyio.create_memory_object_stream[JobOutcome](math.inf)
-        topic = f"cyberun-{self._course.run_id}"
 
         def hear(message: Mapping[str, Any]) -> None:
             self._hear(heard(message), send)
 
-        self._calls.listen(topic, hear)
+        self._calls.listen(self._name, hear)
         try:
             async with anyio.create_task_group() as group:
                 group.start_soon(self._keep_busy, plan, shards, send)
                 async for outcome in receive:
                     await emit(outcome)
         finally:
-            self._calls.ignore(topic)
+            self._is_over = True
+            self._calls.ignore(self._name)
             send.close()
             receive.close()
 
     def _hear(self, news: News, send: MemoryObjectSendStream[JobOutcome]) -> None:
-        if self._tally.hear(news) and news.outcome is not None and not self._is_over(send):
+        if self._tally.hear(news) and news.outcome is not None and not self._is_over:
             send.send_nowait(news.outcome)
-
-    def _is_over(self, send: MemoryObjectSendStream[JobOutcome]) -> bool:
-        return send.statistics().open_receive_streams == 0
 
     async def _keep_busy(
         self,
@@ -154,9 +157,10 @@ class ClusterDriver:
         async with anyio.create_task_group() as group:
             for number, jobs in shards.items():
                 await room.acquire()
-                task = self._course.task(plan, number, tuple(jobs))
+                task = self._course.task(plan, number, tuple(jobs), self._name)
                 group.start_soon(self._lead, task, send, room, group.cancel_scope)
         # Nothing is told any more, so that the reader comes to its end.
+        self._is_over = True
         send.close()
 
     async def _lead(
@@ -175,7 +179,7 @@ class ClusterDriver:
             room.release()
 
     async def _run_shard(self, task: ShardTask) -> ShardResult:
-        key = f"cyberun-shard-{task.run_id}-{task.shard:05}"
+        key = f"{self._name}-shard-{task.shard:05}"
         future = self._calls.submit(run_shard, task, key=key)
         self._futures[task.shard] = future
         result = await self._calls.result(future)

@@ -1,6 +1,7 @@
 """A batch over a cluster that is faked: the client program's part, and the workers' code."""
 
 import os
+import pickle
 import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -288,6 +289,30 @@ async def test_it_is_used_in_its_block(sim: Simulator, tmp_path: Path) -> None:
         with pytest.raises(InvalidInputError, match="choice must be"):
             await batch.decide("job-0", "forget")  # type: ignore[arg-type]
     assert repr(batch) == f"<ClusterBatch {os.fspath(tmp_path)} not open>"
+
+
+async def test_a_block_may_have_many_runs(sim: Simulator, tmp_path: Path) -> None:
+    """No two tasks have one name, which Dask would take for one: a failed run is not met again."""
+    dask = Client()
+    sim.faults.add("run", faults.refuse(401))
+    async with batch_of(sim, tmp_path, dask) as batch:
+        with pytest.raises(AuthenticationError):
+            async for _ in batch.run(jobs(20)):
+                pass
+        found = [outcome async for outcome in batch.run(jobs(20))]
+
+    assert len(found) == len(sim.submissions) == 20
+    assert len(set(dask.submitted)) == len(dask.submitted)
+
+
+def test_errors_travel() -> None:
+    """What a worker raises arrives as it was, with its attributes."""
+    lost = LeaseLostError(Path("shard.lease"), 3, "there is a newer one")
+    found = pickle.loads(pickle.dumps(lost))
+
+    assert str(found) == str(lost)
+    assert str(lost) == "the lease shard.lease is of epoch 3, which has ended: there is a newer one"
+    assert (found.epoch, found.path) == (3, Path("shard.lease"))
 
 
 async def test_jobs_may_come_asynchronously(sim: Simulator, tmp_path: Path) -> None:
