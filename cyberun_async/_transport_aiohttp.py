@@ -17,6 +17,7 @@ import aiohttp
 import attrs
 import httpx
 import httpx_aiohttp
+import msgspec
 import msgspec.json
 import yarl
 
@@ -39,7 +40,7 @@ def load_json_fast(text: str) -> Any:
     """As ``json.loads``: what the fast decoder refuses (NaN, half a surrogate) goes there."""
     try:
         return _fast(text)
-    except ValueError:
+    except (ValueError, msgspec.MsgspecError):  # before msgspec 0.20 it was no ValueError
         return load_json(text)
 
 

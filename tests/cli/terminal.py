@@ -96,6 +96,13 @@ class Terminal:
             self._read(0.05)
         return self.text
 
+    def wait_until_unseen(self) -> None:
+        """Wait until what is typed is not shown; what came before is thrown away by the prompt."""
+        deadline = time.monotonic() + PATIENCE
+        while termios.tcgetattr(self._slave)[3] & termios.ECHO:
+            assert time.monotonic() < deadline, f"still shown\n{self.text}"
+            self._read(0.01)
+
     def wait(self) -> int:
         """Return the exit code, having read everything."""
         deadline = time.monotonic() + PATIENCE

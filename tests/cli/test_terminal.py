@@ -82,6 +82,7 @@ def test_the_key_is_asked_for_and_never_shown(sim: Simulator, env: Mapping[str, 
     keyless = {name: value for name, value in env.items() if name != "CYBERUN_API_KEY"}
     with Terminal("workflows", env=keyless) as terminal:
         terminal.wait_for("API key:")
+        terminal.wait_until_unseen()
         terminal.type(f"{sim.key}\n")
 
         assert terminal.wait() == 0
