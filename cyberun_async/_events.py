@@ -197,7 +197,11 @@ class StreamLost(Notice):
 
 @attrs.frozen(kw_only=True)
 class PollingStarted(Notice):
-    """The watch goes on by polling; there is no live progress until it streams again."""
+    """
+    The watch goes on by polling; there is no live progress until it streams again.
+
+    A reader that joins a watch that polls is told so first.
+    """
 
     cause: str
 

@@ -19,12 +19,12 @@ def only_what_is_new() -> Iterator[None]:
     gc.unfreeze()
 
 
-@pytest.fixture(autouse=True)
+@pytest.fixture
 def unmeasured() -> Iterator[None]:
     """
     Switch the measurement of coverage off, where there is one.
 
-    Ten thousand cancellations pass the same lines as a few hundred do elsewhere, and
+    Thousands of cancellations pass the same lines as a few do elsewhere, and
     counting them takes longer than they take themselves.
     """
     module = sys.modules.get("coverage")

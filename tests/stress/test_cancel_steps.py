@@ -50,7 +50,7 @@ async def test_a_cancellation_at_any_step_leaves_the_transport_usable(
             reached = await cancelled_at(at, times, server.url, work)
         server.wait_until_all_ended()
 
-    assert at > 5
+    assert at > 3  # aiohttp suspends no oftener
 
 
 async def cancelled_at(

@@ -32,7 +32,10 @@ HEADERS = {"authorization": "Bearer sk-x"}
 KEY = "sk-0123456789abcdefghij"
 POLICY = WatchPolicy(linger=0.01, poll_interval=0.05)
 
-pytestmark = pytest.mark.timeout(max(120, CANCELS // 100))
+pytestmark = [
+    pytest.mark.timeout(max(120, CANCELS // 100)),
+    pytest.mark.usefixtures("unmeasured"),
+]
 
 
 async def request(transport: Transport) -> None:
@@ -154,7 +157,7 @@ async def test_a_storm_of_native_cancellations_loses_nothing(
     """After thousands of cancelled requests, watches and waits, all connections can be had."""
     with service() as url:
         async with nothing_left():
-            limits = Limits(max_connections=10, max_streams=max_streams)
+            limits = Limits(max_connections=10, max_streams=max_streams, poll_rate=1000)
             async with CyberunClient(
                 KEY, base_url=url, limits=limits, timeouts=Timeouts(pool=0.5), policy=POLICY
             ) as client:
