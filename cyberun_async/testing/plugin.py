@@ -8,16 +8,17 @@ extra ``testing``, and asynchronous tests anyio's plugin, on asyncio or trio::
         cyberun_simulator.tell(story().runs(steps=5).fails("out of memory"))
         ...
 
-========================== ======================================================
-fixture                    what it is
-========================== ======================================================
-``cyberun_simulator``      a fresh :class:`~cyberun_async.testing.Simulator`, serving on
-                           loopback; on a virtual clock it is called in process instead
-``cyberun_client``         an open :class:`~cyberun_async.CyberunClient` of it
-``cyberun_environment``    ``CYBERUN_API_KEY`` and ``CYBERUN_BASE_URL`` name it, for programs
-                           that make their own client
-``cyberun_client_options`` override it to return further arguments for the client
-========================== ======================================================
+============================= ======================================================
+fixture                       what it is
+============================= ======================================================
+``cyberun_simulator``         a fresh :class:`~cyberun_async.testing.Simulator`, serving on
+                              loopback; on a virtual clock it is called in process instead
+``cyberun_client``            an open :class:`~cyberun_async.CyberunClient` of it
+``cyberun_environment``       ``CYBERUN_API_KEY`` and ``CYBERUN_BASE_URL`` name it, for programs
+                              that make their own client
+``cyberun_simulator_options`` override it to return arguments for the simulator
+``cyberun_client_options``    override it to return further arguments for the client
+============================= ======================================================
 
 ``@pytest.mark.cyberun_trouble("no-streams", ...)`` switches troubles on by name.
 """
@@ -41,12 +42,20 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 @pytest.fixture
-def cyberun_simulator(request: pytest.FixtureRequest) -> "Iterator[Simulator]":
+def cyberun_simulator_options() -> Mapping[str, Any]:
+    """Arguments for the service of `cyberun_simulator`; override it to give some."""
+    return {}
+
+
+@pytest.fixture
+def cyberun_simulator(
+    request: pytest.FixtureRequest, cyberun_simulator_options: Mapping[str, Any]
+) -> "Iterator[Simulator]":
     """A local Cyberun service of the test's own, with nothing in it yet."""
     from . import Simulator
     from ._backends import is_virtual
 
-    simulator = Simulator()
+    simulator = Simulator(**cyberun_simulator_options)
     for mark in request.node.iter_markers("cyberun_trouble"):
         simulator.trouble(*mark.args)
     if "anyio_backend" in request.fixturenames and is_virtual(

@@ -1,7 +1,8 @@
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -15,19 +16,21 @@ QUICK = TaskPlan(pending=0.0, waiting=0.0, queued=0.02, steps=4, step_seconds=0.
 
 
 @pytest.fixture
-def sim() -> Iterator[Simulator]:
-    """The service on loopback; its tasks live a tenth of a second."""
-    with Simulator(seed=11, default_plan=QUICK) as simulator:
-        yield simulator
+def cyberun_simulator_options() -> Mapping[str, Any]:
+    return {"seed": 11, "default_plan": QUICK}
 
 
 @pytest.fixture
-def env(sim: Simulator, monkeypatch: pytest.MonkeyPatch) -> Mapping[str, str]:
+def sim(cyberun_simulator: Simulator) -> Simulator:
+    """The service on loopback; its tasks live a tenth of a second."""
+    return cyberun_simulator
+
+
+@pytest.fixture
+def env(cyberun_environment: Simulator, monkeypatch: pytest.MonkeyPatch) -> Mapping[str, str]:
     """The environment of a user of this service, for this process and for others."""
     for name in ("CYBERUN_KEY", "CYBERUN_API_KEY_FILE", "CYBERUN_TEAM_ID", "NO_COLOR"):
         monkeypatch.delenv(name, raising=False)
-    monkeypatch.setenv("CYBERUN_BASE_URL", sim.url)
-    monkeypatch.setenv("CYBERUN_API_KEY", sim.key)
     return dict(os.environ)
 
 

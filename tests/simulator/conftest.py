@@ -1,6 +1,6 @@
 import contextlib
 import json
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterator, Mapping
 from typing import Any
 
 import httpx
@@ -80,9 +80,13 @@ class Reader:
 
 
 @pytest.fixture
-def sim() -> Iterator[Simulator]:
-    with Simulator(speed=50, seed=7) as simulator:
-        yield simulator
+def cyberun_simulator_options() -> Mapping[str, Any]:
+    return {"speed": 50, "seed": 7}
+
+
+@pytest.fixture
+def sim(cyberun_simulator: Simulator) -> Simulator:
+    return cyberun_simulator
 
 
 @pytest.fixture

@@ -21,7 +21,7 @@ from cyberun_async import (
     TaskFailedError,
     WatchPolicy,
 )
-from cyberun_async.testing import TROUBLES, Simulator, faults, story, virtual_backend
+from cyberun_async.testing import TROUBLES, Simulator, TaskPlan, faults, story, virtual_backend
 
 
 @pytest.fixture(params=["asyncio", "trio"])
@@ -185,6 +185,15 @@ class TestOptions:
     @pytest.fixture
     def cyberun_client_options(self) -> Mapping[str, Any]:
         return {"policy": WatchPolicy(poll_interval=60.0)}
+
+    @pytest.fixture
+    def cyberun_simulator_options(self) -> Mapping[str, Any]:
+        return {"default_plan": TaskPlan(outcome="failed", error="by default")}
+
+    async def test_the_simulator_takes_options(self, cyberun_client: CyberunClient) -> None:
+        """Another overridden fixture says how all tasks of the tests live."""
+        with pytest.raises(TaskFailedError, match="by default"):
+            await cyberun_client.run("text-to-image", {"prompt": "a fox"})
 
     async def test_the_client_takes_options(
         self, cyberun_simulator: Simulator, cyberun_client: CyberunClient

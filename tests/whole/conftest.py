@@ -1,4 +1,5 @@
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Mapping
+from typing import Any
 
 import pytest
 
@@ -9,16 +10,24 @@ from .kit import SHORT, assert_nothing_left
 
 
 @pytest.fixture
-def sim() -> Iterator[Simulator]:
-    """The service on loopback; its tasks live half a second."""
-    with Simulator(seed=7, default_plan=SHORT) as simulator:
-        yield simulator
+def cyberun_simulator_options() -> Mapping[str, Any]:
+    return {"seed": 7, "default_plan": SHORT}
 
 
 @pytest.fixture
-async def client(sim: Simulator) -> AsyncIterator[CyberunClient]:
+def cyberun_client_options() -> Mapping[str, Any]:
+    return {"policy": WatchPolicy(poll_interval=0.1)}
+
+
+@pytest.fixture
+def sim(cyberun_simulator: Simulator) -> Simulator:
+    """The service on loopback; its tasks live half a second."""
+    return cyberun_simulator
+
+
+@pytest.fixture
+async def client(sim: Simulator, cyberun_client: CyberunClient) -> AsyncIterator[CyberunClient]:
     """An open client; after the test nothing of it is left."""
-    policy = WatchPolicy(poll_interval=0.1)
-    async with CyberunClient(sim.key, base_url=sim.url, policy=policy) as opened:
-        yield opened
+    yield cyberun_client
+    await cyberun_client.aclose()
     await assert_nothing_left(sim)

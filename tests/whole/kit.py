@@ -7,7 +7,6 @@ from typing import Any, Final
 import anyio
 import attrs
 import pytest
-import trio.testing
 
 from cyberun_async import (
     CancelledEvent,
@@ -23,7 +22,12 @@ from cyberun_async import (
     StatusEvent,
     TaskHandle,
 )
-from cyberun_async.testing import Simulator, StreamingASGITransport, TaskPlan, VirtualClockLoop
+from cyberun_async.testing import (
+    Simulator,
+    StreamingASGITransport,
+    TaskPlan,
+    virtual_backend as kit_backend,
+)
 
 
 COURSE: Final = ["pending", "waiting", "queued", "running"]
@@ -33,11 +37,9 @@ PATIENCE: Final = 10.0
 VIRTUAL: Final = ["virtual-asyncio", "virtual-trio"]
 
 
-def virtual_backend(name: str) -> tuple[str, dict[str, object]]:
+def virtual_backend(name: str) -> tuple[str, dict[str, Any]]:
     """Return the back end called *name* for anyio, with a clock that begins at 0."""
-    if name == "virtual-trio":
-        return "trio", {"clock": trio.testing.MockClock(autojump_threshold=0)}
-    return "asyncio", {"loop_factory": VirtualClockLoop}
+    return kit_backend("trio" if name == "virtual-trio" else "asyncio")
 
 
 def virtual_client(sim: Simulator, api_key: Any = None, **settings: Any) -> CyberunClient:
