@@ -3,7 +3,7 @@
 import os
 import pickle
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -40,8 +40,10 @@ def anyio_backend(request: pytest.FixtureRequest) -> Any:
 
 
 @pytest.fixture(autouse=True)
-def fake(monkeypatch: pytest.MonkeyPatch) -> None:
+def fake(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     install(monkeypatch)
+    yield
+    sys.modules.pop("cyberun_async.cluster._plugin", None)
 
 
 @pytest.fixture
@@ -205,14 +207,18 @@ async def test_left_early_the_shards_stop(sim: Simulator, tmp_path: Path) -> Non
     assert len(found) == len(sim.submissions) == 60
 
 
+@pytest.mark.parametrize(
+    "look_seconds",
+    [pytest.param(3600.0, id="before-a-request"), pytest.param(0.01, id="now-and-then")],
+)
 async def test_a_lost_lease_stops_the_shard(
-    sim: Simulator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    sim: Simulator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, look_seconds: float
 ) -> None:
     """Overtaken in mid-run, a shard sends nothing more and says by whom it was overtaken."""
     from cyberun_async.cluster import _shard
     from cyberun_async.cluster._lease import Holder, claim
 
-    monkeypatch.setattr(_shard, "_LOOK_SECONDS", 0.01)
+    monkeypatch.setattr(_shard, "_LOOK_SECONDS", look_seconds)
     rule = sim.faults.add("run", faults.hold(after=0.2))
     policy = BatchPolicy(concurrency=4, settle_time=0.0)
     async with batch_of(sim, tmp_path, Client(workers=1), policy=policy, shard_size=50) as batch:
