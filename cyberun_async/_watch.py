@@ -199,7 +199,7 @@ class Watch(StreamedWatch):
         self._odd_ends = 0
         self._settle_attempt(snapshot, sent_at, now)
         if not self._order.is_beyond(snapshot):
-            self.snapshot = snapshot
+            self.snapshot: TaskSnapshot | None = snapshot
         if self._is_over():
             return True
         if snapshot.is_terminal:

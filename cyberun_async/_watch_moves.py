@@ -50,7 +50,7 @@ class WatchMoves(WatchState):
     # Within: from phase to phase.
 
     def _connect(self, now: float) -> None:
-        self.phase = Phase.CONNECTING
+        self.phase: Phase = Phase.CONNECTING
         # Beside the opening stream: it need not repeat what happened while nobody listened.
         self._asks.by(now)
 
@@ -58,7 +58,7 @@ class WatchMoves(WatchState):
         if self.phase is Phase.READING:
             self._lost_at = now
         self._last_cause = cause or self._last_cause
-        self.progress_is_live = False
+        self.progress_is_live: bool = False
         self._connected_at = self._stale_at = None
 
     def _ask_first(self, now: float) -> None:
@@ -94,7 +94,7 @@ class WatchMoves(WatchState):
 
     def _say_polling(self, cause: str) -> None:
         if self.streaming and self.polling_cause is None:
-            self.polling_cause = cause
+            self.polling_cause: str | None = cause
             self.counters.switches_to_polling += 1
             self._outbox.append(PollingStarted(task_id=self.task_id, cause=cause))
 
@@ -144,6 +144,6 @@ class WatchMoves(WatchState):
 
     def _deliver_end(self, event: TerminalEvent) -> None:
         self._end()
-        self.terminal = event
+        self.terminal: Event | None = event
         self._order.status = event.status
         self._outbox.append(event)

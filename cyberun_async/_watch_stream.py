@@ -28,13 +28,13 @@ class StreamedWatch(WatchMoves):
         """The stream's headers came and are those of an event stream."""
         if self.phase is not Phase.CONNECTING:
             return
-        self.phase = Phase.READING
+        self.phase: Phase = Phase.READING
         self._contact(now)
         self._order.opened()
         self._connected_at = now
         self._baselined = False
         self._garbled_run = 0
-        self.progress_is_live = not self._was_polling
+        self.progress_is_live: bool = not self._was_polling
         if self._lost_at is not None:
             self.counters.reconnects += 1
             self._outbox.append(Gap(task_id=self.task_id, seconds=now - self._lost_at))
@@ -123,7 +123,7 @@ class StreamedWatch(WatchMoves):
         self._leave_stream(str(error), now)
         if self.last_event_id is not None:
             # The id may be unknown after a restart: start over without it, once.
-            self.last_event_id = None
+            self.last_event_id: str | None = None
             self._losses += 1
             self._retreat(now, retry_after)
             return
