@@ -14,7 +14,7 @@ from ._events import ProgressEvent
 from ._models import TaskSnapshot
 from ._opening import Message
 from ._sse_codec import PayloadError, decode_event, resumable_id
-from ._watch import Watch
+from ._watch import Phase, Watch
 
 
 def report_answer(
@@ -66,5 +66,6 @@ def report_messages(
         ticks = []
         watch.received(event, moment)
     watch.ticked(ticks, moment)
-    if message_id:
+    # What came after the stream was given up is not taken in, and has to come again.
+    if message_id and watch.phase is Phase.READING:
         watch.last_event_id = resumable_id(message_id)

@@ -164,6 +164,7 @@ class Feed:
 
     def bench(self) -> None:
         """Give the stream up and poll."""
+        self._digest()
         self.watch.benched(self._hub.now())
         self.advance()
 
@@ -174,7 +175,8 @@ class Feed:
             self.advance()
 
     def fail(self, error: CyberunError) -> None:
-        """End the feed with *error*."""
+        """End the feed with *error*, behind what the stream has brought by now."""
+        self._digest()
         self.watch.failed(error)
         self.advance()
 

@@ -1,6 +1,6 @@
 """The public view of a task's progress: coalesced, throttled, ready to be shown."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import anyio
 
@@ -33,6 +33,11 @@ class ProgressReader(Reader):
             self._tracker.changed()
         self.wake()
 
+    def push_all(self, items: Sequence[Event | Notice]) -> None:
+        """Take note of each of *items*."""
+        for item in items:
+            self.push(item)
+
     async def next_update(self) -> ProgressUpdate | None:
         """Return the next update when it is due, or None at the end; raise what ended it."""
         while True:
@@ -45,8 +50,11 @@ class ProgressReader(Reader):
             await self._changed(None if due is None else due - self._now())
 
     async def _changed(self, seconds: float | None) -> None:
-        with anyio.move_on_after(seconds):
+        with anyio.move_on_after(seconds) as scope:
             await self._woken()
+        if scope.cancelled_caught:
+            # What arrived in the same moment was left to this reader, which waited until now.
+            self.pull()
 
 
 class ProgressView(Subscription[ProgressUpdate]):

@@ -66,7 +66,7 @@ class Reader:
         self.wake()
 
     def push_all(self, items: Sequence[Event | Notice]) -> None:
-        """Add *items* in order, as :meth:`push` does."""
+        """Add *items* in order, as :meth:`push` does; who overrides one overrides both."""
         if len(self._buffer) + len(items) > self._capacity or self._finished:
             for item in items:
                 self.push(item)

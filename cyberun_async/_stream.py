@@ -95,7 +95,7 @@ class Subscription(ABC, Generic[Item_co]):
 
     def token(self) -> ResumeToken:
         """Return what another process needs to go on from what was read here."""
-        if self._feed is None:
+        if self._feed is None or self._is_closed:
             return self._token
         token = self._feed.watch.token()
         return self._as_read(token) if self._reader.is_behind else token
@@ -151,12 +151,17 @@ class Subscription(ABC, Generic[Item_co]):
         """
         if self._is_closed:
             return
+        # The feed goes on for others, but what was read here does not.
+        self._token = self.token()
         self._is_closed = True
         feed = self._feed
         if feed is None:
             return
         with anyio.CancelScope(shield=True):
             await self._client.unsubscribe(feed, self._reader)
+            # One that waits in another task is at its end.
+            if not self._reader.is_finished:
+                self._reader.finish()
             if self._cancel_on_exit and feed.watch.terminal is None:
                 await self._client.request_cancel(self.task_id)
 
@@ -174,7 +179,7 @@ class Subscription(ABC, Generic[Item_co]):
         )
 
     def _ready(self) -> Item_co | None:
-        """Return the next item if it is there already: spares most items a suspension."""
+        """Return the next item if it is there already: spares most items a coroutine."""
         return None
 
     @abstractmethod

@@ -45,6 +45,12 @@ def _text(value: object) -> str:
     return value
 
 
+def _ordinal(value: object) -> int:
+    if _count(value) < 1:
+        raise ValueError
+    return _count(value)
+
+
 def _count(value: object) -> int:
     if type(value) is not int or value < 0:
         raise TypeError
@@ -56,13 +62,16 @@ def _status(value: object) -> str:
 
 
 def _moment(value: object) -> datetime:
-    return datetime.fromisoformat(_text(value))
+    moment = datetime.fromisoformat(_text(value))
+    if moment.tzinfo is None:
+        raise ValueError
+    return moment
 
 
 _READERS: Mapping[str, Callable[[object], Any]] = {
     "task_id": task_id_of,
     "status": _status,
-    "attempt": _count,
+    "attempt": _ordinal,
     "retry_count": _count,
     "last_event_id": _text,
     "submitted_at": _moment,

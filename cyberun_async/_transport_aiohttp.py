@@ -220,8 +220,12 @@ class _Stream(httpx.AsyncByteStream):
         return self
 
     async def __anext__(self) -> bytes:
-        with _named_anew():
+        # Each event may come by itself, and a context manager would cost as much as it does.
+        try:
             return await anext(self._chunks)
+        except (httpx.TransportError, aiohttp.ClientError) as error:
+            _name_anew(error)
+            raise
 
     async def aclose(self) -> None:
         with _named_anew():
@@ -265,11 +269,16 @@ def _named_anew() -> Generator[None]:
     try:
         yield
     except (httpx.TransportError, aiohttp.ClientError) as error:
-        cause = error if isinstance(error, aiohttp.ClientError) else error.__cause__
-        if isinstance(cause, _NotRepeatedError):
-            cause = cause.__cause__
-        for kind, name in _NAMES:
-            if isinstance(cause, kind):
-                # What lies below tells more: a name that is unknown, a certificate.
-                raise name(str(cause)) from cause.__cause__ or cause
+        _name_anew(error)
         raise
+
+
+def _name_anew(error: Exception) -> None:
+    """Raise what httpx calls it; return if it has a fitting name already."""
+    cause = error if isinstance(error, aiohttp.ClientError) else error.__cause__
+    if isinstance(cause, _NotRepeatedError):
+        cause = cause.__cause__
+    for kind, name in _NAMES:
+        if isinstance(cause, kind):
+            # What lies below tells more: a name that is unknown, a certificate.
+            raise name(str(cause)) from cause.__cause__ or cause

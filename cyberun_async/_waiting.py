@@ -1,6 +1,7 @@
 """Waiting for the end of one task: how long, what is known then, and which error it is."""
 
 import anyio
+import attrs
 
 from ._errors import (
     CyberunError,
@@ -9,9 +10,10 @@ from ._errors import (
     TaskFailedError,
     WaitTimeoutError,
 )
+from ._events import FailedEvent, TerminalEvent
 from ._feed import Feed, copied
 from ._inputs import positive_seconds
-from ._models import WAITING_STATUSES, ResumeToken, TaskSnapshot, TaskStatus
+from ._models import WAITING_STATUSES, ResumeToken, TaskSnapshot, TaskStatus, parse_status
 from ._session import Session
 
 
@@ -100,7 +102,17 @@ async def _final(session: Session, feed: Feed) -> TaskSnapshot:
         raise copied(watch.error, watch)
     if watch.snapshot is not None and watch.snapshot.is_terminal:
         return watch.snapshot
-    return await session.get_task(feed.task_id)
+    snapshot = await session.get_task(feed.task_id)
+    return snapshot if snapshot.is_terminal else _ended(snapshot, feed)
+
+
+def _ended(snapshot: TaskSnapshot, feed: Feed) -> TaskSnapshot:
+    """Return what a replica that lags has told, with the end that the stream has."""
+    end = feed.outcome
+    if not isinstance(end, TerminalEvent):
+        return snapshot
+    error = end.error if isinstance(end, FailedEvent) else None
+    return attrs.evolve(snapshot, status=parse_status(end.status), error=error or snapshot.error)
 
 
 async def _has_started(session: Session, feed: Feed) -> bool:

@@ -50,7 +50,9 @@ def anyio_backend(request: pytest.FixtureRequest) -> tuple[str, dict[str, object
 
 
 @pytest.fixture(autouse=TRANSPORT != "httpx")
-def chosen_transport(monkeypatch: pytest.MonkeyPatch) -> None:
+def chosen_transport(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    if _backend_of(request.node) == "trio":
+        return  # aiohttp knows asyncio only
     monkeypatch.setattr(_transport, "kind_for", lambda _: kind_for(kind_of(TRANSPORT)))
 
 

@@ -1,5 +1,6 @@
 """What one message about a task says, when, and what it does not claim to know."""
 
+import anyio
 import pytest
 from hypothesis import given, strategies as st
 
@@ -14,6 +15,7 @@ from cyberun_async import (
     UnknownEvent,
 )
 from cyberun_async._progress import ProgressTracker, ProgressUpdate, TimeLeft, duration
+from cyberun_async._progress_view import ProgressReader
 
 
 TASK = "0197a1b2-0000-7000-8000-00000000abcd"
@@ -31,6 +33,20 @@ def tick(progress: float | None, attempt: int = 1, step: int | None = None) -> P
         step_current=step,
         step_total=None if step is None else 20,
     )
+
+
+async def test_a_view_looks_for_what_came_in_the_moment_its_time_was_up() -> None:
+    """What arrives is left to a reader that waits, which must not leave it to anybody else."""
+    reader = ProgressReader(ProgressTracker(TASK, 1.0), now=anyio.current_time, is_live=bool)
+    reader.push_all([status("running")])
+    assert (await reader.next_update()) is not None
+    pulled: list[float] = []
+    reader.pull = lambda: pulled.append(anyio.current_time())
+
+    reader.push_all([tick(0.5)])
+    assert (await reader.next_update()) is not None
+
+    assert pulled
 
 
 def told(*events: Event, now: float = 0.0, is_live: bool = True) -> ProgressUpdate:

@@ -50,6 +50,39 @@ async def test_a_token_is_that_of_what_was_read() -> None:
     assert isinstance(watched.end, CompletedEvent)
 
 
+async def test_a_token_of_what_was_left_stays_where_it_was() -> None:
+    """Who reads on meanwhile moves the watch, but not the token of who has left it."""
+    sim = Simulator(seed=7)
+    live = sim.create_task(PLAN)
+    async with virtual_client(sim) as client, client.watch(live.id) as others:
+        async with client.watch(live.id) as events:
+            await anext(events)
+        left = events.token()
+        while not isinstance(await anext(others), ProgressEvent):
+            pass
+        token = events.token()
+
+    assert token == left
+    assert (token.status, others.token().status) == (COURSE[0], "running")
+
+
+async def test_closing_from_another_task_ends_the_reader() -> None:
+    """A loop that waits for a quiet task ends, as at its end, when somebody closes its watch."""
+    sim = Simulator(seed=7)
+    live = sim.create_task(TaskPlan(waiting=3600))
+    async with virtual_client(sim) as client, anyio.create_task_group() as group:
+        events = client.watch(live.id)
+
+        async def read() -> None:
+            async for _ in events:
+                pass
+
+        group.start_soon(read)
+        await anyio.sleep(10)
+        with anyio.fail_after(1):
+            await events.aclose()
+
+
 async def test_a_token_of_an_attempt_not_read_goes_on_before_it() -> None:
     """Attempts that were received but not read are counted again after going on."""
     sim = Simulator(seed=7)

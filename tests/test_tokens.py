@@ -46,7 +46,8 @@ def test_a_status_comes_back_as_the_member_it_was() -> None:
         *("{", "{}", "{sk-secret}", '{"a": ' * 100_000, '{"task_id": 7}', '{"task_id": "a/b"}'),
         *('{"task_id": "t", "attempt": "2"}', '{"task_id": "t", "attempt": true}'),
         *('{"task_id": "t", "retry_count": -1}', '{"task_id": "t", "submitted_at": "noon"}'),
-        '{"task_id": "sk-secret"}',
+        *('{"task_id": "sk-secret"}', '{"task_id": "t", "attempt": 0}'),
+        '{"task_id": "t", "submitted_at": "2026-03-01T10:00:00"}',
     ],
 )
 async def test_what_is_no_token_is_refused_before_anything_is_sent(text: str) -> None:

@@ -209,9 +209,11 @@ class TaskRelay:
             path: str = scope["path"]
             named = path.removeprefix(scope.get("root_path", "")).strip("/")
         try:
-            return self._client.task(named).id
+            task_id = self._client.task(named).id
         except InvalidInputError:
             return None
+        # The text of a resume token would do there, but is no name of the task here.
+        return task_id if task_id in (named, named.lower()) else None
 
     async def _stream(self, task_id: str, request: Request, send: "Send") -> None:
         browser = Browser(

@@ -395,10 +395,11 @@ async def test_the_hook_is_asked_about_the_canonical_id(sim: Simulator) -> None:
 
     async with site_of(sim, authorize=note) as site:
         await site.browse(task.id.upper())
+        token = await site.browse(f"%7B%22task_id%22:%22{task.id}%22%7D")
         malformed = await site.browse("sk-1234567890abcdef")
 
     assert asked == [task.id]
-    assert malformed.status == 404
+    assert [token.status, malformed.status] == [404, 404]
 
 
 async def test_the_key_does_not_leave(sim: Simulator) -> None:

@@ -93,6 +93,32 @@ async def test_a_failed_task_says_why(sim: Simulator) -> None:
     assert last.text == "failed · CUDA out of memory"
 
 
+@pytest.mark.parametrize("outcome", ["completed", "failed", "cancelled"])
+async def test_an_end_that_is_learnt_by_asking_is_told(sim: Simulator, outcome: Any) -> None:
+    """Also where it is all there is to tell: the task had ended, and nothing can be streamed."""
+    refused = faults.on("events", faults.refuse(403), times=None)
+    live = sim.create_task(TaskPlan(steps=1, outcome=outcome, faults=(refused,)))
+    async with virtual_client(sim) as client:
+        await client.wait(live.id)
+        found = [update for _, update in await updates_of(client, live.id)]
+
+    assert [update.status for update in found][-1] == outcome
+    assert found[-1].is_final
+
+
+async def test_a_late_view_is_told_how_things_stand(sim: Simulator) -> None:
+    """A second view of a task that waits for long does not wait until something happens."""
+    live = sim.create_task(TaskPlan(waiting=3600, steps=1))
+    async with virtual_client(sim) as client, client.progress(live.id) as first:
+        await anext(first)
+        await anyio.sleep(60)
+        with anyio.fail_after(1):
+            async with client.progress(live.id) as second:
+                update = await anext(second)
+
+    assert update.status == "waiting"
+
+
 async def test_views_and_watches_share_one_stream(sim: Simulator) -> None:
     """A view beside a watch of the same task opens no stream of its own."""
     live = sim.create_task(LIVELY)
