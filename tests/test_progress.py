@@ -37,7 +37,7 @@ def tick(progress: float | None, attempt: int = 1, step: int | None = None) -> P
 
 async def test_a_view_looks_for_what_came_in_the_moment_its_time_was_up() -> None:
     """What arrives is left to a reader that waits, which must not leave it to anybody else."""
-    reader = ProgressReader(ProgressTracker(TASK, 1.0), now=anyio.current_time, is_live=bool)
+    reader = ProgressReader(ProgressTracker(TASK, 0.01), now=anyio.current_time, is_live=bool)
     reader.push_all([status("running")])
     assert (await reader.next_update()) is not None
     pulled: list[float] = []

@@ -16,9 +16,10 @@ from cyberun_async import (
     ResumeToken,
     StatusEvent,
     TaskHandle,
+    TaskSnapshot,
     WaitTimeoutError,
 )
-from cyberun_async.testing import Simulator, TaskPlan, faults
+from cyberun_async.testing import Behaviour, Simulator, TaskPlan, faults
 
 from .kit import (
     COURSE,
@@ -114,6 +115,28 @@ async def test_a_task_that_starts_in_time_is_waited_for() -> None:
         second = await client.wait(running.id, start_timeout=30, timeout=500)
 
     assert (first.status, second.status) == ("completed", "completed")
+
+
+@pytest.mark.parametrize("outcome", ["completed", "failed"])
+async def test_a_wait_that_shares_a_stream_ends_with_its_end(outcome: Any) -> None:
+    """A replica that has not heard of it cannot make a task that has ended look as if it ran."""
+    sim = Simulator(seed=7, behaviour=Behaviour(replica_lag=30.0))
+    live = sim.create_task(attrs.evolve(SLOW, steps=3, outcome=outcome, error="out of memory"))
+    found: list[TaskSnapshot] = []
+    async with virtual_client(sim) as client, anyio.create_task_group() as group:
+
+        async def wait() -> None:
+            found.append(await client.wait(live.id))
+
+        async with client.watch(live.id) as events:
+            await anext(events)
+            group.start_soon(wait)
+            async for _ in events:
+                pass
+
+    [snapshot] = found
+    assert snapshot.status == outcome
+    assert snapshot.error == (None if outcome == "completed" else "out of memory")
 
 
 async def test_both_limits_hold() -> None:
