@@ -392,25 +392,59 @@ def test_a_person_who_ends_the_task_cancels_the_run_only_where_asked(
     assert len(service.requests_to("cancel", live.id)) == int(asked)
 
 
-@pytest.mark.parametrize("asked", [True, False])
-def test_a_kill_amid_the_submission_cancels_the_run_only_where_asked(
-    service: Simulator, plugin: Any, asked: bool
-) -> None:
-    """What to cancel is known with the answer."""
+class Store(dict[str, str]):
+    """What Airflow keeps across the tries of a task."""
+
+    def set(self, name: str, value: str, retention: object) -> None:
+        self[name] = value
+
+    def delete(self, name: str) -> None:
+        self.pop(name, None)
+
+
+def killed_amid_its_submission(plugin: Any, store: Store, *, cancel_on_kill: bool) -> Any:
+    """Run the operator, killed before its answer came; return the trigger it hands over to."""
     draw = plugin.CyberunOperator(
         task_id="draw",
         workflow="text-to-image",
         parameters={"prompt": "a fox"},
         conn_id="cyberun",
-        cancel_on_kill=asked,
+        cancel_on_kill=cancel_on_kill,
     )
-    access = plugin.Access(service.key, service.url)
     draw.on_kill()
-    token = asyncio.run(draw._submit(access))
+    with pytest.raises(named("airflow.sdk.exceptions").TaskDeferred) as deferred:
+        type(draw).execute.__wrapped__(draw, {"task_state_store": store})
+    return vars(deferred.value)["trigger"]
+
+
+@pytest.mark.parametrize("asked", [True, False])
+def test_a_kill_amid_the_submission_cancels_the_run_only_where_asked(
+    service: Simulator, plugin: Any, asked: bool
+) -> None:
+    """What to cancel is known with the answer."""
+    store = Store()
+    trigger = killed_amid_its_submission(plugin, store, cancel_on_kill=asked)
 
     [live] = service.tasks
-    assert json.loads(token)["task_id"] == live.id
+    assert json.loads(trigger.token)["task_id"] == live.id
+    assert store["cyberun_task"] == trigger.token
     assert len(service.requests_to("cancel", live.id)) == int(asked)
+
+
+def test_a_cancelling_that_fails_forgets_no_run(
+    service: Simulator, plugin: Any, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """The run was accepted and is paid for, so that every further try goes on with it."""
+    service.faults.add("cancel", faults.refuse(401), times=None)
+    store = Store()
+    trigger = killed_amid_its_submission(plugin, store, cancel_on_kill=True)
+
+    [live] = service.tasks
+    assert json.loads(store["cyberun_task"])["task_id"] == live.id
+    assert trigger.token == store["cyberun_task"]
+    assert "it could not be cancelled" in capfd.readouterr().out
+    killed_amid_its_submission(plugin, store, cancel_on_kill=True)
+    assert len(service.submissions) == 1
 
 
 def test_triggers_share_one_client(service: Simulator, plugin: Any) -> None:

@@ -279,16 +279,24 @@ class CyberunOperator(BaseOperator):
         except CyberunError as error:
             ledger.forget()
             raise _failure(error) from error
+        # Before anything else is asked for: from here on the run is known, and paid for.
         ledger.keep(token)
+        if self._is_killed and self.cancel_on_kill:
+            asyncio.run(self._cancel(access, token))
         return token
 
     async def _submit(self, access: Access) -> str:
         async with access.client() as client:
             task = await client.submit(self.workflow, self.parameters)
             self.log.info("submitted %s as task %s", self.workflow, task.id)
-            if self._is_killed and self.cancel_on_kill:
-                await task.cancel()
             return client.watch(task).token().dumps()
+
+    async def _cancel(self, access: Access, token: str) -> None:
+        try:
+            async with access.client() as client:
+                await client.cancel(token)
+        except CyberunError as error:
+            self.log.warning("the run goes on, it could not be cancelled: %s", error)
 
     def on_kill(self) -> None:
         # The signal may come amid the submission: then only its answer says what to cancel.
