@@ -69,6 +69,7 @@ class Submitter:
         self._throttle = throttle
         self._permit = surroundings.permit
         self._on_the_way: set[anyio.CancelScope] = set()
+        self._is_stopping = False
 
     async def submit(self, row: JobRow) -> Accepted | Refused | Unanswered:
         """
@@ -107,8 +108,12 @@ class Submitter:
         try:
             await anyio.sleep_forever()
         finally:
+            self._is_stopping = True
             for scope in self._on_the_way:
-                scope.deadline = anyio.current_time() + self._policy.stop_grace
+                self._give_a_moment(scope)
+
+    def _give_a_moment(self, scope: anyio.CancelScope) -> None:
+        scope.deadline = anyio.current_time() + self._policy.stop_grace
 
     async def _try(self, row: JobRow) -> Accepted | Refused | Unanswered:
         try:
@@ -134,6 +139,8 @@ class Submitter:
         try:
             await anyio.lowlevel.checkpoint_if_cancelled()
             await self._permit()
+            # A permit that is asked for in a thread does not notice a stop that comes meanwhile.
+            await anyio.lowlevel.checkpoint_if_cancelled()
         except BaseException:
             await self._ledger.write(undo)
             raise
@@ -147,6 +154,8 @@ class Submitter:
         options: dict[str, str] = json.loads(row.options)
         with anyio.CancelScope(shield=True) as scope:
             self._on_the_way.add(scope)
+            if self._is_stopping:
+                self._give_a_moment(scope)
             try:
                 handle = await self._client.submit(
                     row.workflow,

@@ -1,0 +1,101 @@
+"""A batch that is stopped just before a request leaves: it does not leave any more."""
+
+import sqlite3
+import threading
+from pathlib import Path
+
+import anyio
+import anyio.to_thread
+import pytest
+
+from cyberun_async.batch import Batch, BatchPolicy, _records as records
+from cyberun_async.batch._jobs import PreparedJob, prepared
+from cyberun_async.batch._ledger import Ledger
+from cyberun_async.batch._submitting import Submitter
+from cyberun_async.batch._surroundings import Surroundings
+from cyberun_async.batch._throttle import Throttle
+from cyberun_async.testing import Simulator, faults
+
+from ..whole.kit import until
+from .kit import client_of, jobs, query, quick_service
+
+
+@pytest.fixture
+def sim() -> Simulator:
+    return quick_service()
+
+
+@pytest.fixture
+def ledger(tmp_path: Path) -> Path:
+    return tmp_path / "runs.sqlite"
+
+
+async def test_stopped_while_a_permit_is_asked_for_nothing_leaves(
+    sim: Simulator, ledger: Path
+) -> None:
+    """A permit granted in a thread that no stop reaches sends no request of a stopped batch."""
+    asked, granted = threading.Semaphore(0), threading.Event()
+
+    def grant() -> None:
+        asked.release()
+        granted.wait()
+
+    async def permit() -> None:
+        await anyio.to_thread.run_sync(grant)
+
+    async with client_of(sim) as client:
+        batch = Batch(client, ledger, policy=BatchPolicy(concurrency=3))
+        batch._surroundings = Surroundings(permit=permit)
+        async with batch:
+            run = batch.run(jobs(3))
+
+            async def read() -> None:
+                async for _ in run:
+                    pass
+
+            async with anyio.create_task_group() as group:
+                group.start_soon(read)
+                for _ in range(3):
+                    await until(lambda: asked.acquire(blocking=False))
+                group.start_soon(run.aclose)
+                await until(lambda: run.is_closed)
+                granted.set()
+            report = await batch.report()
+
+    assert sim.requests_to("run") == []
+    assert report.fates == ()
+    assert query(ledger, "SELECT answer, count(*) FROM submissions GROUP BY 1") == [
+        ("withdrawn", 3)
+    ]
+
+
+async def test_a_request_that_leaves_after_the_stop_gets_its_moment_too(
+    sim: Simulator, ledger: Path
+) -> None:
+    """However late it left, nobody waits for its answer for longer than the policy says."""
+    sim.faults.add("run", faults.hold(after=3.0))
+    policy = BatchPolicy(stop_grace=0.0)
+    book = await Ledger(ledger).open()
+    try:
+        await book.write(_taken_in)
+        [row] = await book.read(lambda db: records.work(db, 1, 0, 1))
+        async with client_of(sim) as client:
+            submitter = Submitter(client, book, policy, Throttle(1))
+            with anyio.CancelScope() as scope:
+                scope.cancel()
+                await submitter.guard()
+            with anyio.move_on_after(0.1) as waiting:
+                await submitter.submit(row)
+    finally:
+        await book.aclose()
+
+    assert waiting.cancelled_caught
+    assert query(ledger, "SELECT answer, task_id FROM submissions") == [(None, None)]
+
+
+def _taken_in(db: sqlite3.Connection) -> None:
+    job = prepared(next(jobs(1)), 0)
+    assert isinstance(job, PreparedJob)
+    records.begin_staging(db)
+    records.stage(db, [(0, job, None)])
+    records.accept_staged(db)
