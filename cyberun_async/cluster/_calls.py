@@ -1,6 +1,7 @@
 """The few things that are asked of Dask's client, each awaited, each failing typed."""
 
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from importlib import import_module
 from typing import Any
 
@@ -81,9 +82,21 @@ class Calls:
                 await self._dask.cancel(futures)
             await self._dask.run(stop, *args, on_error="ignore")
 
-    async def unregister(self, name: str) -> None:
-        """Remove the plugin from each worker that answers in time."""
+    async def unregister(self, name: str, run_id: str, ask: Callable[..., Any]) -> None:
+        """
+        Remove the plugin of that run from each worker that answers in time.
+
+        Another program may have put its own under that name meanwhile, which stays. *ask*
+        tells on each worker whose it is.
+        """
         with anyio.CancelScope(shield=True), anyio.move_on_after(_STOP_SECONDS):
+            found = await self._typed(lambda: self._dask.run(ask, name, on_error="ignore"))
+            if set(found.values()) - {None} == {run_id}:
+                await self._typed(lambda: self._remove(name))
+
+    async def _remove(self, name: str) -> None:
+        # That there is none is what is wanted.
+        with suppress(ValueError):
             await self._dask.unregister_worker_plugin(name)
 
     def listen(self, topic: str, hear: Callable[[Mapping[str, Any]], None]) -> None:

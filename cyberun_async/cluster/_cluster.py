@@ -22,7 +22,7 @@ from ._host import from_environment
 from ._reports import ClusterReport, report_of
 from ._sharding import shard_of
 from ._tally import ShardTally
-from ._tasks import decide_job
+from ._tasks import decide_job, run_of
 
 
 SHARD_SIZE = 200
@@ -154,7 +154,7 @@ class ClusterBatch:
                     await group.__aexit__(None, None, None)
             finally:
                 if course is not None:
-                    await self._calls.unregister(course.plugin)
+                    await self._calls.unregister(course.plugin, course.run_id, run_of)
 
     def run(self, jobs: Jobs) -> BatchRun:
         """

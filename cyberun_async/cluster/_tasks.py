@@ -61,3 +61,9 @@ async def stop_shards(plugin: str, run_id: str, dask_worker: Any) -> None:
     found = dask_worker.plugins.get(plugin)
     if isinstance(found, WorkerHost) and found.run_id == run_id:
         await found.stop()
+
+
+def run_of(plugin: str, dask_worker: Any) -> str | None:
+    """Return which run has the client on this worker."""
+    found = dask_worker.plugins.get(plugin)
+    return found.run_id if isinstance(found, WorkerHost) else None

@@ -49,6 +49,7 @@ class Client:
         self.workers = [Worker(self, number) for number in range(workers)]
         self.handlers: dict[str, Callable[[Any], None]] = {}
         self.submitted: list[str] = []
+        self.registered: set[str] = set()
         self.peak = 0
         self._running: set[asyncio.Future[Any]] = set()
 
@@ -56,6 +57,7 @@ class Client:
         return {worker.address: 1 for worker in self.workers}
 
     async def register_plugin(self, plugin: Any, name: str) -> None:
+        self.registered.add(name)
         for worker in self.workers:
             await self._remove(worker, name)
             worker.plugins[name] = plugin
@@ -66,6 +68,9 @@ class Client:
             worker.plugins[name] = plugin
 
     async def unregister_worker_plugin(self, name: str) -> None:
+        if name not in self.registered:
+            raise ValueError(f"The worker plugin {name} does not exist")
+        self.registered.remove(name)
         await self._remove(self.workers[0], name)
         for worker in self.workers[1:]:
             worker.plugins.pop(name, None)
@@ -103,9 +108,12 @@ class Client:
         # As the real one: what runs on a worker already goes on there.
         pass
 
-    async def run(self, function: Any, *args: Any, on_error: str) -> None:
+    async def run(self, function: Any, *args: Any, on_error: str) -> dict[str, Any]:
+        found: dict[str, Any] = {}
         for worker in self.workers:
-            await function(*args, dask_worker=worker)
+            result = function(*args, dask_worker=worker)
+            found[worker.address] = await result if iscoroutinefunction(function) else result
+        return found
 
     def subscribe_topic(self, topic: str, handler: Callable[[Any], None]) -> None:
         self.handlers[topic] = handler

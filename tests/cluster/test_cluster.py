@@ -192,6 +192,42 @@ async def test_another_program_takes_the_folder(sim: Simulator, tmp_path: Path) 
     assert len(sim.submissions) == 20
 
 
+async def test_a_program_that_leaves_takes_nothing_of_another_along(
+    sim: Simulator, tmp_path: Path
+) -> None:
+    """Overtaken and then left, a batch lets the one that took the folder go on to its end."""
+    dask = Client()
+    is_open, may_leave, has_left = anyio.Event(), anyio.Event(), anyio.Event()
+
+    async def overtaken() -> None:
+        async with batch_of(sim, tmp_path, dask):
+            is_open.set()
+            await may_leave.wait()
+        has_left.set()
+
+    async with anyio.create_task_group() as group:
+        group.start_soon(overtaken)
+        await is_open.wait()
+        found: list[str] = []
+        async with batch_of(sim, tmp_path, dask, workers=1) as batch:
+            async for outcome in batch.run(jobs(40)):
+                found.append(outcome.key)
+                may_leave.set()
+                await has_left.wait()
+
+    assert len(found) == len(sim.submissions) == 40
+    assert [worker.plugins for worker in dask.workers] == [{}, {}]
+
+
+async def test_a_plugin_that_is_gone_already_is_no_error(sim: Simulator, tmp_path: Path) -> None:
+    """A scheduler that does not know it any more, having been restarted, has none to remove."""
+    dask = Client()
+    async with batch_of(sim, tmp_path, dask) as batch:
+        dask.registered.clear()
+
+    assert "not open" in repr(batch)
+
+
 async def test_left_early_the_shards_stop(sim: Simulator, tmp_path: Path) -> None:
     """Closing the run stops what runs on the workers, and the next run goes on."""
     dask = Client()
