@@ -1,5 +1,6 @@
 """Deadlines, cancelling on the way out, going on elsewhere, and draining; in virtual time."""
 
+import json
 import pickle
 from typing import Any
 
@@ -19,7 +20,7 @@ from cyberun_async import (
     TaskSnapshot,
     WaitTimeoutError,
 )
-from cyberun_async.testing import Behaviour, Simulator, TaskPlan, faults
+from cyberun_async.testing import Simulator, TaskPlan, faults
 
 from .kit import (
     COURSE,
@@ -120,8 +121,11 @@ async def test_a_task_that_starts_in_time_is_waited_for() -> None:
 @pytest.mark.parametrize("outcome", ["completed", "failed"])
 async def test_a_wait_that_shares_a_stream_ends_with_its_end(outcome: Any) -> None:
     """A replica that has not heard of it cannot make a task that has ended look as if it ran."""
-    sim = Simulator(seed=7, behaviour=Behaviour(replica_lag=30.0))
+    sim = Simulator(seed=7)
     live = sim.create_task(attrs.evolve(SLOW, steps=3, outcome=outcome, error="out of memory"))
+    lagging = json.dumps({"id": live.id, "task_status": "running", "retry_count": 0})
+    answer = faults.refuse(200, body=lagging, content_type="application/json")
+    sim.faults.add("task", answer, times=None)
     found: list[TaskSnapshot] = []
     async with virtual_client(sim) as client, anyio.create_task_group() as group:
 
