@@ -79,8 +79,8 @@ class Calls:
         """Let go of *futures*, and run *stop* on each worker that answers in time."""
         with anyio.CancelScope(shield=True), anyio.move_on_after(_STOP_SECONDS):
             if futures:
-                await self._dask.cancel(futures)
-            await self._dask.run(stop, *args, on_error="ignore")
+                await self._typed(lambda: self._dask.cancel(futures))
+            await self._typed(lambda: self._dask.run(stop, *args, on_error="ignore"))
 
     async def unregister(self, name: str, run_id: str, ask: Callable[..., Any]) -> None:
         """

@@ -3,6 +3,7 @@
 import math
 import uuid
 from collections.abc import AsyncIterable, Mapping
+from contextlib import suppress
 from typing import Any
 
 import anyio
@@ -77,7 +78,6 @@ class ClusterDriver:
         self._failure: Exception | None = None
         self._undecided: list[UnknownFate] = []
         self._finished: set[int] = set()
-        self._is_over = False
         # Dask takes two tasks of one name for one, and a block may have many runs.
         self._name = f"cyberun-{uuid.uuid4().hex}"
 
@@ -112,7 +112,12 @@ class ClusterDriver:
 
     async def _stop(self) -> None:
         futures = list(self._futures.values())
-        await self._calls.stop(futures, stop_shards, self._course.plugin, self._course.run_id)
+        self._futures.clear()
+        course = self._course
+        try:
+            await self._calls.stop(futures, stop_shards, course.plugin, course.run_id)
+        except ClusterError as error:
+            self._failure = self._failure or error
 
     def _conclude(self, shards: Mapping[int, list[Job]]) -> None:
         if self._failure is not None:
@@ -138,14 +143,15 @@ class ClusterDriver:
                 async for outcome in receive:
                     await emit(outcome)
         finally:
-            self._is_over = True
             self._calls.ignore(self._name)
             send.close()
             receive.close()
 
     def _hear(self, news: News, send: MemoryObjectSendStream[JobOutcome]) -> None:
-        if self._tally.hear(news) and news.outcome is not None and not self._is_over:
-            send.send_nowait(news.outcome)
+        if self._tally.hear(news) and news.outcome is not None:
+            # What comes when all is over has no reader; the ledger has it.
+            with suppress(anyio.ClosedResourceError, anyio.BrokenResourceError):
+                send.send_nowait(news.outcome)
 
     async def _keep_busy(
         self,
@@ -159,8 +165,10 @@ class ClusterDriver:
                 await room.acquire()
                 task = self._course.task(plan, number, tuple(jobs), self._name)
                 group.start_soon(self._lead, task, send, room, group.cancel_scope)
+        if self._failure is not None:
+            # At once: the reader may have a lot to read yet, and shards go on submitting.
+            await self._stop()
         # Nothing is told any more, so that the reader comes to its end.
-        self._is_over = True
         send.close()
 
     async def _lead(

@@ -50,6 +50,7 @@ class Client:
         self.handlers: dict[str, Callable[[Any], None]] = {}
         self.submitted: list[str] = []
         self.registered: set[str] = set()
+        self.ran: list[str] = []
         self.peak = 0
         self._running: set[asyncio.Future[Any]] = set()
 
@@ -113,6 +114,7 @@ class Client:
         for worker in self.workers:
             result = function(*args, dask_worker=worker)
             found[worker.address] = await result if iscoroutinefunction(function) else result
+        self.ran.append(function.__name__)
         return found
 
     def subscribe_topic(self, topic: str, handler: Callable[[Any], None]) -> None:

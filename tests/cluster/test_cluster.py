@@ -28,9 +28,11 @@ from cyberun_async.batch import (
     UncertainSubmissionsError,
 )
 from cyberun_async.cluster import ClusterBatch, ClusterError, LeaseLostError
+from cyberun_async.cluster._sharding import shard_of
 from cyberun_async.testing import Simulator, faults
 
 from ..batch.kit import client_of, jobs, quick_service
+from ..whole.kit import until
 from .fake_dask import Client, install
 
 
@@ -143,6 +145,31 @@ async def test_what_stops_a_batch_stops_all_shards(sim: Simulator, tmp_path: Pat
                 pass
 
     assert len([key for key in dask.submitted if "shard" in key]) == 1
+
+
+async def test_after_a_failure_no_shard_waits_for_the_reader_to_stop(
+    sim: Simulator, tmp_path: Path
+) -> None:
+    """While outcomes are yet to be read the other shards submit nothing more."""
+    bad = [job for job in jobs(100) if shard_of(job.key, 2) == 0][5]
+    prompt = str(bad.parameters["prompt"]).encode() + b'"'
+    sim.faults.add("run", faults.refuse(401), when=lambda request: prompt in request.body)
+    policy = BatchPolicy(concurrency=2, settle_time=0.0)
+    dask = Client()
+    async with batch_of(sim, tmp_path, dask, policy=policy, shard_size=50) as batch:
+        run = batch.run(jobs(100))
+        found = [await anext(run)]
+        await until(lambda: "stop_shards" in dask.ran)
+        begun = len(sim.submissions)
+        await anyio.sleep(0.05)
+        submitted = len(sim.submissions)
+        with pytest.raises(AuthenticationError):
+            async for outcome in run:
+                found.append(outcome)  # noqa: PERF401 - until the error
+
+    assert submitted == begun < 99
+    assert {outcome.state for outcome in found} == {JobState.COMPLETED}
+    assert dask.ran.count("stop_shards") == 1
 
 
 async def test_fail_fast_stops_all_shards(sim: Simulator, tmp_path: Path) -> None:
