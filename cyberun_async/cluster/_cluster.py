@@ -2,7 +2,6 @@
 
 import hashlib
 import os
-import re
 import uuid
 from collections.abc import Callable, Coroutine, Mapping
 from types import TracebackType
@@ -15,6 +14,7 @@ from .. import ClientStateError, ConfigurationError, CyberunClient, InvalidInput
 from ..batch import BatchPolicy, BatchProgress, BatchRun
 from ..batch._driver import Jobs
 from ._calls import Calls, the_library
+from ._credentials import brings_credential
 from ._division import Division, divided, whole
 from ._driver import ClusterDriver, Course
 from ._folder import known
@@ -26,10 +26,6 @@ from ._tasks import decide_job, run_of
 
 
 SHARD_SIZE = 200
-
-_CREDENTIAL = re.compile(
-    rb"\b(?:sk|dk)-[A-Za-z0-9_-]{12,}|\beyJ[A-Za-z0-9_-]{10,}\.[A-Za-z0-9_-]+\."
-)
 
 
 class ClusterBatch:
@@ -129,7 +125,7 @@ class ClusterBatch:
         from ._plugin import ClusterPlugin
 
         plugin = ClusterPlugin(course.run_id, self._connect or from_environment, limits)
-        if _CREDENTIAL.search(the_library().protocol.pickle.dumps(plugin)):
+        if brings_credential(_pickled(plugin)):
             raise ConfigurationError(
                 "connect brings a credential along, which the scheduler and every log of it "
                 "would see; let it read the key on the worker, from the environment or a file"
@@ -261,3 +257,13 @@ class ClusterBatch:
                 "the batch is not open; use `async with ClusterBatch(...) as batch:`"
             )
         return self._course, self._group
+
+
+def _pickled(plugin: object) -> bytes:
+    try:
+        pickled: bytes = the_library().protocol.pickle.dumps(plugin)
+    except Exception as error:
+        raise ConfigurationError(
+            f"connect cannot travel to the workers: {type(error).__name__}: {error}"
+        ) from error
+    return pickled

@@ -341,6 +341,19 @@ async def test_a_credential_does_not_travel(sim: Simulator, tmp_path: Path) -> N
     assert key not in str(caught.value)
 
 
+async def test_what_cannot_travel_is_told(
+    sim: Simulator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What makes the clients and does not pickle is an error that says so."""
+
+    def dumps(_: object) -> bytes:
+        raise TypeError("cannot pickle '_thread.lock' object")
+
+    monkeypatch.setattr(sys.modules["distributed"].protocol.pickle, "dumps", dumps)
+    with pytest.raises(ConfigurationError, match=r"connect cannot travel .* '_thread.lock' object"):
+        await batch_of(sim, tmp_path).__aenter__()
+
+
 async def test_it_is_used_in_its_block(sim: Simulator, tmp_path: Path) -> None:
     """Before and after, and with a run that is not over, the error says so."""
     batch = batch_of(sim, tmp_path)
