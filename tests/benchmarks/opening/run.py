@@ -69,25 +69,28 @@ def _request_bar(results: Results, row: str) -> str:
     )
 
 
-def import_cost() -> Figure:
-    """Return the milliseconds of importing the package over its four dependencies."""
-    code = "import anyio, attrs, httpx, httpx_sse; import cyberun_async"
+def import_cost(statement: str) -> Figure:
+    """Return the milliseconds that *statement* takes of the package over its dependencies."""
+    code = f"import anyio, attrs, httpx, httpx_sse; {statement}"
     command = [sys.executable, "-X", "importtime", "-c", code]
     costs: list[float] = []
     for _ in range(IMPORTS):
         run = subprocess.run(command, capture_output=True, text=True, check=True)
-        [cost] = re.findall(r"\|\s+(\d+) \| cyberun_async$", run.stderr, re.MULTILINE)
-        costs.append(int(cost) / 1000)
+        # The names are loaded, as `_public`, when the first of them is used.
+        pattern = r"\|\s+(\d+) \| cyberun_async(?:\._public)?$"
+        costs.append(sum(map(int, re.findall(pattern, run.stderr, re.MULTILINE))) / 1000)
     return Figure(tuple(costs))
 
 
 def _import_section() -> str:
-    cost = import_cost()
+    cost = import_cost("import cyberun_async")
+    client = import_cost("from cyberun_async import CyberunClient")
     mark = "holds" if cost.median <= MOST_PER_IMPORT_MS else "**missed**"
     return (
         "### Import\n\n"
-        f"- {mark}: importing the package takes {cost:.1f} ms over its four dependencies,"
-        f" wanted at most {MOST_PER_IMPORT_MS:g}"
+        f"- {mark}: `import cyberun_async` takes {cost:.1f} ms over its four dependencies,"
+        f" wanted at most {MOST_PER_IMPORT_MS:g}\n"
+        f"- with the client, which is loaded when it is first named: {client:.1f} ms"
     )
 
 
