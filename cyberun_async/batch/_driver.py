@@ -1,7 +1,8 @@
 """The work of one run: take the jobs in, clear up what is unknown, lead each to its outcome."""
 
 import sqlite3
-from collections.abc import AsyncIterable, Callable, Coroutine, Iterable
+import uuid
+from collections.abc import AsyncIterable, Callable, Collection, Coroutine, Iterable
 from functools import partial
 from typing import Any
 
@@ -9,7 +10,7 @@ import anyio
 import anyio.abc
 
 from .. import CyberunClient, CyberunError
-from . import _records as records
+from . import _records as records, _sitting as sitting
 from ._admission import Admission
 from ._errors import BatchStoppedError, LedgerWriteError, UncertainSubmissionsError
 from ._jobs import Job, JobFault
@@ -53,7 +54,6 @@ class Driver:
         self._submitter = Submitter(client, ledger, policy, self.throttle, surroundings)
         self._worker = Worker(client, ledger, policy, self._submitter, tally)
         self._failure: Exception | None = None
-        self._resubmitted: set[int] = set()
         self._run = 0
 
     async def drive(self, jobs: Jobs | None, emit: Emit) -> None:
@@ -82,7 +82,8 @@ class Driver:
             max_submissions=self._policy.max_submissions_per_job,
             saves=self._policy.download_to is not None,
         )
-        await self._ledger.write(reopen)
+        name = self._surroundings.sitting or uuid.uuid4().hex
+        await self._ledger.write(partial(sitting.begin, name=name, renew=reopen))
         await self._count()
 
     async def _count(self) -> None:
@@ -114,18 +115,18 @@ class Driver:
             self._policy.clock_skew,
             self._surroundings.claimed_elsewhere,
         )
-        choices: list[Decision] = [(one, self._choice(one)) for one in judgements]
+        again = await self._ledger.read(sitting.resubmitted)
+        choices: list[Decision] = [(one, self._choice(one, again)) for one in judgements]
         await self._ledger.write(partial(_apply, choices=choices))
         await self._count()
-        self._resubmitted |= {one.fate.job for one, choice in choices if choice == "resubmit"}
         if left := [_told(one) for one, choice in choices if choice == "raise"]:
             raise UncertainSubmissionsError(left)
         return [_skipped(one) for one, choice in choices if choice == "skip"]
 
-    def _choice(self, judgement: Judgement) -> Choice:
+    def _choice(self, judgement: Judgement, again: Collection[int]) -> Choice:
         choice = self._policy.choice(judgement.verdict)
         # Answers that are lost again and again would be paid for again and again.
-        is_again = judgement.fate.job in self._resubmitted
+        is_again = judgement.fate.job in again
         return "raise" if choice == "resubmit" and is_again else choice
 
     # Work
@@ -134,7 +135,7 @@ class Driver:
         """Work on all that can be worked on; return whether there was anything."""
         found = False
         async with anyio.create_task_group() as outer:
-            outer.start_soon(self._submitter.guard)
+            await outer.start(self._submitter.guard)
             async with anyio.create_task_group() as workers:
                 found = await self._feed(workers, outer.cancel_scope, emit)
             outer.cancel_scope.cancel()
@@ -229,6 +230,7 @@ def _apply(db: sqlite3.Connection, choices: list[Decision]) -> None:
         records.judge(db, fate.submission, one.verdict, one.candidates)
         if choice == "resubmit":
             records.resubmit(db, fate.job, fate.submission)
+            sitting.mark_resubmitted(db, fate.job)
         elif choice == "skip":
             records.skip(db, fate.job, fate.submission)
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import anyio
+import anyio.abc
 import attrs
 
 from .. import (
@@ -103,8 +104,13 @@ class Submitter:
             )
             tries = min(tries + 1, 10)
 
-    async def guard(self) -> None:
+    async def guard(
+        self, *, task_status: anyio.abc.TaskStatus[None] = anyio.TASK_STATUS_IGNORED
+    ) -> None:
         """Once cancelled, give the requests on their way a moment for their answers."""
+        # A run works in turns; that the last one is over says nothing about this one.
+        self._is_stopping = False
+        task_status.started()
         try:
             await anyio.sleep_forever()
         finally:

@@ -29,11 +29,16 @@ class Surroundings:
             if the request must not leave.
 
         claimed_elsewhere: Returns which of some tasks other ledgers know to be theirs.
+
+        sitting:
+            Names the run of the caller's that several batches in turn may work on; None
+            where each run is one of its own.
     """
 
     is_shared: bool = False
     permit: Callable[[], Awaitable[None]] = _always
     claimed_elsewhere: Callable[[Collection[str]], Awaitable[Collection[str]]] = _nowhere
+    sitting: str | None = None
 
 
 ALONE = Surroundings()

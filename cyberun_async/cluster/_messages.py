@@ -23,7 +23,7 @@ class ShardTask:
         shard: The shard's number.
         jobs: Its jobs.
         policy: The shard's own, which is a part of the batch's.
-        topic: Where outcomes are told as they come.
+        topic: Where outcomes are told as they come; it names the run of the batch.
     """
 
     run_id: str

@@ -11,7 +11,6 @@ import anyio.to_thread
 from .. import CyberunClient
 from ..batch import (
     Batch,
-    BatchPolicy,
     InvalidJobsError,
     JobOutcome,
     UncertainSubmissionsError,
@@ -37,11 +36,15 @@ _TELL_SECONDS = 1.0
 class LeasedBatch(Batch):
     """A batch that submits only while its lease stands."""
 
-    def __init__(self, client: CyberunClient, lease: Lease, policy: BatchPolicy) -> None:
-        super().__init__(client, lease.ledger, policy=policy)
+    def __init__(self, client: CyberunClient, lease: Lease, task: ShardTask) -> None:
+        super().__init__(client, lease.ledger, policy=task.policy)
         self._lease = lease
         self._surroundings = Surroundings(
-            is_shared=True, permit=self._permit, claimed_elsewhere=self._claimed_elsewhere
+            is_shared=True,
+            permit=self._permit,
+            claimed_elsewhere=self._claimed_elsewhere,
+            # Each run has a topic of its own.
+            sitting=task.topic or None,
         )
 
     async def _permit(self) -> None:
@@ -131,7 +134,7 @@ class ShardRun:
                 return
 
     async def _work(self, group: anyio.abc.TaskGroup) -> ShardResult:
-        async with LeasedBatch(self._client, self._lease, self._task.policy) as batch:
+        async with LeasedBatch(self._client, self._lease, self._task) as batch:
             group.start_soon(self._tell_now_and_then, batch)
             try:
                 async for outcome in batch.run(self._task.jobs):

@@ -44,7 +44,7 @@ async def _decide(
     client: CyberunClient,
 ) -> bool:
     lease = await take(task.folder, task, worker)
-    async with LeasedBatch(client, lease, task.policy) as batch:
+    async with LeasedBatch(client, lease, task) as batch:
         await batch.decide(key, choice, task=task_id)
     return True
 

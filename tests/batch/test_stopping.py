@@ -17,7 +17,7 @@ from cyberun_async.batch._throttle import Throttle
 from cyberun_async.testing import Simulator, faults
 
 from ..whole.kit import until
-from .kit import client_of, jobs, query, quick_service
+from .kit import client_of, jobs, query, quick_service, run_batch
 
 
 @pytest.fixture
@@ -49,15 +49,18 @@ async def test_stopped_while_a_permit_is_asked_for_nothing_leaves(
         async with batch:
             run = batch.run(jobs(3))
 
+            reading = anyio.CancelScope()
+
             async def read() -> None:
-                async for _ in run:
-                    pass
+                with reading:
+                    async for _ in run:
+                        pass
 
             async with anyio.create_task_group() as group:
                 group.start_soon(read)
                 for _ in range(3):
                     await until(lambda: asked.acquire(blocking=False))
-                group.start_soon(run.aclose)
+                reading.cancel()
                 await until(lambda: run.is_closed)
                 granted.set()
             report = await batch.report()
@@ -91,6 +94,19 @@ async def test_a_request_that_leaves_after_the_stop_gets_its_moment_too(
 
     assert waiting.cancelled_caught
     assert query(ledger, "SELECT answer, task_id FROM submissions") == [(None, None)]
+
+
+async def test_what_is_submitted_again_in_a_run_is_not_hurried(
+    sim: Simulator, ledger: Path
+) -> None:
+    """Only a stop gives answers no more than a moment, not that other jobs are done."""
+    for action in (faults.abandon(), faults.hold(after=0.2)):
+        sim.faults.add("run", action, when=lambda request: b"fox 1" in request.body)
+    async with client_of(sim) as client:
+        ran = await run_batch(client, ledger, jobs(2), on_uncertain="resubmit", stop_grace=0.0)
+
+    assert ran.error is None
+    assert ran.states == {"job-0": "completed", "job-1": "completed"}
 
 
 def _taken_in(db: sqlite3.Connection) -> None:

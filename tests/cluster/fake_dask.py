@@ -52,6 +52,8 @@ class Client:
         self.registered: set[str] = set()
         self.ran: list[str] = []
         self.peak = 0
+        # Whether the worker is lost each time just after it had finished a task.
+        self.loses_workers = False
         self._running: set[asyncio.Future[Any]] = set()
 
     async def nthreads(self) -> dict[str, int]:
@@ -98,6 +100,8 @@ class Client:
         try:
             result = function(*pickle.loads(pickle.dumps(args)))
             found = await result if iscoroutinefunction(function) else result
+            if self.loses_workers and iscoroutinefunction(function):
+                found = await function(*pickle.loads(pickle.dumps(args)))
             return pickle.loads(pickle.dumps(found))
         except Reschedule:
             # Nobody waits any more: only what was let go is stopped.

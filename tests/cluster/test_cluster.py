@@ -3,6 +3,7 @@
 import os
 import pickle
 import sys
+from collections import Counter
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
@@ -204,6 +205,23 @@ async def test_undecided_submissions_are_told_at_the_end(sim: Simulator, tmp_pat
     assert fate.candidates == (task,)
     assert len(again) == len(sim.submissions) == 30
     assert [(one.key, one.action) for one in report.fates] == [(fate.key, "adopt")]
+
+
+async def test_an_outcome_that_was_told_stays(sim: Simulator, tmp_path: Path) -> None:
+    """A shard that is run again within one run tries no job anew; the next run does."""
+    dask = Client()
+    dask.loses_workers = True
+    sim.faults.add("run", faults.refuse(400), times=1)
+    async with batch_of(sim, tmp_path, dask) as batch:
+        first = [outcome async for outcome in batch.run(jobs(20))]
+        submitted, report = len(sim.submissions), await batch.report()
+        second = [outcome async for outcome in batch.run(jobs(20))]
+
+    states = Counter(outcome.state for outcome in first)
+    assert states == {JobState.COMPLETED: 19, JobState.REJECTED: 1}
+    assert (submitted, report.counts[JobState.REJECTED]) == (19, 1)
+    assert Counter(outcome.state for outcome in second) == {JobState.COMPLETED: 20}
+    assert len(sim.submissions) == 20
 
 
 async def test_another_program_takes_the_folder(sim: Simulator, tmp_path: Path) -> None:
