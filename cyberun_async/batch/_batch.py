@@ -194,7 +194,7 @@ class Batch:
     async def _decide(self, ledger: Ledger, fate: OpenFate, choice: str, task: str | None) -> None:
         if task is not None:
             snapshot = await self._client.get_task(task)
-            if await ledger.read(partial(records.claimed, task_ids=[snapshot.id])):
+            if await self._is_claimed(ledger, snapshot.id):
                 raise InvalidInputError(f"task {snapshot.id} is another job's")
             adopt = partial(
                 records.adopt, job=fate.job, submission=fate.submission, task_id=snapshot.id
@@ -203,6 +203,10 @@ class Batch:
             return
         step = records.resubmit if choice == "resubmit" else records.skip
         await ledger.write(partial(step, job=fate.job, submission=fate.submission))
+
+    async def _is_claimed(self, ledger: Ledger, task: str) -> bool:
+        own = await ledger.read(partial(records.claimed, task_ids=[task]))
+        return bool(own or await self._surroundings.claimed_elsewhere([task]))
 
     def _open_parts(self) -> tuple[Ledger, anyio.abc.TaskGroup]:
         if self._ledger is None or self._group is None:

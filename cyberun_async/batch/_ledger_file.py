@@ -94,7 +94,9 @@ def _set_up(connection: sqlite3.Connection, *, durable: bool, shared: bool) -> N
     # Where there is no shared memory SQLite stays with its older journal, as safe but slower.
     # Over a network it would believe to have some, so there that journal is asked for.
     connection.execute(f"PRAGMA journal_mode = {'DELETE' if shared else 'WAL'}")
-    connection.execute(f"PRAGMA synchronous = {'FULL' if durable else 'NORMAL'}")
+    # EXTRA also syncs the folder when a rollback journal is gone: without that the loss of
+    # power may bring it back, and it would undo the last commit. In a log it is FULL.
+    connection.execute(f"PRAGMA synchronous = {'EXTRA' if durable else 'NORMAL'}")
     if durable:
         connection.execute("PRAGMA fullfsync = 1")
     connection.execute("PRAGMA foreign_keys = ON")

@@ -40,7 +40,8 @@ def divided(policy: BatchPolicy, limits: Limits, parts: int) -> Division:
 
     What counts for the whole account is divided and rounded down: jobs under way, event
     streams, connections, status requests per second, transfers. Fewer parts are made
-    where there would be less than one job or one connection for each.
+    where there would be less than one job or one connection for each. Transfers are one
+    for each part at least, so that together they may be more than the account's.
 
     Raises:
         ConfigurationError: *parts* is no whole number from 1 on.

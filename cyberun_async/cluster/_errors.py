@@ -24,7 +24,8 @@ class LeaseLostError(LedgerError):
     A newer epoch of the shard exists, so that this one may not submit any more.
 
     Either Dask took this worker for lost and runs the shard elsewhere, or a second program
-    works on the same folder. Nothing was sent after that was seen.
+    works on the same folder. No submission was begun after that was seen; a request that
+    was waiting for a connection then may have left, and its intent is in the ledger.
 
     Attributes:
         path: The lease.

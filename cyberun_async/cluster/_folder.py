@@ -40,16 +40,24 @@ def settle(folder: str, shards: int) -> Plan:
 
     Raises:
         LedgerWriteError: The folder is missing or cannot be written to.
-        LedgerDamagedError: Its plan cannot be read.
+        LedgerDamagedError: Its plan cannot be read, or is missing though it has ledgers.
     """
     path = Path(folder, _NAME)
     try:
         if not path.exists():
+            _refuse_ledgers_without(path)
             _make(path, Plan(uuid.uuid4().hex, shards))
     except OSError as error:
         problem = f"cannot be made: {error.strerror}; give a folder that all workers share"
         raise LedgerWriteError(path, problem) from error
     return read(path)
+
+
+def _refuse_ledgers_without(plan: Path) -> None:
+    # With another number of shards their jobs would meet ledgers that do not know them.
+    if any(plan.parent.glob("shard-*.sqlite")) and not plan.exists():
+        problem = "is missing, though there are ledgers beside it; restore it to go on with them"
+        raise LedgerDamagedError(plan, problem)
 
 
 def known(folder: str) -> Plan:

@@ -13,6 +13,7 @@ file that is opened anew is read as it is. In doubt a lease has ended.
 import json
 import os
 import platform
+import uuid
 from collections.abc import Mapping
 from contextlib import suppress
 from datetime import UTC, datetime
@@ -90,8 +91,18 @@ class Lease:
         ended_by = _ended_by(content)
         if ended_by is not None:
             raise LeaseLostError(self.path, self.epoch, ended_by)
-        if lease_path(self.folder, self.shard, self.epoch + 1).exists():
+        if self._has_successor():
             raise LeaseLostError(self.path, self.epoch, "there is a newer one")
+
+    def _has_successor(self) -> bool:
+        try:
+            lease_path(self.folder, self.shard, self.epoch + 1).stat()
+        except FileNotFoundError:
+            return False
+        except OSError as error:
+            problem = f"whether there is a newer one cannot be told ({error.strerror})"
+            raise LeaseLostError(self.path, self.epoch, problem) from error
+        return True
 
 
 def _ended_by(content: bytes) -> str | None:
@@ -133,7 +144,7 @@ def epochs(folder: Path, shard: int, suffix: str) -> list[int]:
 
 def claim(folder: Path, shard: int, holder: Holder) -> Lease:
     """
-    Make the next epoch of the shard, and end the one before.
+    Make the next epoch of the shard, and end all before it.
 
     Raises:
         LedgerWriteError: The folder cannot be used.
@@ -146,21 +157,39 @@ def claim(folder: Path, shard: int, holder: Holder) -> Lease:
 
 
 def _claim(folder: Path, shard: int, holder: Holder) -> Lease:
-    epoch = max(epochs(folder, shard, ".lease"), default=0)
+    # A lease that somebody removed must not bring its ledger's epoch a second time.
+    known = (*epochs(folder, shard, ".lease"), *epochs(folder, shard, ".sqlite"))
+    epoch = max(known, default=0)
     for _ in range(_MOST_CLAIMS):
         epoch += 1
         lease = Lease(folder, shard, epoch)
         try:
-            _write(lease.path, {"epoch": epoch, **_told(holder), "ended_by": None}, os.O_EXCL)
+            _make(lease.path, {"epoch": epoch, **_told(holder), "ended_by": None})
         except FileExistsError:
             continue
-        before = lease_path(folder, shard, epoch - 1)
-        if before.exists():
-            # Overwritten in place: whoever opens it again reads this, over a network too.
-            ended = {"epoch": epoch - 1, "ended_by": f"epoch {epoch} on {holder.worker}"}
-            _write(before, ended, os.O_TRUNC)
+        _end_all_before(lease, holder)
         return lease
     raise FileExistsError(0, "others claim it all the time")
+
+
+def _end_all_before(lease: Lease, holder: Holder) -> None:
+    # Not only the last: whoever claimed that one may have died before it ended another.
+    for epoch in epochs(lease.folder, lease.shard, ".lease"):
+        path = lease_path(lease.folder, lease.shard, epoch)
+        if epoch < lease.epoch and _ended_by(path.read_bytes()) is None:
+            # Overwritten in place: whoever opens it again reads this, over a network too.
+            ended = {"epoch": epoch, "ended_by": f"epoch {lease.epoch} on {holder.worker}"}
+            _write(path, ended, os.O_TRUNC)
+
+
+def _make(path: Path, content: Mapping[str, object]) -> None:
+    fresh = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
+    try:
+        _write(fresh, content, os.O_EXCL)
+        # Whole or not at all, and only if nobody else was first.
+        os.link(fresh, path)
+    finally:
+        fresh.unlink(missing_ok=True)
 
 
 def _told(holder: Holder) -> dict[str, object]:

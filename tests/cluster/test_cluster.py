@@ -197,6 +197,10 @@ async def test_undecided_submissions_are_told_at_the_end(sim: Simulator, tmp_pat
         [fate] = caught.value.fates
         made = {each.parameters["prompt"]: each.task_id for each in sim.submissions}
         task = made[f"fox {fate.key.removeprefix('job-')}"]
+        shard = shard_of(fate.key, 3)
+        other = next(job.key for job in jobs(30) if shard_of(job.key, 3) != shard)
+        with pytest.raises(InvalidInputError, match="another job's"):
+            await batch.decide(fate.key, "adopt", task=made[f"fox {other.removeprefix('job-')}"])
         await batch.decide(fate.key, "adopt", task=task)
         again = [outcome async for outcome in batch.run(jobs(30))]
         report = await batch.report()

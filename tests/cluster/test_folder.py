@@ -56,6 +56,15 @@ def test_a_plan_that_cannot_be_read_is_told(tmp_path: Path, content: str) -> Non
         settle(str(tmp_path), 3)
 
 
+def test_ledgers_without_a_plan_are_refused(tmp_path: Path) -> None:
+    """A folder that lost its plan does not begin anew, which would submit all jobs again."""
+    (tmp_path / "shard-00000.0001.sqlite").touch()
+
+    with pytest.raises(LedgerDamagedError, match="restore it to go on"):
+        settle(str(tmp_path), 3)
+    assert not (tmp_path / "batch.json").exists()
+
+
 def test_a_folder_that_is_missing_is_told(tmp_path: Path) -> None:
     """It is not made, as on another machine it would be another one."""
     with pytest.raises(LedgerWriteError, match="give a folder that all workers share"):

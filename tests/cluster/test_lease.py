@@ -92,6 +92,56 @@ def test_a_newer_file_alone_ends_a_lease(tmp_path: Path) -> None:
         lease.check()
 
 
+def test_whether_there_is_a_newer_one_has_to_be_known(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A folder that does not tell is one in doubt."""
+    lease = claim(tmp_path, 0, HOLDER)
+
+    def stat(path: Path, **_: bool) -> os.stat_result:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(Path, "stat", stat)
+    with pytest.raises(LeaseLostError, match=r"cannot be told \(Permission denied\)"):
+        lease.check()
+
+
+def test_a_claim_ends_all_before_it(tmp_path: Path) -> None:
+    """Also where the claimant between died before it told the holder before."""
+    oldest = claim(tmp_path, 0, HOLDER)
+    between = Lease(tmp_path, 0, 2)
+    between.path.write_bytes(oldest.path.read_bytes())
+    claim(tmp_path, 0, OTHER)
+    between.path.unlink()  # as where it comes to be seen late
+
+    with pytest.raises(LeaseLostError, match="epoch 3 on"):
+        oldest.check()
+
+
+def test_a_lease_comes_to_be_whole_or_not_at_all(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A claim that cannot be written, as on a full disk, leaves nothing behind."""
+
+    def fsync(_: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    with pytest.raises(LedgerWriteError, match="No space left"):
+        claim(tmp_path, 0, HOLDER)
+
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_epoch_that_has_a_ledger_is_not_claimed_again(tmp_path: Path) -> None:
+    """Leases that were removed do not let a shard begin anew beside its ledgers."""
+    lease = claim(tmp_path, 0, HOLDER)
+    lease.ledger.touch()
+    lease.path.unlink()
+
+    assert claim(tmp_path, 0, HOLDER).epoch == 2
+
+
 def test_a_folder_that_is_missing_is_told(tmp_path: Path) -> None:
     """A folder that not all workers share is a typed error."""
     with pytest.raises(LedgerWriteError, match="cannot be claimed: No such file"):

@@ -108,11 +108,11 @@ def test_a_damaged_ledger_is_not_taken_over(tmp_path: Path) -> None:
 
 
 async def test_a_ledger_in_a_shared_folder_has_a_rollback_journal(tmp_path: Path) -> None:
-    """Neither a write-ahead log nor a lock of this machine lies beside it, and it syncs."""
+    """No write-ahead log and no lock of this machine lie beside it; it syncs, its folder too."""
     path = tmp_path / "shared.sqlite"
     ledger = await Ledger(path, shared=True).open()
     try:
-        assert await ledger.read(_settings) == ("delete", 2)
+        assert await ledger.read(_settings) == ("delete", 3)
         assert [each.name for each in tmp_path.iterdir()] == ["shared.sqlite"]
     finally:
         await ledger.aclose()
