@@ -112,11 +112,11 @@ async def test_a_closed_ledger_says_so(ledger: Path) -> None:
         await book.write(remember("late"))
 
 
-@pytest.mark.parametrize(("durable", "level"), [(False, 1), (True, 2)])
+@pytest.mark.parametrize(("durable", "level"), [(False, 1), (True, 3)])
 async def test_durable_means_that_each_commit_reaches_the_disk(
     ledger: Path, durable: bool, level: int
 ) -> None:
-    """WAL in either case; `durable` is SQLite's synchronous=FULL, else it is NORMAL."""
+    """WAL in either case; `durable` is synchronous=EXTRA (FULL, in WAL), else NORMAL."""
     book = await Ledger(ledger, durable=durable).open()
 
     def pragmas(db: sqlite3.Connection) -> tuple[object, object]:
