@@ -90,8 +90,10 @@ class Order:
 
     def opened(self) -> None:
         """A stream was opened: what it brings first may be a repetition."""
+        if not self.unsettled or self._tick_before is None:
+            self._tick_before = self.last_tick
+        # Else the last stream brought nothing new, and its ticks are no measure of it.
         self.unsettled = True
-        self._tick_before = self.last_tick
 
     def judge(self, event: Event) -> Verdict:
         """Deliver, drop or hold *event*, and say which; a terminal event is only recognised."""

@@ -62,8 +62,13 @@ class StreamedWatch(WatchMoves):
             self.counters.foreign_frames += 1
             return
         order = self._order
-        self._garbled_run = 0
-        self._react(order.judge(event), event, now)
+        if type(event) is ProgressEvent and not order.unsettled and not order.is_holding:
+            # It may be one that was heard before all the same, so it resets nothing else.
+            order.pass_ticks((event,))
+            self._hear(now)
+        else:
+            self._garbled_run = 0
+            self._react(order.judge(event), event, now)
 
     def garbled(self, name: str, now: float) -> None:
         """An event's payload could not be read."""

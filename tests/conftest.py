@@ -51,7 +51,7 @@ def anyio_backend(request: pytest.FixtureRequest) -> tuple[str, dict[str, object
 
 @pytest.fixture(autouse=TRANSPORT != "httpx")
 def chosen_transport(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    if _backend_of(request.node) == "trio":
+    if _backend_of(request.node) == "trio" or _is_told_to_use_trio(request.node):
         return  # aiohttp knows asyncio only
     monkeypatch.setattr(_transport, "kind_for", lambda _: kind_for(kind_of(TRANSPORT)))
 
@@ -96,6 +96,12 @@ def _backend_of(item: pytest.Item) -> str | None:
         if callspec.params.get("anyio_backend") == (backend, settings):
             return backend
     return None
+
+
+def _is_told_to_use_trio(item: pytest.Item) -> bool:
+    """Return whether a test chooses by itself, and by a name alone, which loop it runs on."""
+    callspec = getattr(item, "callspec", None)
+    return callspec is not None and callspec.params.get("anyio_backend") == "trio"
 
 
 def _reason_of(marker: pytest.Mark) -> str:

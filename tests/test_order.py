@@ -142,6 +142,17 @@ def test_a_replay_of_ticks_is_passed_on_but_proves_nothing() -> None:
     ]
 
 
+def test_streams_that_only_repeat_move_nothing() -> None:
+    """What a second stream says again is no measure of what the third one says."""
+    made = reopened(order(*(tick(n / 10) for n in range(1, 4))))
+    assert made.judge(tick(0.1)) is Verdict.PASSED
+
+    again = reopened(made)
+    verdicts = [again.judge(tick(n / 10)) for n in range(1, 5)]
+
+    assert verdicts == [*[Verdict.REPEATED, Verdict.PASSED, Verdict.REPEATED], Verdict.NEWS]
+
+
 def test_news_settles_a_stream() -> None:
     """Behind the first new event an equal tick is no repetition any more."""
     made = reopened(order(status("queued"), tick(0.5)))

@@ -29,7 +29,9 @@ def sim(cyberun_simulator: Simulator) -> Simulator:
 @pytest.fixture
 def env(cyberun_environment: Simulator, monkeypatch: pytest.MonkeyPatch) -> Mapping[str, str]:
     """The environment of a user of this service, for this process and for others."""
-    for name in ("CYBERUN_KEY", "CYBERUN_API_KEY_FILE", "CYBERUN_TEAM_ID", "NO_COLOR"):
+    ours = ("CYBERUN_KEY", "CYBERUN_API_KEY_FILE", "CYBERUN_TEAM_ID")
+    # Some test runners name a size, which would be believed instead of the terminal's own.
+    for name in (*ours, "NO_COLOR", "COLUMNS", "LINES"):
         monkeypatch.delenv(name, raising=False)
     return dict(os.environ)
 
