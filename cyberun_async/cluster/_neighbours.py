@@ -14,6 +14,7 @@ from pathlib import Path
 
 import attrs
 
+from ..batch._ledger_file import translated
 from ._lease import epochs, ledger_path
 from ._takeover import copy
 
@@ -69,11 +70,15 @@ def claimed_by_others(folder: Path, shard: int, task_ids: Collection[str]) -> se
     Return which of *task_ids* are known to be those of other shards.
 
     A ledger that cannot be read now claims nothing: its tasks stay candidates.
+
+    Raises:
+        LedgerWriteError: The folder cannot be read.
     """
     found: set[str] = set()
-    for other in shards_in(folder):
-        if other != shard:
-            found |= _tasks_of(newest(folder, other)) & set(task_ids)
+    with translated(folder):
+        for other in shards_in(folder):
+            if other != shard:
+                found |= _tasks_of(newest(folder, other)) & set(task_ids)
     return found
 
 

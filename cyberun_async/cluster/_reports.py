@@ -9,6 +9,7 @@ from pathlib import Path
 import attrs
 
 from ..batch import BatchReport, JobState, UnknownFate, _records as records
+from ..batch._ledger_file import translated
 from ._neighbours import OvertakenSubmission, newest, overtaken, shards_in
 from ._takeover import copy
 
@@ -38,20 +39,26 @@ def report_of(folder: str) -> ClusterReport:
     Raises:
         LedgerError: A ledger cannot be read.
     """
+    with translated(Path(folder)):
+        return _report_of(Path(folder))
+
+
+def _report_of(folder: Path) -> ClusterReport:
     counts: Counter[JobState] = Counter()
     fates: list[UnknownFate] = []
     found: list[OvertakenSubmission] = []
-    for shard in shards_in(Path(folder)):
-        report = _report(newest(Path(folder), shard))
+    for shard in shards_in(folder):
+        report = _report(newest(folder, shard))
         counts.update(report.counts)
         fates += report.fates
-        found += overtaken(Path(folder), shard)
+        with translated(newest(folder, shard)):
+            found += overtaken(folder, shard)
     in_order = {state: counts[state] for state in JobState}
     return ClusterReport(counts=in_order, fates=tuple(fates), overtaken=tuple(found))
 
 
 def _report(ledger: Path) -> BatchReport:
-    with tempfile.TemporaryDirectory() as scratch:
+    with translated(ledger), tempfile.TemporaryDirectory() as scratch:
         target = Path(scratch, "ledger.sqlite")
         copy(ledger, target)
         with closing(sqlite3.connect(target)) as connection:

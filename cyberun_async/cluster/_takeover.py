@@ -8,7 +8,7 @@ it writes there after the copy was made is how it is found out.
 import os
 import shutil
 import sqlite3
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 
 from ..batch._ledger_file import is_busy, translated
@@ -17,6 +17,8 @@ from ._lease import Lease, epochs, ledger_path
 
 PATIENCE_SECONDS = 5.0
 _COPIED = ("", "-journal")
+# How often a ledger is copied whose holder is slow, or at work all the time.
+_TRIES = 5
 
 
 def take_over(lease: Lease, patience: float = PATIENCE_SECONDS) -> Path:
@@ -42,16 +44,20 @@ def take_over(lease: Lease, patience: float = PATIENCE_SECONDS) -> Path:
 def copy(source: Path, target: Path, *, patience: float = PATIENCE_SECONDS) -> None:
     """Copy a ledger that may be in use; *target* comes to be whole or not at all."""
     fresh = Path(f"{target}.new")
-    _remove(fresh)
-    try:
-        _let_sqlite_copy(source, fresh, patience)
-    except sqlite3.OperationalError as error:
-        if not is_busy(error):
-            raise
-        # Its holder stopped within a commit and moves nothing, so that what lies on disk is
-        # what a crash would have left: the file, and the journal to roll it back with.
+    for further in reversed(range(_TRIES)):
         _remove(fresh)
-        _copy_as_it_lies(source, fresh)
+        try:
+            _let_sqlite_copy(source, fresh, patience)
+            break
+        except sqlite3.OperationalError as error:
+            if not is_busy(error):
+                raise
+            _remove(fresh)
+            if _copy_if_it_lies_still(source, fresh):
+                break
+            if not further:
+                _remove(fresh)
+                raise
     _sync(fresh)
     fresh.replace(target)
     _sync(target.parent)
@@ -62,14 +68,33 @@ def _let_sqlite_copy(source: Path, fresh: Path, patience: float) -> None:
         connection.execute("VACUUM INTO ?", (str(fresh),))
 
 
-def _copy_as_it_lies(source: Path, fresh: Path) -> None:
+def _copy_if_it_lies_still(source: Path, fresh: Path) -> bool:
+    """
+    Copy the files of a holder that stopped within a commit; return whether it had.
+
+    It moves nothing then, so that what lies on disk is what a crash would have left: the
+    file, and the journal to roll it back with. One that is merely slow tears the copy.
+    """
+    before = _state(source)
     for suffix in _COPIED:
-        if Path(f"{source}{suffix}").exists():
+        with suppress(FileNotFoundError):
             shutil.copyfile(f"{source}{suffix}", f"{fresh}{suffix}")
+    if _state(source) != before:
+        return False
     with closing(sqlite3.connect(fresh, isolation_level=None)) as connection:
         # Rolls back what was not committed, and lets go of the journal.
         connection.execute("PRAGMA journal_mode = DELETE")
         connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
+    return True
+
+
+def _state(source: Path) -> list[tuple[int, int, int]]:
+    found: list[tuple[int, int, int]] = []
+    for suffix in _COPIED:
+        with suppress(FileNotFoundError):
+            state = Path(f"{source}{suffix}").stat()
+            found.append((state.st_ino, state.st_size, state.st_mtime_ns))
+    return found
 
 
 def _remove(fresh: Path) -> None:

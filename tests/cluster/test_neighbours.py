@@ -6,7 +6,16 @@ from datetime import datetime
 from functools import partial
 from pathlib import Path
 
-from cyberun_async.batch import Job, JobOutcome, JobState, _records as records
+import pytest
+
+from cyberun_async.batch import (
+    Job,
+    JobOutcome,
+    JobState,
+    LedgerDamagedError,
+    LedgerWriteError,
+    _records as records,
+)
 from cyberun_async.batch._jobs import PreparedJob, prepared
 from cyberun_async.batch._ledger_file import connect
 from cyberun_async.cluster._lease import Holder, Lease, claim
@@ -113,6 +122,23 @@ def test_an_adopted_task_is_the_job_s(tmp_path: Path) -> None:
         records.adopt(db, fate.job, fate.submission, "task-1")
 
     assert overtaken(tmp_path, 0) == []
+
+
+def test_a_report_that_cannot_be_made_is_a_typed_error(tmp_path: Path) -> None:
+    """A folder that is gone, and a ledger that is none, now or of an epoch before."""
+    with pytest.raises(LedgerWriteError, match="No such file"):
+        report_of(str(tmp_path / "elsewhere"))
+    with pytest.raises(LedgerWriteError, match="No such file"):
+        claimed_by_others(tmp_path / "elsewhere", 0, ["task-a"])
+    old = held(tmp_path)
+    with_job(old.ledger, "a")
+    new = held(tmp_path)
+    old.ledger.write_bytes(b"no database at all" * 100)
+    with pytest.raises(LedgerDamagedError):
+        report_of(str(tmp_path))
+    new.ledger.write_bytes(b"no database at all" * 100)
+    with pytest.raises(LedgerDamagedError):
+        report_of(str(tmp_path))
 
 
 def test_evidence_is_not_touched(tmp_path: Path) -> None:

@@ -1,5 +1,7 @@
 """A ledger taken over: copied whole, whatever its last holder was in the middle of."""
 
+import os
+import shutil
 import signal
 import sqlite3
 import subprocess
@@ -10,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from cyberun_async.batch import LedgerDamagedError
+from cyberun_async.batch import LedgerBusyError, LedgerDamagedError
 from cyberun_async.batch._ledger import Ledger
 from cyberun_async.batch._ledger_file import connect, note
 from cyberun_async.cluster._lease import Holder, claim
@@ -94,6 +96,52 @@ def test_a_holder_that_stopped_within_a_commit_holds_nobody_up(tmp_path: Path) -
         "shard-00000.0002.lease",
         "shard-00000.0002.sqlite",
     ]
+
+
+def test_a_holder_that_is_merely_slow_does_not_tear_the_copy(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What it commits while its files are copied means that they are copied anew, whole."""
+    old = take_over(claim(tmp_path, 0, HOLDER))
+    written(old, "before")
+    copyfile = shutil.copyfile
+    with closing(sqlite3.connect(old, isolation_level=None)) as slow:
+        slow.execute("PRAGMA cache_size = 1")
+        slow.execute("BEGIN IMMEDIATE")
+        slow.execute("UPDATE meta SET value = 'after' WHERE name = 'mark'")
+        rows = [(f"row {number}", "x" * 500) for number in range(2000)]
+        slow.executemany("INSERT INTO meta VALUES (?, ?)", rows)
+
+        def copied(source: str, target: str) -> None:
+            copyfile(source, target)
+            if slow.in_transaction:
+                slow.execute("COMMIT")
+
+        monkeypatch.setattr(shutil, "copyfile", copied)
+        new = take_over(claim(tmp_path, 0, HOLDER), patience=0.1)
+
+    found = notes(new)
+    assert found["mark"] == "after"
+    assert {name for name, _ in rows} <= found.keys()
+    with closing(sqlite3.connect(new)) as connection:
+        assert connection.execute("PRAGMA integrity_check").fetchone() == ("ok",)
+
+
+def test_a_holder_that_never_rests_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A ledger that moves whenever it is looked at is locked, and nothing torn is left."""
+    old = take_over(claim(tmp_path, 0, HOLDER))
+    written(old, "before")
+
+    def moving(source: str, target: str) -> None:
+        os.utime(source, ns=(0, len(target) + Path(source).stat().st_mtime_ns))
+
+    monkeypatch.setattr(shutil, "copyfile", moving)
+    lease = claim(tmp_path, 0, HOLDER)
+    with closing(sqlite3.connect(old, isolation_level=None)) as holder:
+        holder.execute("BEGIN EXCLUSIVE")
+        with pytest.raises(LedgerBusyError):
+            take_over(lease, patience=0.01)
+    assert [path.name for path in tmp_path.glob("*0002*")] == [lease.path.name]
 
 
 def test_a_damaged_ledger_is_not_taken_over(tmp_path: Path) -> None:
