@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from contextlib import suppress
+from functools import partial
 from importlib import import_module
 from typing import Any
 
@@ -47,13 +48,32 @@ class Calls:
         self._dask: Any = dask
         self._resources = None if resources is None else dict(resources)
 
-    async def count_workers(self) -> int:
-        """Return how many workers there are now."""
-        return len(await self._dask.nthreads())
+    async def workers(self) -> list[str]:
+        """Return the addresses of the workers that there are now."""
+        return list(await self._typed(self._dask.nthreads))
 
     async def register(self, plugin: object, name: str) -> None:
         """Put *plugin* on every worker, also on those to come."""
         await self._typed(lambda: self._dask.register_plugin(plugin, name=name))
+
+    async def ask(self, function: Callable[..., Any], *args: object) -> Any:
+        """
+        Return what the coroutine function brings on some worker, beside what runs there.
+
+        Raises:
+            ClusterError: There is no worker that answers.
+        """
+        failure = ClusterError("the cluster has no workers")
+        for worker in await self.workers():
+            try:
+                return await self._typed(partial(self._ask, worker, function, *args))
+            except ClusterError as error:
+                failure = error
+        raise failure
+
+    async def _ask(self, worker: str, function: Callable[..., Any], *args: object) -> Any:
+        found = await self._dask.run(function, *args, workers=[worker], on_error="raise")
+        return found[worker]
 
     async def call(self, function: Callable[..., Any], *args: object, key: str) -> Any:
         """Return what *function* returns on some worker."""

@@ -4,6 +4,7 @@ import hashlib
 import os
 import uuid
 from collections.abc import Callable, Coroutine, Mapping
+from contextlib import suppress
 from types import TracebackType
 from typing import Any, Literal, Self
 
@@ -17,12 +18,13 @@ from ._calls import Calls, the_library
 from ._credentials import brings_credential
 from ._division import Division, divided, whole
 from ._driver import ClusterDriver, Course
+from ._errors import ClusterError
 from ._folder import known
 from ._host import from_environment
-from ._reports import ClusterReport, report_of
+from ._reports import ClusterReport
 from ._sharding import shard_of
 from ._tally import ShardTally
-from ._tasks import decide_job, run_of
+from ._tasks import decide_job, report_on, run_of
 
 
 SHARD_SIZE = 200
@@ -58,15 +60,16 @@ class ClusterBatch:
             of its shards for ever.
 
         connect:
-            Makes the client, on each worker, with the limits it is given. None makes one
-            with the key and the base URL of the worker's own environment. It travels to
-            the workers, so it has to read the key there and must not bring it along.
+            Makes the client, on each worker, in a thread, with the limits it is given.
+            None makes one with the key and the base URL of the worker's own environment. It
+            travels to the workers, so it has to read the key there and must not bring it
+            along.
 
         resources: What Dask reserves for each shard, such as ``{"cyberun": 1}``.
 
     Raises:
         ConfigurationError: Dask is not installed, its client is not asynchronous, there is
-            no worker, *connect* holds a credential, or it cannot make a client.
+            no worker, *connect* holds a credential, or cannot travel, or cannot make a client.
     """
 
     def __init__(
@@ -99,12 +102,18 @@ class ClusterBatch:
     async def __aenter__(self) -> Self:
         if self._course is not None:
             raise ClientStateError("this batch is open already")
-        workers = self._workers or await self._calls.count_workers()
+        workers = self._workers or len(await self._calls.workers())
         if not workers:
             raise ConfigurationError("the cluster has no workers; start some, or give workers=")
         division = divided(self._policy, self._limits, workers)
         course = self._new_course(division)
-        await self._register(course, division.limits)
+        try:
+            await self._register(course, division.limits)
+        except BaseException:
+            # Some workers may have a client already.
+            with suppress(ClusterError):
+                await self._calls.unregister(course.plugin, course.run_id, run_of)
+            raise
         self._group = await anyio.create_task_group().__aenter__()
         self._course = course
         return self
@@ -203,16 +212,15 @@ class ClusterBatch:
         """
         Return what the ledgers have: jobs by state, unknown fates, overtaken submissions.
 
-        It may be asked at any time, also after a worker that was taken for lost has come
-        back: what it did meanwhile is in it.
+        It may be asked at any time, and waits for no shard. Asked after a worker that was
+        taken for lost has come back, it has what that one did meanwhile.
 
         Raises:
             LedgerError: The folder or a ledger cannot be read.
             ClusterError: No worker could do it.
         """
         course, _ = self._open_parts()
-        key = f"cyberun-report-{uuid.uuid4().hex}"
-        report = await self._calls.call(report_of, course.folder, key=key)
+        report = await self._calls.ask(report_on, course.folder)
         assert isinstance(report, ClusterReport)  # noqa: S101 - what Dask brings has no type
         return report
 
@@ -249,7 +257,9 @@ class ClusterBatch:
         name = uuid.uuid4().hex
         plan = await self._calls.call(known, course.folder, key=f"cyberun-plan-{name}")
         shard = course.task(plan, shard_of(key, plan.shards))
-        await self._calls.call(decide_job, shard, key, choice, task, key=f"cyberun-decide-{name}")
+        work = (decide_job, shard, key, choice, task)
+        if await self._calls.call(*work, key=f"cyberun-decide-{name}") is not True:
+            raise ClusterError(f"the worker was stopped before job {key!r} was decided; try again")
 
     def _open_parts(self) -> tuple[Course, anyio.abc.TaskGroup]:
         if self._course is None or self._group is None:

@@ -8,8 +8,9 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 import anyio
+import anyio.to_thread
 
-from .. import CyberunClient, Limits
+from .. import ConfigurationError, CyberunClient, CyberunError, Limits
 from ._errors import ClusterError
 from ._messages import News, ShardResult, ShardTask, told
 from ._shard import ShardRun, take
@@ -39,15 +40,26 @@ class WorkerHost:
         self._connect = connect
         self._limits = limits
         self._client: CyberunClient | None = None
+        self._trouble: CyberunError | None = None
         self._running: dict[anyio.CancelScope, anyio.Event] = {}
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.run_id}>"
 
     async def setup(self, worker: Any) -> None:  # noqa: ARG002 - the interface's
-        """Open the client, on the worker's event loop."""
-        client = self._connect(self._limits)
-        self._client = await client.__aenter__()
+        """
+        Make the client in a thread, and open it on the worker's event loop.
+
+        Raises:
+            ConfigurationError: *connect* could not make one.
+        """
+        try:
+            # In a thread, since it may ask a vault or read a file.
+            client = await anyio.to_thread.run_sync(self._connect, self._limits)
+            self._client = await client.__aenter__()
+        except Exception as error:
+            self._trouble = _typed(error)
+            raise self._trouble from error
 
     async def teardown(self, worker: Any) -> None:  # noqa: ARG002 - the interface's
         """Stop what runs, and close the client."""
@@ -84,6 +96,9 @@ class WorkerHost:
 
     async def call(self, task: ShardTask, function: Call) -> Any:
         """Return what *function* makes of this worker's client; None if it was stopped."""
+        if self.run_id == task.run_id and self._trouble is not None:
+            # A worker that came later: nobody has heard of it yet.
+            raise self._trouble
         if self.run_id != task.run_id or self._client is None:
             raise ClusterError(
                 f"the folder {task.folder} is that of another program now; "
@@ -99,3 +114,10 @@ class WorkerHost:
                 del self._running[scope]
                 has_ended.set()
         return result
+
+
+def _typed(error: Exception) -> CyberunError:
+    if isinstance(error, CyberunError):
+        return error
+    said = f"{type(error).__name__}: {error}"
+    return ConfigurationError(f"connect could not make a client on a worker: {said}")

@@ -13,6 +13,7 @@ from ..batch import (
     Batch,
     InvalidJobsError,
     JobOutcome,
+    LedgerWriteError,
     UncertainSubmissionsError,
 )
 from ..batch._surroundings import Surroundings
@@ -28,6 +29,7 @@ T = TypeVar("T")
 
 # A check that took longer was interrupted, and says nothing about now.
 _FRESH_SECONDS = 1.0
+_MOST_LOOKS = 10
 # How often a holder that submits nothing looks whether it still holds.
 _LOOK_SECONDS = 5.0
 _TELL_SECONDS = 1.0
@@ -48,11 +50,13 @@ class LeasedBatch(Batch):
         )
 
     async def _permit(self) -> None:
-        while True:
+        for _ in range(_MOST_LOOKS):
             began = anyio.current_time()
             await check(self._lease)
             if anyio.current_time() - began < _FRESH_SECONDS:
                 return
+        problem = f"took longer than {_FRESH_SECONDS:g} s to be read, {_MOST_LOOKS} times in a row"
+        raise LedgerWriteError(self._lease.path, f"{problem}; the folder is too slow")
 
     async def _claimed_elsewhere(self, task_ids: Collection[str]) -> Collection[str]:
         lease = self._lease

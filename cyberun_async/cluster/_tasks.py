@@ -7,11 +7,14 @@ As long as it runs it occupies one of the worker's threads by Dask's count, but 
 from functools import partial
 from typing import Any, Literal
 
+import anyio.to_thread
+
 from .. import CyberunClient
 from ._calls import the_library
 from ._errors import ClusterError
 from ._host import WorkerHost
 from ._messages import ShardResult, ShardTask
+from ._reports import ClusterReport, report_of
 from ._shard import LeasedBatch, take
 
 
@@ -54,6 +57,11 @@ def _plugin(worker: Any, task: ShardTask) -> WorkerHost:
     if not isinstance(plugin, WorkerHost):
         raise ClusterError("this worker has no client; it was told to stop")
     return plugin
+
+
+async def report_on(folder: str) -> ClusterReport:
+    """Return what the ledgers of *folder* have, read in a thread beside the shards' work."""
+    return await anyio.to_thread.run_sync(report_of, folder)
 
 
 async def stop_shards(plugin: str, run_id: str, dask_worker: Any) -> None:

@@ -9,8 +9,9 @@ import asyncio
 import pickle
 import sys
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from contextvars import ContextVar
-from inspect import iscoroutinefunction
+from inspect import iscoroutinefunction, signature
 from types import ModuleType, SimpleNamespace
 from typing import Any
 
@@ -70,6 +71,16 @@ class Client:
         for worker in self.workers[1:]:
             worker.plugins[name] = plugin
 
+    async def join(self) -> None:
+        """Have a worker join, in the place of the first, with a plugin as it was registered."""
+        [(name, plugin)] = self.workers[0].plugins.items()
+        fresh = type(plugin)(plugin.run_id, plugin._connect, plugin._limits)
+        await plugin.teardown(worker=self.workers[0])
+        self.workers[0].plugins[name] = fresh
+        # Dask logs what goes wrong.
+        with suppress(Exception):
+            await fresh.setup(worker=self.workers[0])
+
     async def unregister_worker_plugin(self, name: str) -> None:
         if name not in self.registered:
             raise ValueError(f"The worker plugin {name} does not exist")
@@ -113,10 +124,16 @@ class Client:
         # As the real one: what runs on a worker already goes on there.
         pass
 
-    async def run(self, function: Any, *args: Any, on_error: str) -> dict[str, Any]:
+    async def run(
+        self, function: Any, *args: Any, on_error: str, workers: list[str] | None = None
+    ) -> dict[str, Any]:
         found: dict[str, Any] = {}
         for worker in self.workers:
-            result = function(*args, dask_worker=worker)
+            if workers is not None and worker.address not in workers:
+                continue
+            # As the real one, which hands the worker to whoever asks for it by that name.
+            asks = "dask_worker" in signature(function).parameters
+            result = function(*args, dask_worker=worker) if asks else function(*args)
             found[worker.address] = await result if iscoroutinefunction(function) else result
         self.ran.append(function.__name__)
         return found

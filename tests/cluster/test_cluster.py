@@ -3,6 +3,7 @@
 import os
 import pickle
 import sys
+import threading
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
@@ -374,6 +375,93 @@ async def test_what_cannot_travel_is_told(
     monkeypatch.setattr(sys.modules["distributed"].protocol.pickle, "dumps", dumps)
     with pytest.raises(ConfigurationError, match=r"connect cannot travel .* '_thread.lock' object"):
         await batch_of(sim, tmp_path).__aenter__()
+
+
+async def test_a_client_that_cannot_be_made_is_told(tmp_path: Path) -> None:
+    """It is no matter of Dask's, and no plugin is left where it was not made."""
+
+    def connect(_: Limits) -> CyberunClient:
+        raise FileNotFoundError("/run/secrets/cyberun")
+
+    dask = Client()
+    batch = ClusterBatch(dask, tmp_path, connect=connect)
+    with pytest.raises(ConfigurationError, match="FileNotFoundError: /run/secrets/cyberun"):
+        await batch.__aenter__()
+
+    assert (dask.registered, dask.workers[0].plugins) == (set(), {})
+
+
+async def test_a_worker_that_joins_without_a_client_says_why(
+    sim: Simulator, tmp_path: Path
+) -> None:
+    """A shard that comes to it ends the run with what was wrong when it joined."""
+    connects = [client_of(sim)]
+    dask = Client(workers=1)
+    async with ClusterBatch(dask, tmp_path, connect=lambda _: connects.pop()) as batch:
+        await dask.join()
+        with pytest.raises(ConfigurationError, match="IndexError: pop from empty list"):
+            async for _ in batch.run(jobs(1)):
+                pass
+
+
+async def test_clients_are_made_in_a_thread(sim: Simulator, tmp_path: Path) -> None:
+    """Whoever asks a vault for the key holds up no worker's event loop."""
+    threads: list[threading.Thread] = []
+
+    def connect(_: Limits) -> CyberunClient:
+        threads.append(threading.current_thread())
+        return client_of(sim)
+
+    async with ClusterBatch(Client(), tmp_path, connect=connect):
+        pass
+
+    assert len(threads) == 1
+    assert threads[0] is not threading.current_thread()
+
+
+async def test_a_report_waits_for_no_shard(sim: Simulator, tmp_path: Path) -> None:
+    """It is no task of the cluster's, so that nothing has to be free for it."""
+    dask = Client()
+    async with batch_of(sim, tmp_path, dask) as batch:
+        before = list(dask.submitted)
+        report = await batch.report()
+        dask.workers.clear()
+        with pytest.raises(ClusterError, match="no workers"):
+            await batch.report()
+
+    assert report.total == 0
+    assert dask.submitted == before
+
+
+async def test_a_decision_that_was_not_taken_is_told(
+    sim: Simulator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A worker that is stopped before it has decided does not let one believe it had."""
+    from cyberun_async.cluster._host import WorkerHost
+
+    async def stopped(*_: object) -> None:
+        return None
+
+    async with batch_of(sim, tmp_path) as batch:
+        assert len([outcome async for outcome in batch.run(jobs(1))]) == 1
+        monkeypatch.setattr(WorkerHost, "call", stopped)
+        with pytest.raises(ClusterError, match="before job 'job-0' was decided"):
+            await batch.decide("job-0", "skip")
+
+
+async def test_a_folder_that_is_too_slow_for_leases_is_told(
+    sim: Simulator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where no look at the lease says anything about now, nothing is sent, and not for ever."""
+    from cyberun_async.cluster import _shard
+
+    monkeypatch.setattr(_shard, "_FRESH_SECONDS", 0.0)
+    async with batch_of(sim, tmp_path) as batch:
+        with pytest.raises(LedgerWriteError, match="the folder is too slow"):
+            async for _ in batch.run(jobs(3)):
+                pass
+
+    assert sim.submissions == []
 
 
 async def test_it_is_used_in_its_block(sim: Simulator, tmp_path: Path) -> None:
