@@ -358,7 +358,8 @@ EVERYTHING = (
         "resources",
     ),
     *("fast", "bench"),
-    *(f"pythons-{python}" for python in PYTHONS),
+    # Those that `tests` has not run.
+    *(f"pythons-{python}" for python in PYTHONS[1:]),
     *("lowest", "newest", "demo", "bots", "airflow", "cluster", "kills"),
     *("browser", "httpx2"),
     "soak",
