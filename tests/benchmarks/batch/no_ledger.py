@@ -30,7 +30,7 @@ class NoLedger:
         pass
 
     async def write(self, step: Any) -> Any:
-        """Do *step*, one of the functions of ``batch._records``, perhaps with arguments."""
+        """Do *step*, one of the functions of ``batch._records`` and its like, perhaps with arguments."""
         function: Callable[..., Any] = getattr(step, "func", step)
         return getattr(self, f"_{function.__name__}")(**getattr(step, "keywords", {}))
 
@@ -52,8 +52,11 @@ class NoLedger:
     def _accept_staged(self) -> int:
         return 1
 
-    def _reopen(self, **_: Any) -> None:
+    def _begin(self, **_: Any) -> None:
         pass
+
+    def _resubmitted(self) -> set[int]:
+        return set()
 
     def _counts(self) -> dict[JobState, int]:
         return {}

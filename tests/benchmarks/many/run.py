@@ -51,7 +51,7 @@ def _scenarios(quick: bool) -> dict[str, tuple[list[Row], list[Column], str | No
         "waiting": (
             [
                 _row("wait()", "waiting", n, long),
-                _row("a GET each, every 3 s", "waiting-naive", n, 9),
+                _row("a GET each, every 3 s", "waiting-naive", n, long),
             ],
             [
                 ("requests_per_round", "requests in 3 s", ".0f"),
