@@ -30,7 +30,7 @@ class NoLedger:
         pass
 
     async def write(self, step: Any) -> Any:
-        """Do *step*, one of the functions of ``batch._records`` and its like, perhaps with arguments."""
+        """Do *step*, a function such as those of ``batch._records``, perhaps with arguments."""
         function: Callable[..., Any] = getattr(step, "func", step)
         return getattr(self, f"_{function.__name__}")(**getattr(step, "keywords", {}))
 
