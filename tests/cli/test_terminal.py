@@ -30,6 +30,7 @@ def test_a_terminal_shows_a_line_per_task_and_a_summary(
                 and text.count("step ") == 2
                 and "no live" in text
                 and "error: " in text
+                and "not followed" in text
             )
         )
         lines = [line for line in text.splitlines() if line]

@@ -72,8 +72,9 @@ def test_streams_can_be_cut_from_the_script(sim: Simulator, reader: Reader) -> N
 def test_cancelling_stops_a_waiting_task(sim: Simulator, reader: Reader) -> None:
     """A cancelled task ends at once, tells its streams, and stays cancelled."""
     live = sim.create_task(TaskPlan(forever_waiting=True))
-    later(lambda: reader.http.post(f"/r/tasks/{live.id}/cancel"))
+    cancelling = later(lambda: reader.http.post(f"/r/tasks/{live.id}/cancel"))
     reader.read(live.id)
+    cancelling.join()
     sim.advance(60)
 
     assert (reader.names[-1], live.state) == ("cancelled", "cancelled")

@@ -18,8 +18,10 @@ PLAN = TaskPlan(pending=10, waiting=0.5, queued=0.5, steps=2)
 COURSE = ["pending", "waiting", "queued", "running", "progress", "progress", "completed"]
 
 
-def later(action: Callable[[], object], seconds: float = 0.1) -> None:
-    threading.Timer(seconds, action).start()
+def later(action: Callable[[], object], seconds: float = 0.1) -> threading.Timer:
+    timer = threading.Timer(seconds, action)
+    timer.start()
+    return timer
 
 
 def with_behaviour(**switches: Any) -> TaskPlan:

@@ -154,7 +154,8 @@ async def test_a_life_is_told_across_cuts(behaviour: dict[str, Any]) -> None:
     assert watched.end.output == OUTPUT
     assert_in_order(watched)
     assert watched.statuses[-1] == (1, "running")
-    assert sim.faults.fired["drop_after"] >= 1
+    # Streams that end by themselves that soon may bring nothing to be cut behind.
+    assert sim.faults.fired["drop_after"] >= ("stream_lifetime" not in behaviour)
 
 
 @pytest.mark.parametrize("behaviour", CASES)
