@@ -204,7 +204,7 @@ class ForeignCoroutine(Coroutine[Any, Any, None]):
     def close(self) -> None: ...
 
     def __await__(self) -> Generator[Any, Any, None]:
-        raise NotImplementedError
+        raise AssertionError("it is driven by send(), and never awaited")
 
 
 def test_tasks_without_python_code_can_be_named() -> None:

@@ -83,5 +83,5 @@ class NoLedger:
 
     def _end(self, job: int, status: str, **_: Any) -> None:
         if status != JobState.COMPLETED:
-            raise NotImplementedError(status)
+            raise ValueError(f"all jobs of this row complete, but one is {status}")
         self._ended.add(job)
