@@ -47,7 +47,6 @@ from ._watch import Counters, Phase, Watch
 logger = logging.getLogger("cyberun_async")
 
 _CANCEL_SECONDS = 10.0
-_IDLE_MARGIN = 60.0
 
 
 @attrs.frozen(kw_only=True)
@@ -260,8 +259,6 @@ class Hub:
             headers=all_headers,
             open_timeout=self.policy.open_timeout,
             timeouts=self._timeouts,
-            # The watch notices silence itself; this is for the day it does not.
-            idle_backstop=self.policy.idle_timeout + _IDLE_MARGIN,
         )
 
     async def read_output(self, task_id: str) -> tuple[Mapping[str, Any] | None, str | None]:

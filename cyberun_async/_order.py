@@ -179,8 +179,10 @@ class Order:
     def pass_ticks(self, events: Sequence[ProgressEvent]) -> None:
         """Deliver ticks of which none can be a repetition."""
         attempt = self.attempt
-        if {event.attempt for event in events} != {attempt}:
-            events = [attrs.evolve(event, attempt=attempt) for event in events]
+        for event in events:
+            if event.attempt != attempt:
+                events = [attrs.evolve(one, attempt=attempt) for one in events]
+                break
         self.last_tick = events[-1]
         self.outbox.extend(events)
 

@@ -50,8 +50,8 @@ __all__ = [
     "TransportStatistics",
 ]
 
-# Seconds by phase, as httpx has them.
-Phases = dict[str, float]
+# Seconds by phase, as httpx has them; None for no limit.
+Phases = dict[str, float | None]
 
 _STREAM_HEADERS: Headers = {
     "accept": CONTENT_TYPE,
@@ -207,13 +207,13 @@ class Transport:
         headers: Headers,
         open_timeout: float,
         timeouts: Timeouts | None = None,
-        idle_backstop: float | None = None,
     ) -> EventConnection:
         """
         Open an event stream on a connection of its own, whatever the status.
 
         Of those opened at once, only some are under way; the others wait in order,
-        without limit. The caller closes what it gets.
+        without limit. The caller closes what it gets, and notices silence: once a stream
+        is open, nothing here ends it.
 
         Args:
             path: Quoted, relative to the base URL.
@@ -221,7 +221,7 @@ class Transport:
             open_timeout:
                 Seconds from its turn for everything up to the headers, redirects included.
 
-            timeouts, idle_backstop: None takes those of the settings.
+            timeouts: None takes those of the settings.
 
         Raises:
             ExchangeFailedError: There were no headers in time.
@@ -231,30 +231,40 @@ class Transport:
         url = api_url(self._settings.base_url, path)
         headers = with_headers(headers, _STREAM_HEADERS)
         progress = Progress()
-        phases = {**self._phases(timeouts), "read": idle_backstop or self._settings.idle_backstop}
+        # A time-out for each read would be a timer for each event, all of them kept for a
+        # while: at a thousand streams the garbage collector alone takes a tenth for them.
+        chosen = timeouts or self._settings.timeouts
+        phases: Phases = {**self._phases(chosen), "read": None}
         with self._while_open():
             async with self._openings:
                 try:
                     with anyio.fail_after(open_timeout):
-                        return await self._open_stream(url, headers, phases, progress)
+                        return await self._open_stream(url, headers, phases, progress, chosen)
                 except TimeoutError as error:
                     raise _too_slow(host_of(url), open_timeout, progress) from error
         raise _closed()
 
     async def _open_stream(
-        self, url: httpx.URL, headers: Headers, phases: Phases, progress: Progress
+        self,
+        url: httpx.URL,
+        headers: Headers,
+        phases: Phases,
+        progress: Progress,
+        timeouts: Timeouts,
     ) -> EventConnection:
         redirects = Redirects("GET", url)
         while True:
             request = build_request("GET", url, headers)
             request.extensions["timeout"] = phases
-            connection = await self._connect_stream(request, progress)
+            connection = await self._connect_stream(request, progress, timeouts.read)
             if not is_redirect(connection.status):
                 return connection
             await connection.aclose()
             url = redirects.target(connection.status, connection.headers)
 
-    async def _connect_stream(self, request: httpx.Request, progress: Progress) -> EventConnection:
+    async def _connect_stream(
+        self, request: httpx.Request, progress: Progress, body_timeout: float
+    ) -> EventConnection:
         lane = self._lane(request.url)
         try:
             response = await self._send(lane, request, progress)
@@ -265,6 +275,7 @@ class Transport:
                 lane,
                 host=host,
                 limits=self._settings.limits,
+                body_timeout=body_timeout,
                 clock=self._settings.clock,
                 on_close=self._streams.discard,
             )

@@ -71,7 +71,6 @@ class TransportSettings:
         transport_factory: Makes a transport of httpx for each connection.
         http_client: Serves plain requests instead of connections of our own.
         clock: Monotonic seconds.
-        idle_backstop: Seconds without a byte after which a stream counts as lost, here.
 
     Raises:
         ConfigurationError: A setting is of another kind.
@@ -95,7 +94,6 @@ class TransportSettings:
         default=None, validator=_of_kind("an httpx.AsyncClient", httpx.AsyncClient, type(None))
     )
     clock: Callable[[], float] = anyio.current_time
-    idle_backstop: float = 180.0
 
 
 @attrs.frozen(kw_only=True)

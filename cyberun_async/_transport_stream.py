@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
 
+import anyio
 import httpx
 from httpx_sse import EventSource, ServerSentEvent
 
@@ -40,6 +41,7 @@ class EventConnection(EventSource):
         *,
         host: str,
         limits: Limits,
+        body_timeout: float,
         clock: Callable[[], float],
         on_close: Callable[["EventConnection"], None],
     ) -> None:
@@ -47,6 +49,7 @@ class EventConnection(EventSource):
         self._body = Body(response)
         self._lane = lane
         self._host = host
+        self._body_timeout = body_timeout
         self._clock = clock
         self._on_close = on_close
         self._framer: Framer[ServerSentEvent] = Framer(
@@ -91,7 +94,7 @@ class EventConnection(EventSource):
         reader at a time; calling this again reads on.
 
         Raises:
-            ExchangeFailedError: The stream was lost, went silent, or passed a limit.
+            ExchangeFailedError: The stream was lost or passed a limit.
         """
         return _Batches(self)
 
@@ -147,7 +150,7 @@ class EventConnection(EventSource):
             False at the end; otherwise reading has paused, as too much waits or as asked.
 
         Raises:
-            ExchangeFailedError: The stream was lost or went silent.
+            ExchangeFailedError: The stream was lost.
         """
         waiting = self._waiting
 
@@ -186,10 +189,16 @@ class EventConnection(EventSource):
         Return the first *limit* bytes of an answer that is no stream.
 
         Raises:
-            ExchangeFailedError: The connection was lost before the end.
+            ExchangeFailedError: The connection was lost before the end, or it took too long.
         """
         try:
-            return await read_start(self._body, limit)
+            with anyio.fail_after(self._body_timeout):
+                return await read_start(self._body, limit)
+        except TimeoutError as error:
+            reason = f"{self._host} did not end its answer within {self._body_timeout:g} s"
+            raise ExchangeFailedError(
+                FailureKind.TIMEOUT, maybe_sent=True, reason=reason
+            ) from error
         except RAISED_BY_TRANSPORTS as error:
             raise self._lost(error) from error
 

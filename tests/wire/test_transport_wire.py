@@ -157,15 +157,28 @@ async def test_a_body_without_length_ends_cleanly_wherever_it_is_cut():
             await connection.aclose()
 
 
-async def test_a_silent_stream_times_out_at_the_backstop():
-    """Silence beyond the backstop is a time-out, and the connection is given back."""
-    with serving([Expect(), Send(STREAM_HEAD + chunk(EVENT)), Stall()]) as server:
-        async with connected(server, idle_backstop=0.1) as transport:
+async def test_a_silent_stream_stays_open_for_its_reader_to_judge():
+    """Silence beyond the read time-out ends no stream: the watch knows what is too long."""
+    script = [Expect(), Send(STREAM_HEAD + chunk(EVENT)), Wait(0.3), Send(chunk(EVENT) + LAST_CHUNK)]
+    with serving([*script, Fin()]) as server:
+        async with connected(server, timeouts=Timeouts(read=0.1)) as transport:
             connection = await open_events(transport)
-            found, failure = await lost_after(connection)
-            assert (len(found), failure.kind) == (1, FailureKind.TIMEOUT)
+            assert len(await read_all(connection)) == 2
+            await connection.aclose()
+
+
+async def test_a_refusal_whose_text_never_ends_is_a_time_out():
+    """What stands in a stream's place is read within the read time-out, and no longer."""
+    answer = head("503 Service Unavailable", Content_Length="100") + b"busy"
+    with serving([Expect(), Send(answer), Stall()]) as server:
+        async with connected(server, timeouts=Timeouts(read=0.1)) as transport:
+            connection = await open_events(transport)
+            with pytest.raises(ExchangeFailedError, match=r"within 0\.1 s") as caught:
+                await connection.read_body()
             await connection.aclose()
             server.wait_until_gone()
+
+    assert caught.value.kind is FailureKind.TIMEOUT
 
 
 async def test_headers_that_never_come_end_the_opening():

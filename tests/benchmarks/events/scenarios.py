@@ -52,7 +52,7 @@ SCENARIOS = {
     "bulk-1": Scenario("1 stream of 200,000 events, as fast as they are read", 1, 200_000),
     "bulk-100": Scenario("100 streams of 2,000 events, as fast as they are read", 100, 2_000),
     "bulk-1000": Scenario("1,000 streams of 200 events, as fast as they are read", 1_000, 200),
-    "steady-100": Scenario("100 streams, an event each 20 ms", 100, 60, 20),
-    "steady-1000": Scenario("1,000 streams, an event each 400 ms", 1_000, 4, 400),
+    "steady-100": Scenario("100 streams, an event each 20 ms", 100, 200, 20),
+    "steady-1000": Scenario("1,000 streams, an event each 400 ms", 1_000, 15, 400),
     "churn": Scenario("2,000 tasks of 5 events each, 50 at once", 2_000, 5, at_once=50),
 }

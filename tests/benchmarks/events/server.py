@@ -36,7 +36,9 @@ HEAD = (
     b"transfer-encoding: chunked\r\n\r\n"
 )
 BLOCK = 64 * 1024
-PAUSE_BEFORE_STEADY = 0.3
+# All are open when the server has their requests; the client still has the answers to read.
+SETTLE_SECONDS_EACH = 0.004
+PAUSE_BEFORE_STEADY = 1.0
 
 
 def chunk(event: str) -> bytes:
@@ -201,6 +203,7 @@ def _write_ticks(
     members: list[Connection], ticks: int, interval: float, loop: asyncio.AbstractEventLoop
 ) -> None:
     targets = [(m.transport.get_extra_info("socket").fileno(), m.task_id) for m in members]
+    time.sleep(SETTLE_SECONDS_EACH * len(targets))
     for fd, task_id in targets:
         os.write(fd, tick(task_id, 0, ticks))
     start = time.perf_counter() + PAUSE_BEFORE_STEADY
