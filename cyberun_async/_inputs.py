@@ -49,6 +49,7 @@ _SLUG_CHARACTERS = range(2, 101)
 
 _UUID = re.compile(r"[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
 _SLUG = re.compile(r"[a-z0-9]+(?:-[a-z0-9]+)*")
+_PLAIN_SEGMENT = re.compile(r"[A-Za-z0-9-]+")
 _VERSION = re.compile(r"[1-9][0-9]{0,8}")
 _KEY_PREFIX = re.compile(r"(?:sk-|dk-|ak-|eyJ|whsec_)")
 # A slug may begin with "ak-"; a random part this long is no word of one.
@@ -179,6 +180,8 @@ def quote_segment(text: str) -> str:
     Raises:
         InvalidInputError: No encoding can keep it one: it is empty, ``.`` or ``..``.
     """
+    if _PLAIN_SEGMENT.fullmatch(text):
+        return text
     if text in {"", ".", ".."}:
         raise _invalid("path segment", f"cannot be {shown(text)}")
     try:

@@ -1,6 +1,6 @@
 """The public view of a task's progress: coalesced, throttled, ready to be shown."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 
 import anyio
 
@@ -81,5 +81,5 @@ class ProgressView(Subscription[ProgressUpdate]):
         self._updates = ProgressReader(tracker, now=now, is_live=lambda: self.progress_is_live)
         super().__init__(client, token, reader=self._updates, cancel_on_exit=cancel_on_exit)
 
-    async def _next(self) -> ProgressUpdate | None:
-        return await self._updates.next_update()
+    def _next(self) -> Awaitable[ProgressUpdate | None]:
+        return self._updates.next_update()

@@ -2,6 +2,7 @@
 
 import warnings
 from abc import ABC, abstractmethod
+from collections.abc import Awaitable
 from types import TracebackType
 from typing import Generic, Protocol, Self, TypeVar
 
@@ -183,7 +184,7 @@ class Subscription(ABC, Generic[Item_co]):
         return None
 
     @abstractmethod
-    async def _next(self) -> Item_co | None:
+    def _next(self) -> Awaitable[Item_co | None]:
         """Return the next item, or None at the end; raise the failure that ended it."""
 
     def _begin(self) -> None:
@@ -230,5 +231,5 @@ class EventStream(Subscription[Event | Notice]):
     def _ready(self) -> Event | Notice | None:
         return self._reader.take()
 
-    async def _next(self) -> Event | Notice | None:
-        return await self._reader.next()
+    def _next(self) -> Awaitable[Event | Notice | None]:
+        return self._reader.next()

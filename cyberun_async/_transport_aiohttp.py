@@ -10,7 +10,7 @@ import socket
 import ssl
 from collections.abc import AsyncIterator, Callable, Generator, Mapping
 from contextlib import contextmanager
-from types import AsyncGeneratorType, SimpleNamespace
+from types import SimpleNamespace
 from typing import Any, Final, cast
 
 import aiohttp
@@ -27,6 +27,8 @@ from ._transport_request import UploadBody
 
 # Whether a connection is still good is decided by the stock of lanes.
 _KEEP_SECONDS = 3600.0
+# Some eighty events: what reads them can pause in between.
+_PIECE_BYTES = 16 * 1024
 # Nothing may be in a request that was not given.
 _NOT_ADDED = ("Accept", "Accept-Encoding", "Content-Type", "User-Agent")
 
@@ -81,7 +83,7 @@ class AiohttpLane(httpx.AsyncBaseTransport):
             if upload is not None and upload.error is not None:
                 raise upload.error from None
             raise
-        response.stream = _Stream(response.stream)
+        response.stream = _Stream(response.stream, self._requester.take_content())
         return response
 
     async def aclose(self) -> None:
@@ -109,12 +111,24 @@ class _Requester:
         self.trace: _Trace | None = None
         # httpx-aiohttp sees no body but one that httpx has made.
         self.upload: _Upload | None = None
+        self._content: aiohttp.StreamReader | None = None
 
     def __call__(self) -> "_Requester":
         return self
 
-    def request(self, *, url: str, timeout: aiohttp.ClientTimeout, **rest: Any) -> Any:
-        """Begin a request; the address goes out as it is, as it may be signed."""
+    def request(self, **given: Any) -> Any:
+        """Begin a request, as a context manager that is only entered."""
+        return SimpleNamespace(__aenter__=lambda: self._request(**given))
+
+    def take_content(self) -> aiohttp.StreamReader:
+        """Return what is read of the answer that has just come."""
+        content, self._content = self._content, None
+        return cast("aiohttp.StreamReader", content)
+
+    async def _request(
+        self, *, url: str, timeout: aiohttp.ClientTimeout, **rest: Any
+    ) -> aiohttp.ClientResponse:
+        # The address goes out as it is, as it may be signed.
         if self._session is None:
             self._session = self._open()
         if self.upload is not None:
@@ -126,7 +140,10 @@ class _Requester:
         # There is no waiting for a connection: each lane has one.
         timeout = attrs.evolve(timeout, connect=None)
         rest["trace_request_ctx"] = self
-        return self._session.request(url=yarl.URL(url, encoded=True), timeout=timeout, **rest)
+        target = yarl.URL(url, encoded=True)
+        response = await self._session.request(url=target, timeout=timeout, **rest)
+        self._content = response.content
+        return response
 
     async def aclose(self) -> None:
         if self._session is not None:
@@ -212,28 +229,29 @@ class _Upload:
 class _Stream(httpx.AsyncByteStream):
     """The body, whose errors are named anew."""
 
-    def __init__(self, stream: Any) -> None:
+    def __init__(self, stream: Any, content: aiohttp.StreamReader) -> None:
         self._stream: httpx.AsyncByteStream = stream
-        self._chunks = aiter(self._stream)
+        self._content = content
 
     def __aiter__(self) -> AsyncIterator[bytes]:
         return self
 
     async def __anext__(self) -> bytes:
-        # Each event may come by itself, and a context manager would cost as much as it does.
+        # Each event may come by itself, and the iterators of both libraries, or a context
+        # manager, would cost as much as it does.
         try:
-            return await anext(self._chunks)
-        except (httpx.TransportError, aiohttp.ClientError) as error:
+            chunk = await self._content.read(_PIECE_BYTES)
+        except aiohttp.ClientError as error:
             _name_anew(error)
             raise
+        if not chunk:
+            raise StopAsyncIteration
+        return chunk
 
     async def aclose(self) -> None:
+        # A reader in another task is woken by that.
         with _named_anew():
             await self._stream.aclose()
-        # A reader in another task is woken by that, and ends the generator itself.
-        chunks = cast("AsyncGeneratorType[bytes, None]", self._chunks)
-        if not chunks.ag_running:
-            await chunks.aclose()
 
 
 class _NotRepeatedError(aiohttp.ClientError):

@@ -159,7 +159,12 @@ async def test_a_body_without_length_ends_cleanly_wherever_it_is_cut():
 
 async def test_a_silent_stream_stays_open_for_its_reader_to_judge():
     """Silence beyond the read time-out ends no stream: the watch knows what is too long."""
-    script = [Expect(), Send(STREAM_HEAD + chunk(EVENT)), Wait(0.3), Send(chunk(EVENT) + LAST_CHUNK)]
+    script = [
+        Expect(),
+        Send(STREAM_HEAD + chunk(EVENT)),
+        Wait(0.3),
+        Send(chunk(EVENT) + LAST_CHUNK),
+    ]
     with serving([*script, Fin()]) as server:
         async with connected(server, timeouts=Timeouts(read=0.1)) as transport:
             connection = await open_events(transport)
