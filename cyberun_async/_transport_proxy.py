@@ -62,6 +62,8 @@ class ProxyRules:
 
     def proxy_for(self, url: str) -> str | None:
         """Return the proxy's URL, or None where *url* is reached directly."""
+        if not self.proxies:
+            return None
         parts = urlsplit(url)
         scheme, host = parts.scheme.lower(), (parts.hostname or "").rstrip(".")
         port = _port(parts) or _DEFAULT_PORTS.get(scheme)
