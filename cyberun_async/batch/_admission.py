@@ -1,8 +1,10 @@
 """The way in: every job is checked, and all faults are told, before anything is sent."""
 
-from collections.abc import AsyncIterable, AsyncIterator, Iterable, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterable, Iterable, Mapping, Sequence
+from contextlib import aclosing
 from difflib import get_close_matches
 from functools import partial
+from typing import TypeVar, cast
 
 import anyio
 import anyio.to_thread
@@ -20,7 +22,10 @@ from ._records import Known
 Read = PreparedJob | list[JobFault]
 Placed = tuple[int, JobFault]
 
+T = TypeVar("T")
+
 _CHUNK = 500
+_IN_ONE_GO = 100
 _KEPT_FAULTS = 1000
 _OTHER_JOB = (
     "the ledger has this key for a job with another workflow, other parameters or other "
@@ -51,12 +56,13 @@ class Admission:
         await self._ledger.write(records.begin_staging)
         chunk: list[Read] = []
         index = 0
-        async for job in _each(jobs):
-            chunk.append(prepared(job, index))
-            index += 1
-            if len(chunk) == _CHUNK:
-                await self._take(chunk)
-                chunk = []
+        async with aclosing(each_job(jobs)) as found:
+            async for job in found:
+                chunk.append(prepared(job, index))
+                index += 1
+                if len(chunk) == _CHUNK:
+                    await self._take(chunk)
+                    chunk = []
         await self._take(chunk)
         if self._count:
             raise InvalidJobsError(self._faults, count=self._count)
@@ -137,12 +143,18 @@ class Admission:
         self._faults += faults[: max(_KEPT_FAULTS - len(self._faults), 0)]
 
 
-async def _each(jobs: Iterable[object] | AsyncIterable[object]) -> AsyncIterator[object]:
-    if isinstance(jobs, AsyncIterable):
+async def each_job(jobs: Iterable[T] | AsyncIterable[T]) -> AsyncGenerator[T, None]:
+    """Yield the items of either kind of iterable; others run now and then in between."""
+    if isinstance(jobs, AsyncGenerator):
+        generator = cast("AsyncGenerator[T, None]", jobs)
+        async with aclosing(generator):
+            async for job in generator:
+                yield job
+    elif isinstance(jobs, AsyncIterable):
         async for job in jobs:
             yield job
-        return
-    for number, job in enumerate(jobs):
-        yield job
-        if number % 100 == 0:
-            await anyio.lowlevel.checkpoint()
+    else:
+        for number, job in enumerate(jobs):
+            yield job
+            if number % _IN_ONE_GO == 0:
+                await anyio.lowlevel.checkpoint()

@@ -2,8 +2,8 @@
 
 import math
 import uuid
-from collections.abc import AsyncIterable, Mapping
-from contextlib import suppress
+from collections.abc import Mapping
+from contextlib import aclosing, suppress
 from typing import Any
 
 import anyio
@@ -15,11 +15,11 @@ from ..batch import (
     BatchPolicy,
     InvalidJobsError,
     Job,
-    JobFault,
     JobOutcome,
     UncertainSubmissionsError,
     UnknownFate,
 )
+from ..batch._admission import each_job
 from ..batch._driver import Emit, Jobs
 from ._calls import Calls
 from ._errors import ClusterError
@@ -215,19 +215,9 @@ async def _taken_in(jobs: Jobs) -> Intake:
         InvalidJobsError: Some cannot be run.
     """
     intake = Intake()
-    async for job in _each(jobs):
-        intake.take(job)
+    async with aclosing(each_job(jobs)) as found:
+        async for job in found:
+            intake.take(job)
     if intake.faults:
         raise InvalidJobsError(intake.faults)
     return intake
-
-
-async def _each(jobs: Jobs) -> AsyncIterable[Job | JobFault]:
-    if isinstance(jobs, AsyncIterable):
-        async for job in jobs:
-            yield job
-        return
-    for number, job in enumerate(jobs):
-        yield job
-        if number % 100 == 0:
-            await anyio.lowlevel.checkpoint()

@@ -1,9 +1,11 @@
 """Jobs are checked before anything is sent, and all faults are told at once."""
 
 from collections.abc import AsyncIterator, Iterator
+from contextlib import aclosing
 from pathlib import Path
 
 from cyberun_async.batch import InvalidJobsError, Job, JobFault, read_jobs
+from cyberun_async.batch._admission import each_job
 from cyberun_async.testing import Simulator
 
 from .kit import client_of, jobs, query, quick_service, run_batch
@@ -123,6 +125,22 @@ async def test_jobs_may_come_asynchronously(tmp_path: Path) -> None:
         ran = await run_batch(client, tmp_path / "runs.sqlite", come())
 
     assert set(ran.states.values()) == {"completed"}
+
+
+async def test_a_generator_of_jobs_is_closed_where_it_is_left() -> None:
+    """An error while jobs are taken in does not leave their source to the garbage collector."""
+    ended: list[bool] = []
+
+    async def come() -> AsyncIterator[Job]:
+        try:
+            for job in jobs(3):
+                yield job
+        finally:
+            ended.append(True)
+
+    async with aclosing(each_job(come())) as found:
+        assert (await anext(found)).key == "job-0"
+    assert ended == [True]
 
 
 async def test_each_workflow_is_asked_for_once(tmp_path: Path) -> None:
