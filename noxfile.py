@@ -222,7 +222,7 @@ def _found_chromium() -> str | None:
 
 @nox.session
 def bench(session: nox.Session) -> None:
-    """Measure beside its peers, in some minutes, and write docs/performance.md; --quick."""
+    """Measure beside its peers, in an hour, and write docs/performance.md; --quick."""
     _pinned(session, ".[testing,fast]", *_group("bench"))
     found = [name for name in BENCHMARKS if (ROOT / "tests" / "benchmarks" / name).is_dir()]
     # With -m, as they share a harness; all of them run, also when one fails.

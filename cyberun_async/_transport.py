@@ -235,14 +235,11 @@ class Transport:
         # while: at a thousand streams the garbage collector alone takes a tenth for them.
         chosen = timeouts or self._settings.timeouts
         phases: Phases = {**self._phases(chosen), "read": None}
-        with self._while_open():
+        with self._while_open() as scope:
             async with self._openings:
-                try:
-                    with anyio.fail_after(open_timeout):
-                        return await self._open_stream(url, headers, phases, progress, chosen)
-                except TimeoutError as error:
-                    raise _too_slow(host_of(url), open_timeout, progress) from error
-        raise _closed()
+                scope.deadline = anyio.current_time() + open_timeout
+                return await self._open_stream(url, headers, phases, progress, chosen)
+        raise _closed() if self._is_closed else _too_slow(host_of(url), open_timeout, progress)
 
     async def _open_stream(
         self,
@@ -370,14 +367,14 @@ class Transport:
             raise
 
     @contextmanager
-    def _while_open(self) -> Generator[None]:
-        """Let closing end the block; what follows it is reached only then."""
+    def _while_open(self) -> Generator[anyio.CancelScope]:
+        """Let closing end the block, or a deadline; what follows it is reached only then."""
         if self._is_closed:
             raise _closed()
         with anyio.CancelScope() as scope:
             self._running.add(scope)
             try:
-                yield
+                yield scope
             finally:
                 self._running.discard(scope)
                 if self._all_ended is not None and not self._running:

@@ -73,8 +73,21 @@ async def ours_fast(load: Load, gate: Gate) -> Figures:
 async def plain(load: Load, gate: Gate) -> Figures:
     """Open all streams through one pool of httpx."""
     limits = httpx.Limits(max_connections=None, max_keepalive_connections=20)
+    return await _through_httpx(load, gate, limits=limits, verify=load.tls)
+
+
+async def httpx_aiohttp(load: Load, gate: Gate) -> Figures:
+    """Open all streams through one session of aiohttp, with httpx in front of it."""
+    from httpx_aiohttp import AiohttpTransport
+
+    limits = httpx.Limits(max_connections=100_000, max_keepalive_connections=20)
+    transport = AiohttpTransport(verify=load.tls, limits=limits)
+    return await _through_httpx(load, gate, transport=transport)
+
+
+async def _through_httpx(load: Load, gate: Gate, **settings: Any) -> Figures:
     timeout = httpx.Timeout(120.0, pool=None)
-    async with httpx.AsyncClient(limits=limits, timeout=timeout, verify=load.tls) as client:
+    async with httpx.AsyncClient(timeout=timeout, **settings) as client:
 
         async def hold(task_id: str) -> None:
             async with aconnect_sse(client, "GET", load.url(task_id)) as source:
@@ -88,7 +101,39 @@ async def plain(load: Load, gate: Gate) -> Figures:
         return await measure(load, gate, hold, ask)
 
 
-ROWS = {"ours": ours, "ours, fast": ours_fast, "one pool of httpx": plain}
+async def aiohttp_alone(load: Load, gate: Gate) -> Figures:
+    """Open all streams through one session of aiohttp."""
+    import aiohttp
+
+    async with aiohttp.ClientSession(
+        connector=aiohttp.TCPConnector(limit=0), timeout=aiohttp.ClientTimeout(total=None)
+    ) as session:
+
+        async def hold(task_id: str) -> None:
+            async with session.get(load.url(task_id)) as response:
+                await response.content.readuntil(b"\n\n")
+                await gate.hold()
+
+        async def ask() -> None:
+            async with session.get(f"{load.base_url}/r/tasks/idle-0-1-0") as response:
+                await response.json()
+
+        return await measure(load, gate, hold, ask)
+
+
+ROWS = {
+    "ours": ours,
+    "ours, fast": ours_fast,
+    "one pool of httpx": plain,
+    "one session of httpx-aiohttp": httpx_aiohttp,
+    "one session of aiohttp": aiohttp_alone,
+}
+# Importing it is not what is measured.
+IMPORTED = {
+    "ours, fast": "cyberun_async._transport_aiohttp",
+    "one session of httpx-aiohttp": "httpx_aiohttp",
+    "one session of aiohttp": "aiohttp",
+}
 
 
 async def measure(
@@ -130,9 +175,8 @@ async def _request_cost(ask: Callable[[], Awaitable[None]]) -> float:
 
 def main(name: str, streams: str, port: str, collector: str = "on") -> None:
     load = Load(int(port), [f"idle-0-1-{number}" for number in range(int(streams))], 0)
-    if name == "ours, fast":
-        # Importing it is not what is measured.
-        importlib.import_module("cyberun_async._transport_aiohttp")
+    if name in IMPORTED:
+        importlib.import_module(IMPORTED[name])
     load.announce()
     if collector == "frozen":
         gc.freeze()

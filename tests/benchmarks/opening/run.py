@@ -24,6 +24,7 @@ from ..harness import (
 
 
 OURS, FAST, POOL = "ours", "ours, fast", "one pool of httpx"
+PEERS = (POOL, "one session of httpx-aiohttp", "one session of aiohttp")
 # A pool takes half a minute for 5,000 streams, so these rows have fewer rounds.
 MANY, MANY_REPEATS = 5_000, 3
 COLUMNS: list[Column] = [
@@ -53,7 +54,7 @@ def _row(name: str, streams: int, port: int, *frozen: str) -> Row:
 
 def _rows(port: int) -> list[Row]:
     rows = [_row(name, n, port) for n in (100, 1_000, 2_000) for name in (OURS, FAST)]
-    rows += [_row(POOL, 100, port), _row(POOL, 1_000, port)]
+    rows += [_row(name, n, port) for n in (100, 1_000) for name in PEERS]
     rows += [_row(name, n, port, "frozen") for n in (100, 2_000) for name in (OURS, FAST)]
     return rows
 
@@ -104,7 +105,7 @@ def main() -> int:
     began = datetime.now(UTC)
     with serving("-m", "tests.benchmarks.events.server") as server:
         port = server["port"]
-        results = alternate(_rows(port), repeats=chosen.repeats, seconds=150.0)
+        results = alternate(_rows(port), repeats=chosen.repeats, seconds=600.0)
         many = Results({})
         if not chosen.quick:
             rows = [_row(name, MANY, port) for name in (OURS, FAST, POOL)]
