@@ -182,7 +182,8 @@ def resources(session: nox.Session) -> None:
     )
     if found := re.findall(r".*(?:Warning|never awaited|Exception ignored).*", str(output)):
         session.error("the demo leaves something behind:", *found)
-    _suite(session, PYTHONDEVMODE="1")
+    # asyncio remembers where each of its objects was made, which takes its time.
+    _suite(session, "--timeout=600", PYTHONDEVMODE="1")
 
 
 @nox.session

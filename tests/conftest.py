@@ -8,6 +8,7 @@ only repeat itself.
 """
 
 import os
+import sys
 from collections import Counter
 from collections.abc import Iterator
 
@@ -28,6 +29,12 @@ BACKENDS: dict[str, tuple[str, dict[str, object]]] = {
 # ``CYBERUN_TEST_TRANSPORT=aiohttp`` runs everything over that transport, as if every client
 # and every transport had been made with it. In-process services have one of their own.
 TRANSPORT = os.environ.get("CYBERUN_TEST_TRANSPORT", "httpx")
+
+# In development mode asyncio tells of each slow step, on the output that tests of programs
+# compare. Those they start only say what they leave unclosed; workers are told before this.
+if sys.flags.dev_mode and "PYTEST_XDIST_WORKER" in os.environ:
+    del os.environ["PYTHONDEVMODE"]
+    os.environ["PYTHONWARNINGS"] = "default::ResourceWarning"
 
 LEFT_OUT = pytest.StashKey[Counter[str]]()
 
