@@ -231,24 +231,19 @@ class Transport:
         url = api_url(self._settings.base_url, path)
         headers = with_headers(headers, _STREAM_HEADERS)
         progress = Progress()
-        # A time-out for each read would be a timer for each event, all of them kept for a
-        # while: at a thousand streams the garbage collector alone takes a tenth for them.
         chosen = timeouts or self._settings.timeouts
-        phases: Phases = {**self._phases(chosen), "read": None}
         with self._while_open() as scope:
             async with self._openings:
                 scope.deadline = anyio.current_time() + open_timeout
-                return await self._open_stream(url, headers, phases, progress, chosen)
+                return await self._open_stream(url, headers, chosen, progress)
         raise _closed() if self._is_closed else _too_slow(host_of(url), open_timeout, progress)
 
     async def _open_stream(
-        self,
-        url: httpx.URL,
-        headers: Headers,
-        phases: Phases,
-        progress: Progress,
-        timeouts: Timeouts,
+        self, url: httpx.URL, headers: Headers, timeouts: Timeouts, progress: Progress
     ) -> EventConnection:
+        # A time-out for each read would be a timer for each event, all of them kept for a
+        # while: at a thousand streams the garbage collector alone takes a tenth for them.
+        phases: Phases = {**self._phases(timeouts), "read": None}
         redirects = Redirects("GET", url)
         while True:
             request = build_request("GET", url, headers)
