@@ -21,12 +21,21 @@ from ..harness import (
     table,
     write_section,
 )
+from .row import ROWS
 
 
 OURS, FAST, POOL = "ours", "ours, fast", "one pool of httpx"
-PEERS = (POOL, "one session of httpx-aiohttp", "one session of aiohttp")
-# A pool takes half a minute for 5,000 streams, so these rows have fewer rounds.
+# A pool takes a minute or more for 5,000 streams, so these rows have fewer rounds.
 MANY, MANY_REPEATS = 5_000, 3
+SECONDS, ROW_SECONDS = 1200.0, 300.0
+PACKAGES = (
+    "httpx",
+    "httpx-sse",
+    "httpx-aiohttp",
+    "aiohttp",
+    "openai",
+    "launchdarkly-eventsource",
+)
 COLUMNS: list[Column] = [
     ("open", "open, s", ".2f"),
     ("close", "close, s", ".2f"),
@@ -49,12 +58,11 @@ IMPORTS = 10
 
 def _row(name: str, streams: int, port: int, *frozen: str) -> Row:
     command = ("-m", "tests.benchmarks.opening.row", name, str(streams), str(port), *frozen)
-    return Row(", ".join([name, str(streams), *frozen]), command)
+    return Row(", ".join([name, str(streams), *frozen]), command, timeout=ROW_SECONDS)
 
 
 def _rows(port: int) -> list[Row]:
-    rows = [_row(name, n, port) for n in (100, 1_000, 2_000) for name in (OURS, FAST)]
-    rows += [_row(name, n, port) for n in (100, 1_000) for name in PEERS]
+    rows = [_row(name, n, port) for name in ROWS for n in (100, 1_000, 2_000)]
     rows += [_row(name, n, port, "frozen") for n in (100, 2_000) for name in (OURS, FAST)]
     return rows
 
@@ -105,17 +113,17 @@ def main() -> int:
     began = datetime.now(UTC)
     with serving("-m", "tests.benchmarks.events.server") as server:
         port = server["port"]
-        results = alternate(_rows(port), repeats=chosen.repeats, seconds=600.0)
+        results = alternate(_rows(port), repeats=chosen.repeats, seconds=SECONDS)
         many = Results({})
         if not chosen.quick:
-            rows = [_row(name, MANY, port) for name in (OURS, FAST, POOL)]
+            rows = [_row(name, MANY, port) for name in ROWS]
             many = alternate(rows, repeats=min(chosen.repeats, MANY_REPEATS))
     bars = [bar.judge(results) for bar in BARS]
     bars += [_request_bar(results, f"{name}, 1000") for name in (OURS, FAST)]
     text = "\n\n".join(
         [
             _introduction().format(repeats=results.rounds, many=many.rounds),
-            circumstances("httpx", "httpx-sse", "httpx-aiohttp", "aiohttp", began=began),
+            circumstances(*PACKAGES, began=began),
             table(results, COLUMNS),
             "\n".join(bars),
             f"### {MANY:,} streams",
