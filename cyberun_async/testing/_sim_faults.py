@@ -82,7 +82,8 @@ class FaultBook:
     """
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
+        # A rule's `when` may look at what has fired, or add to the rules.
+        self._lock = threading.RLock()
         self._general: list[FaultRule] = []
         self._by_task: dict[str, list[FaultRule]] = {}
         self._fired: Counter[str] = Counter()

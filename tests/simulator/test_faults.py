@@ -286,6 +286,15 @@ def test_a_fault_may_ask_the_request(sim: Simulator, http: httpx.Client) -> None
     assert codes == [200, 500]
 
 
+def test_a_fault_may_ask_what_has_fired(sim: Simulator, http: httpx.Client) -> None:
+    """*when* may look at the counters, and so make one fault wait for another."""
+    sim.faults.add("tasks", faults.refuse(503))
+    sim.faults.add("tasks", faults.refuse(500), when=lambda _: sim.faults.fired["refuse"] > 0)
+    codes = [http.get("/r/tasks").status_code for _ in range(3)]
+
+    assert codes == [503, 500, 200]
+
+
 def test_a_plan_brings_its_faults_along(sim: Simulator, reader: Reader) -> None:
     """Faults of a plan hit its task: bare actions its stream, bound ones where they say."""
     plan = TaskPlan(
