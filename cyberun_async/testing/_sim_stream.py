@@ -109,7 +109,10 @@ class EventStream(Response):
         last = self._resume_after
         if not self._behaviour.event_ids or last is None or not last.isdecimal():
             return None
-        return min(int(last) + 1, reached)
+        # The id of the last status may be that of the end, which is told again then: each
+        # stream of a task that has ended ends itself.
+        told = min(int(last) + 1, reached)
+        return told - 1 if told == reached and self._task.marks[told - 1].is_terminal else told
 
     async def _tell_present(self, reached: int, teller: Teller) -> int:
         past = self._task.marks[:reached]

@@ -132,6 +132,17 @@ def test_ids_resume_a_stream(sim: Simulator, reader: Reader) -> None:
     assert reader.names == COURSE[4:]
 
 
+def test_a_stream_resumed_at_the_end_ends(sim: Simulator, reader: Reader) -> None:
+    """The last status and the end have one id: resumed there, the end is told, and it closes."""
+    live = sim.create_task(with_behaviour(event_ids=True, final_status=True))
+    reader.read(live.id)
+    last = [line.removeprefix("id: ") for line in reader.lines if line.startswith("id: ")][-1]
+    reader.read(live.id, **{"Last-Event-ID": last})
+
+    assert reader.error is None
+    assert reader.names[-1] == "completed"
+
+
 def test_a_retry_hint_comes_first(sim: Simulator, reader: Reader) -> None:
     """With a hint set, the stream begins with it."""
     reader.read(sim.create_task(with_behaviour(retry_hint=1500)).id)
