@@ -57,12 +57,15 @@ class Webhook:
         Raises:
             ServiceError: One of them is refused.
         """
+        name, url, events = self.display_name, self.url, self.events
         if "display_name" in fields:
-            self.display_name = _name(fields["display_name"])
+            name = _name(fields["display_name"])
         if "webhook_url" in fields:
-            self.url = _url(fields["webhook_url"], allow_http=allow_http)
+            url = _url(fields["webhook_url"], allow_http=allow_http)
         if "webhook_events" in fields:
-            self.events = _events(fields["webhook_events"])
+            events = _events(fields["webhook_events"])
+        # All or nothing.
+        self.display_name, self.url, self.events = name, url, events
         if "webhook_status" in fields:
             self.status = str(fields["webhook_status"])
 

@@ -68,6 +68,15 @@ def test_a_webhook_has_rules(manager: httpx.Client, change: dict[str, object]) -
     assert manager.post("/webhooks", json={**BODY, **change}).status_code == 400
 
 
+def test_a_change_is_made_whole_or_not_at_all(manager: httpx.Client) -> None:
+    """A refused change leaves the fields that would have been accepted as they were."""
+    path = "/webhooks/" + manager.post("/webhooks", json=BODY).json()["id"]
+    refused = manager.put(path, json={"display_name": "Theirs", "webhook_url": "http://a.test/"})
+
+    assert refused.status_code == 400
+    assert manager.get(path).json()["display_name"] == "Ours"
+
+
 def test_creating_may_tell_the_secret(sim: Simulator, manager: httpx.Client) -> None:
     """With the switch on, the secret comes with the creation."""
     sim.behaviour = Behaviour(webhook_secret_on_create=True)
@@ -132,11 +141,12 @@ class TestInVirtualTime:
 
     async def test_deliveries_are_tried_four_times(self) -> None:
         """Anything but a 2xx is tried again, with the documented spacing."""
-        answers: list[int | OSError] = [500, OSError("refused"), 302, 503]
+        # What a sender made of httpx raises is no OSError.
+        answers: list[int | Exception] = [500, httpx.ConnectError("refused"), 302, 503]
 
         async def send(url: str, headers: Mapping[str, str], body: bytes) -> int:
             answer = answers.pop(0)
-            if isinstance(answer, OSError):
+            if isinstance(answer, Exception):
                 raise answer
             return answer
 
