@@ -39,6 +39,7 @@ def interaction_of(recorder: Recorder, user: int = 1) -> Any:
         discord.Interaction,
         user=recorder.stub(discord.User, id=user),
         response=recorder.stub(discord.InteractionResponse, "response"),
+        followup=recorder.stub(discord.Webhook, "followup"),
     )
 
 
@@ -55,6 +56,46 @@ async def test_a_picture_is_drawn(cyberun_simulator: Simulator, painter: Any) ->
     assert picture.fp.read().startswith(b"\x89PNG")
     assert edits[-1]["view"] is None
     assert painter.busy == set()
+
+
+async def test_a_network_time_out_is_no_end_of_the_run(
+    cyberun_simulator: Simulator, painter: Any
+) -> None:
+    """Edits that do not reach Discord are left out: the run goes on, and its picture is shown."""
+    cyberun_simulator.tell(story().runs(steps=20, seconds=4))
+    chat = Recorder()
+    failures = [TimeoutError("connect"), ConnectionResetError(104, "reset")]
+
+    def edit(**_: Any) -> None:
+        if failures:
+            raise failures.pop()
+
+    chat.answers[EDIT] = edit
+    await painter.draw(interaction_of(chat), "a fox")
+
+    [live] = cyberun_simulator.tasks
+    assert failures == []
+    assert live.state == "completed"
+    assert chat.made(EDIT)[-1]["attachments"]
+
+
+async def test_a_deleted_message_does_not_lose_the_picture(
+    cyberun_simulator: Simulator, painter: Any
+) -> None:
+    """Where the message is gone, the picture comes in one of its own; long prompts are cut."""
+    cyberun_simulator.tell(story().runs(steps=2, seconds=0.1))
+    chat = Recorder()
+    gone = type("Response", (), {"status": 404, "reason": "Not Found"})()
+
+    def edit(**_: Any) -> None:
+        raise discord.NotFound(gone, "Unknown Message")
+
+    chat.answers[EDIT] = edit
+    await painter.draw(interaction_of(chat), "a fox" * 1000)
+
+    [sent] = chat.made("followup.send")
+    assert sent["file"].fp.read().startswith(b"\x89PNG")
+    assert len(sent["content"]) == 2000
 
 
 async def test_a_failed_run_says_why(cyberun_simulator: Simulator, painter: Any) -> None:

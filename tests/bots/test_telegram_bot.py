@@ -16,6 +16,7 @@ from .kit import example
 
 aiogram = pytest.importorskip("aiogram", reason="aiogram is installed by `nox -s bots`")
 types = pytest.importorskip("aiogram.types")
+TelegramRetryAfter: Any = pytest.importorskip("aiogram.exceptions").TelegramRetryAfter
 BaseSession: Any = pytest.importorskip("aiogram.client.session.base").BaseSession
 
 TOKEN = "42:TEST"
@@ -27,8 +28,12 @@ class Chat(BaseSession):
     def __init__(self) -> None:
         super().__init__()
         self.methods: list[Any] = []
+        self.floods = 0
 
     async def make_request(self, bot: Any, method: Any, timeout: Any = None) -> Any:
+        if self.floods and isinstance(method, aiogram.methods.EditMessageText):
+            self.floods -= 1
+            raise TelegramRetryAfter(method, "Too Many Requests", retry_after=0.5)
         self.methods.append(method)
         if method.__returning__ is bool:
             return True
@@ -117,6 +122,24 @@ async def test_a_failed_run_says_why(cyberun_simulator: Simulator, telegram: Tel
     await telegram.say("/draw a fox")
 
     assert telegram.chat.texts()[-1] == "failed · CUDA out of memory"
+
+
+async def test_a_flood_wait_is_sat_out(cyberun_simulator: Simulator, telegram: Telegram) -> None:
+    """An edit that Telegram puts off is made again, so that the last word is told."""
+    cyberun_simulator.tell(story().runs(steps=2, seconds=0.1).fails("CUDA out of memory"))
+    telegram.chat.floods = 1
+    await telegram.say("/draw a fox")
+
+    assert telegram.chat.floods == 0
+    assert telegram.chat.texts()[-1] == "failed · CUDA out of memory"
+
+
+async def test_a_long_prompt_is_cut(cyberun_simulator: Simulator, telegram: Telegram) -> None:
+    """A caption has at most 1,024 characters; the picture was paid for."""
+    cyberun_simulator.tell(story().runs(steps=2, seconds=0.1))
+    await telegram.say("/draw " + "a fox " * 500)
+
+    assert len(telegram.chat.methods[-1].caption) == 1024
 
 
 async def test_without_a_prompt_the_bot_says_how(

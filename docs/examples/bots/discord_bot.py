@@ -11,6 +11,7 @@ import io
 import os
 from typing import Any
 
+import aiohttp
 import discord
 from discord import app_commands
 
@@ -26,7 +27,9 @@ from cyberun_async import (
 WORKFLOW = "text-to-image"
 # Discord takes about one edit of a message per second.
 SECONDS_BETWEEN_EDITS = 1.5
-LONGEST_RUN = 15 * 60.0
+# Discord lets a command be answered for fifteen minutes.
+LONGEST_RUN = 14 * 60.0
+LONGEST_TEXT = 2000
 
 
 class CancelButton(discord.ui.View):
@@ -78,47 +81,71 @@ class Painter:
                 await self.idle.wait()
 
     async def _paint(self, interaction: discord.Interaction, prompt: str) -> None:
-        edit = interaction.edit_original_response
         try:
             task = await self.client.submit(WORKFLOW, {"prompt": prompt})
         except CyberunError as error:
-            await edit(content=f"That did not work: {error}")
+            await _say(interaction, f"That did not work: {error}")
             return
-        view = CancelButton(task, interaction.user.id)
+        try:
+            await self._follow(interaction, task, prompt)
+        except ClientClosedError:
+            await _say(interaction, f"I am going down. Your run goes on as {task.id}.")
+        except CyberunError as error:
+            await _say(interaction, f"I lost sight of run {task.id}: {error}")
+
+    async def _follow(
+        self, interaction: discord.Interaction, task: TaskHandle, prompt: str
+    ) -> None:
         try:
             async with asyncio.timeout(LONGEST_RUN):
-                last = await self._show_progress(interaction, task, view)
-            if last.status == "completed":
-                await self._show_picture(interaction, task, prompt)
-            else:
-                await edit(content=last.text, view=None)
+                last = await self._show_progress(interaction, task)
         except TimeoutError:
             await task.cancel()
-            await edit(content="That took too long; I have cancelled it.", view=None)
-        except ClientClosedError:
-            await edit(content=f"I am going down. Your run goes on as {task.id}.", view=None)
-        except CyberunError as error:
-            await edit(content=f"I lost sight of run {task.id}: {error}", view=None)
+            await _say(interaction, "That took too long; I have cancelled it.")
+            return
+        if last.status == "completed":
+            await self._show_picture(interaction, task, prompt)
+        else:
+            await _say(interaction, last.text)
 
     async def _show_progress(
-        self, interaction: discord.Interaction, task: TaskHandle, view: CancelButton
+        self, interaction: discord.Interaction, task: TaskHandle
     ) -> ProgressUpdate:
+        view = CancelButton(task, interaction.user.id)
         last = ProgressUpdate(task_id=task.id)
         async with task.progress(min_interval=SECONDS_BETWEEN_EDITS) as updates:
             async for last in updates:
-                # A message that cannot be edited is no reason to lose the picture.
-                with contextlib.suppress(discord.HTTPException):
-                    await interaction.edit_original_response(content=last.text, view=view)
+                await _say(interaction, last.text, view=view)
         return last
 
     async def _show_picture(
         self, interaction: discord.Interaction, task: TaskHandle, prompt: str
     ) -> None:
         [artifact, *_] = await task.result()
-        picture = io.BytesIO(await artifact.read(limit=8 * 1024 * 1024))
-        await interaction.edit_original_response(
-            content=prompt, attachments=[discord.File(picture, artifact.name)], view=None
-        )
+        picture = await artifact.read(limit=8 * 1024 * 1024)
+
+        def file() -> discord.File:
+            return discord.File(io.BytesIO(picture), artifact.name)
+
+        text = prompt[:LONGEST_TEXT]
+        try:
+            await interaction.edit_original_response(content=text, attachments=[file()], view=None)
+        except UNREACHABLE:
+            # The message may have been deleted; the picture was paid for.
+            with contextlib.suppress(*UNREACHABLE):
+                await interaction.followup.send(text, file=file())
+
+
+# A time-out of the network is no end of the run: discord.py passes it on as it is.
+UNREACHABLE = (discord.DiscordException, aiohttp.ClientError, OSError)
+
+
+async def _say(
+    interaction: discord.Interaction, text: str, view: CancelButton | None = None
+) -> None:
+    """Edit the message; that it cannot be edited is no reason to lose the picture."""
+    with contextlib.suppress(*UNREACHABLE):
+        await interaction.edit_original_response(content=text[:LONGEST_TEXT], view=view)
 
 
 class Bot(discord.Client):

@@ -10,7 +10,7 @@ import contextlib
 import os
 
 from aiogram import Bot, Dispatcher, F, Router
-from aiogram.exceptions import TelegramAPIError
+from aiogram.exceptions import TelegramAPIError, TelegramRetryAfter
 from aiogram.filters import Command, CommandObject
 from aiogram.types import (
     BufferedInputFile,
@@ -33,6 +33,7 @@ WORKFLOW = "text-to-image"
 # Telegram takes about one edit of a message per second, fewer in groups.
 SECONDS_BETWEEN_EDITS = 2.0
 LONGEST_RUN = 15 * 60.0
+LONGEST_CAPTION = 1024
 
 
 class Painter:
@@ -93,32 +94,47 @@ class Painter:
             return
         sent = await message.answer("submitted", reply_markup=CANCEL)
         try:
+            await self._follow(message, sent, task, prompt)
+        except ClientClosedError:
+            await _say(sent, f"I am going down. Your run goes on as {task.id}.")
+        except CyberunError as error:
+            await _say(sent, f"I lost sight of run {task.id}: {error}")
+
+    async def _follow(self, message: Message, sent: Message, task: TaskHandle, prompt: str) -> None:
+        try:
             async with asyncio.timeout(LONGEST_RUN):
                 last = await self._show_progress(sent, task)
-            if last.status == "completed":
-                await self._show_picture(message, task, prompt)
         except TimeoutError:
             await task.cancel()
-            await sent.edit_text("That took too long; I have cancelled it.")
-        except ClientClosedError:
-            await sent.edit_text(f"I am going down. Your run goes on as {task.id}.")
-        except CyberunError as error:
-            await sent.edit_text(f"I lost sight of run {task.id}: {error}")
+            await _say(sent, "That took too long; I have cancelled it.")
+            return
+        if last.status == "completed":
+            await self._show_picture(message, task, prompt)
 
     async def _show_progress(self, sent: Message, task: TaskHandle) -> ProgressUpdate:
         last = ProgressUpdate(task_id=task.id)
         async with task.progress(min_interval=SECONDS_BETWEEN_EDITS) as updates:
             async for last in updates:
-                # A message that cannot be edited is no reason to lose the picture.
-                with contextlib.suppress(TelegramAPIError):
-                    keyboard = None if last.is_final else CANCEL
-                    await sent.edit_text(last.text, reply_markup=keyboard)
+                await _say(sent, last.text, None if last.is_final else CANCEL)
         return last
 
     async def _show_picture(self, message: Message, task: TaskHandle, prompt: str) -> None:
         [artifact, *_] = await task.result()
         picture = await artifact.read(limit=10 * 1024 * 1024)
-        await message.answer_photo(BufferedInputFile(picture, artifact.name), caption=prompt)
+        await message.answer_photo(
+            BufferedInputFile(picture, artifact.name), caption=prompt[:LONGEST_CAPTION]
+        )
+
+
+async def _say(sent: Message, text: str, keyboard: InlineKeyboardMarkup | None = None) -> None:
+    """Edit the message; that it cannot be edited is no reason to lose the picture."""
+    with contextlib.suppress(TelegramAPIError):
+        try:
+            await sent.edit_text(text, reply_markup=keyboard)
+        except TelegramRetryAfter as refusal:
+            # Updates that come meanwhile are coalesced.
+            await asyncio.sleep(refusal.retry_after)
+            await sent.edit_text(text, reply_markup=keyboard)
 
 
 CANCEL = InlineKeyboardMarkup(
