@@ -16,7 +16,7 @@ from ._errors import CyberunError, ServiceUnavailableError
 from ._exchange import ExchangeFailedError, FailureKind, Reply
 from ._options import RetryPolicy, Timeouts
 from ._rejection import rejection
-from ._verdict import GiveUp, RetryQuota, judge
+from ._verdict import GiveUp, RetryQuota, judge, submission_is_ambiguous
 
 
 class Exchanger(Protocol):
@@ -57,7 +57,7 @@ class Account:
         try:
             return await (self._current() if refused is None else self._renewed(refused))
         except ServiceUnavailableError as error:
-            error.maybe_sent = False  # without a key nothing leaves
+            error.maybe_sent = error.maybe_begun = False  # without a key nothing leaves
             raise
 
     async def _current(self) -> Secret:
@@ -196,6 +196,7 @@ def _failure(outcome: Reply | ExchangeFailedError, attempts: int, *, task: bool)
         error = rejection(outcome, task=task)
         if isinstance(error, ServiceUnavailableError):
             error.attempts = attempts
+            error.maybe_begun = submission_is_ambiguous(outcome)
         return error
     return unavailable(outcome, attempts)
 
@@ -210,6 +211,7 @@ def unavailable(failure: ExchangeFailedError, attempts: int = 1) -> ServiceUnava
     reason = f"the service could not be reached: {failure.reason}"
     error = ServiceUnavailableError(f"{reason} ({advice})" if advice else reason, attempts=attempts)
     error.maybe_sent = failure.maybe_sent
+    error.maybe_begun = submission_is_ambiguous(failure)
     error.is_final = failure.kind in (FailureKind.TLS, FailureKind.PROXY)
     error.__cause__ = failure.__cause__
     return error

@@ -177,10 +177,12 @@ class ServiceUnavailableError(CyberunError):
         attempts: How many requests were made.
         reason: The last cause in words. The exception itself is ``__cause__``.
         maybe_sent: False where the request provably did not reach the service.
+        maybe_begun: False where it provably had no effect: not sent, or the service declined it.
         is_final: True where trying again cannot help (certificate, proxy).
     """
 
     maybe_sent: bool = True
+    maybe_begun: bool = True
     is_final: bool = False
 
     def __init__(

@@ -8,7 +8,6 @@ from uuid import UUID
 from ._caller import Caller
 from ._codec import decode_submission
 from ._errors import (
-    CyberunError,
     InvalidInputError,
     ServiceUnavailableError,
     SubmissionUncertainError,
@@ -66,7 +65,7 @@ async def send_run(
         )
         return decode_submission(reply)
     except (ServiceUnavailableError, UnexpectedResponseError) as error:
-        if _is_certain(error):
+        if isinstance(error, ServiceUnavailableError) and not error.maybe_begun:
             raise
         raise SubmissionUncertainError(
             workflow=ref.text,
@@ -74,14 +73,3 @@ async def send_run(
             sent_at=sent_at,
             reason=str(error),
         ) from error
-
-
-def _is_certain(error: CyberunError) -> bool:
-    """Return whether the run was certainly not accepted."""
-    if isinstance(error, UnexpectedResponseError):
-        return False
-    if isinstance(error, ServiceUnavailableError):
-        if error.status is None:
-            return not error.maybe_sent
-        return error.status == 503 and error.error_message is not None
-    return True

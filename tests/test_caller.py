@@ -240,6 +240,42 @@ async def test_a_submission_is_repeated_only_where_it_was_not_taken(
     assert (reply == FINE) == (times == 2)
 
 
+@pytest.mark.parametrize(
+    ("outcome", "maybe_begun"),
+    [
+        pytest.param(failure(FailureKind.CONNECT, maybe_sent=False), False, id="not connected"),
+        pytest.param(failure(FailureKind.LOST), True, id="lost"),
+        pytest.param(answer(503), False, id="503 of the service"),
+        pytest.param(
+            Reply(status=503, headers={"content-type": "text/plain"}, body=b"upstream reset"),
+            True,
+            id="503 of a proxy that speaks plainly",
+        ),
+        pytest.param(
+            Reply(
+                status=503,
+                headers={"content-type": "application/json"},
+                body=b'{"message": "Service Unavailable"}',
+            ),
+            True,
+            id="503 of a gateway that speaks JSON",
+        ),
+        pytest.param(answer(500), True, id="500"),
+        pytest.param(answer(504), True, id="504"),
+        pytest.param(answer(408), True, id="408"),
+    ],
+)
+async def test_an_error_says_whether_the_request_may_have_had_an_effect(
+    outcome: Outcome, maybe_begun: bool
+) -> None:
+    """The reply decides, not the words that were found in it: a proxy has words as well."""
+    network = Network(*[outcome] * 4)
+    with pytest.raises(ServiceUnavailableError) as caught:
+        await caller(network).call("POST", "/run", json_body={}, is_submission=True)
+
+    assert caught.value.maybe_begun is maybe_begun
+
+
 # Keys.
 
 

@@ -63,7 +63,7 @@ def refused(kind: type[RequestRejectedError], status: int) -> RequestRejectedErr
 
 def away() -> ServiceUnavailableError:
     error = ServiceUnavailableError("timed out", status=503, error_message="busy", attempts=4)
-    error.maybe_sent = False
+    error.maybe_sent = error.maybe_begun = False
     error.is_final = True
     return error
 

@@ -7,7 +7,7 @@ import pytest
 
 from cyberun_async import CyberunClient, InvalidInputError, TaskNotFoundError
 from cyberun_async.batch import Batch, UncertainSubmissionsError
-from cyberun_async.testing import Simulator, faults
+from cyberun_async.testing import Simulator, StreamingASGITransport, faults
 
 from .kit import Ran, client_of, jobs, quick_service, run_batch
 
@@ -58,6 +58,47 @@ async def test_by_default_every_loss_is_raised(sim: Simulator, ledger: Path, ver
         assert fate.candidates == tuple(tasks_of(sim, 1))
         assert ran.report.fates == ran.error.fates
     assert len(tasks_of(sim, 1)) == (verdict == "uncertain"), "nothing was repeated by guess"
+
+
+ANSWERS_OF_PROXIES = [
+    pytest.param("text/plain", b"upstream connect error or disconnect/reset", id="plain"),
+    pytest.param("application/json", b'{"message": "Service Unavailable"}', id="json"),
+    pytest.param("text/html", b"<html>503</html>", id="page"),
+]
+
+
+@pytest.mark.parametrize(("content_type", "body"), ANSWERS_OF_PROXIES)
+async def test_what_a_proxy_says_of_a_lost_answer_is_no_answer(
+    sim: Simulator, ledger: Path, content_type: str, body: bytes
+) -> None:
+    """A run that was taken, and of which a proxy says 503, is not submitted a second time."""
+
+    async def proxy(scope: Any, receive: Any, send: Any) -> None:
+        async def drop(message: Any) -> None:
+            pass
+
+        if not scope["path"].endswith("/run"):
+            await sim.app(scope, receive, send)
+            return
+        await sim.app(scope, receive, drop)
+        headers = [(b"content-type", content_type.encode())]
+        await send({"type": "http.response.start", "status": 503, "headers": headers})
+        await send({"type": "http.response.body", "body": body})
+
+    client = CyberunClient(
+        sim.key, base_url=sim.url, transport_factory=lambda: StreamingASGITransport(proxy)
+    )
+    async with client:
+        ran = await run_batch(client, ledger, jobs(1))
+
+    [fate] = ran.report.fates
+    assert isinstance(ran.error, UncertainSubmissionsError)
+    assert (fate.key, fate.verdict, fate.candidates) == (
+        "job-0",
+        "uncertain",
+        tuple(tasks_of(sim, 0)),
+    )
+    assert len(sim.submissions) == 1
 
 
 CASES = [

@@ -26,6 +26,8 @@ def anyio_backend(request: pytest.FixtureRequest) -> tuple[str, dict[str, object
 
 
 PAGE: Final = "<html>Bad gateway</html>"
+ENVOY: Final = "upstream connect error or disconnect/reset before headers"
+JSON: Final = "application/json"
 RUN: Final[tuple[str, dict[str, Any]]] = ("text-to-image", {"prompt": "a fox", "steps": 4})
 
 
@@ -38,6 +40,21 @@ RUN: Final[tuple[str, dict[str, Any]]] = ("text-to-image", {"prompt": "a fox", "
         pytest.param(faults.refuse(502, body=PAGE), 0, id="proxy-502"),
         pytest.param(faults.refuse(503, body=PAGE), 0, id="proxy-503"),
         pytest.param(faults.refuse(504, body=PAGE), 0, id="proxy-504"),
+        pytest.param(
+            faults.refuse(503, body=ENVOY, content_type="text/plain"), 0, id="proxy-503-in-words"
+        ),
+        pytest.param(
+            faults.refuse(503, body='{"message": "Service Unavailable"}', content_type=JSON),
+            0,
+            id="gateway-503-in-json",
+        ),
+        pytest.param(
+            faults.refuse(503, body='{"error_message": "busy"}', content_type="text/plain"),
+            0,
+            id="503-quoted",
+        ),
+        pytest.param(faults.refuse(504, "timed out"), 0, id="504-in-the-service's-words"),
+        pytest.param(faults.refuse(408, "too slow"), 0, id="408"),
         pytest.param(faults.refuse(500), 0, id="500"),
         pytest.param(faults.garble("truncated"), 1, id="answer-cut"),
         pytest.param(faults.garble("html"), 1, id="answer-a-page"),
