@@ -8,8 +8,7 @@ the request has left. So aiohttp is asked itself, and its errors are named anew.
 
 import socket
 import ssl
-from collections.abc import AsyncIterator, Callable, Generator, Mapping
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Callable, Mapping
 from types import SimpleNamespace
 from typing import Any, Final, cast
 
@@ -77,14 +76,13 @@ class AiohttpLane(httpx.AsyncBaseTransport):
         upload = _Upload(request.stream) if isinstance(request.stream, UploadBody) else None
         self._requester.upload = upload
         try:
-            with _named_anew():
-                response = await self._inner.handle_async_request(request)
-        except httpx.TransportError:
-            if upload is not None and upload.error is not None:
-                raise upload.error from None
-            raise
-        response.stream = _Stream(response.stream, self._requester.take_content())
-        return response
+            response = await self._inner.handle_async_request(request)
+        except _TO_BE_NAMED as error:
+            failed = named_anew(error)
+        else:
+            response.stream = _Stream(response.stream, self._requester.take_content())
+            return response
+        raise upload.error if upload is not None and upload.error is not None else failed
 
     async def aclose(self) -> None:
         """Close the connection."""
@@ -242,16 +240,22 @@ class _Stream(httpx.AsyncByteStream):
         try:
             chunk = await self._content.read(_PIECE_BYTES)
         except aiohttp.ClientError as error:
-            _name_anew(error)
-            raise
-        if not chunk:
-            raise StopAsyncIteration
-        return chunk
+            failed = named_anew(error)
+        else:
+            if not chunk:
+                raise StopAsyncIteration
+            return chunk
+        raise failed
 
     async def aclose(self) -> None:
         # A reader in another task is woken by that.
-        with _named_anew():
+        try:
             await self._stream.aclose()
+        except _TO_BE_NAMED as error:
+            failed = named_anew(error)
+        else:
+            return
+        raise failed
 
 
 class _NotRepeatedError(aiohttp.ClientError):
@@ -282,21 +286,37 @@ _NAMES: tuple[tuple[type[aiohttp.ClientError], type[httpx.TransportError]], ...]
 )
 
 
-@contextmanager
-def _named_anew() -> Generator[None]:
-    try:
-        yield
-    except (httpx.TransportError, aiohttp.ClientError) as error:
-        _name_anew(error)
-        raise
+_TO_BE_NAMED = (httpx.TransportError, aiohttp.ClientError)
 
 
-def _name_anew(error: Exception) -> None:
-    """Raise what httpx calls it; return if it has a fitting name already."""
+def named_anew(error: Exception) -> Exception:
+    """
+    Return what httpx calls it, or *error* itself if that has a fitting name already.
+
+    It is to be raised outside of the handler: aiohttp puts the whole address into its
+    errors, and in a handler they would remain in the chain of the new one.
+    """
     cause = error if isinstance(error, aiohttp.ClientError) else error.__cause__
     if isinstance(cause, _NotRepeatedError):
         cause = cause.__cause__
     for kind, name in _NAMES:
         if isinstance(cause, kind):
-            # What lies below tells more: a name that is unknown, a certificate.
-            raise name(str(cause)) from cause.__cause__ or cause
+            named = name(_words(cause))
+            named.__cause__ = _below(cause)
+            return named
+    return error
+
+
+def _words(cause: BaseException) -> str:
+    # Neither the address nor what the peer has sent, as that may hold one.
+    kind = type(cause).__name__
+    # Of a proxy, the status is told.
+    return f"{cause.status} {kind}" if isinstance(cause, aiohttp.ClientResponseError) else kind
+
+
+def _below(cause: BaseException) -> BaseException | None:
+    """Return what tells more: a name that is unknown, a certificate."""
+    below = cause.__cause__
+    while isinstance(below, aiohttp.ClientError):
+        below = below.__cause__
+    return below if isinstance(below, OSError | UnicodeError) else None

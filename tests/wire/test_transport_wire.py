@@ -2,8 +2,9 @@
 
 import contextlib
 import socket
+import traceback
 import zlib
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator
 from typing import Any
 
 import anyio
@@ -799,6 +800,74 @@ async def test_a_body_that_is_gone_is_not_sent_to_a_redirect():
             with pytest.raises(ExchangeFailedError) as caught:
                 await transport.fetch("PUT", server.url, headers={}, content=parts(b"a"))
             assert caught.value.kind is FailureKind.REDIRECT
+
+
+LINK = "/a.png?X-Amz-Signature=very-secret"
+
+
+BAD_STORES: dict[str, list[Any]] = {
+    "a bad status line": [Send(b"\0\1 garbage\r\n\r\n"), Fin()],
+    "lost": [Reset()],
+    "silent": [Stall()],
+    "cut in the body": [Send(head(Content_Length="10") + b"abc"), Fin()],
+}
+
+
+@contextlib.contextmanager
+def store_that_fails(way: str) -> Iterator[str]:
+    """A store's origin, which no file can be had from."""
+    if way in BAD_STORES:
+        with serving([Expect(), *BAD_STORES[way]]) as server:
+            yield server.url
+        return
+    with contextlib.ExitStack() as opened:
+        store = opened.enter_context(socket.socket())
+        store.bind(("127.0.0.1", 0))
+        if way == "not accepting":
+            store.listen(0)
+            # The queue of those that are not accepted is full: nobody else gets an answer.
+            for _ in range(4):
+                waiting = opened.enter_context(socket.socket())
+                waiting.setblocking(False)
+                waiting.connect_ex(store.getsockname())
+        yield f"http://127.0.0.1:{store.getsockname()[1]}"
+
+
+async def fetch_whole(transport: Transport, url: str) -> None:
+    async with await transport.fetch("GET", url, headers={}) as answer:
+        while await answer.read():
+            pass
+
+
+@pytest.mark.parametrize(
+    ("way", "kind"),
+    [
+        ("not accepting", FailureKind.CONNECT),
+        ("refused", FailureKind.CONNECT),
+        ("a bad status line", FailureKind.LOST),
+        ("lost", FailureKind.LOST),
+        ("silent", FailureKind.TIMEOUT),
+        ("cut in the body", FailureKind.LOST),
+    ],
+)
+async def test_no_traceback_holds_a_presigned_link(way: str, kind: FailureKind):
+    """Neither an error nor one below it says where the signature can be read."""
+    patience = Timeouts(connect=0.2, read=0.2)
+    with store_that_fails(way) as store:
+        async with connected("http://api.invalid", timeouts=patience) as transport:
+            with pytest.raises(ExchangeFailedError) as caught:
+                await fetch_whole(transport, store + LINK)
+
+    assert caught.value.kind is kind
+    assert "very-secret" not in "".join(traceback.format_exception(caught.value))
+    assert all("very-secret" not in repr(error) for error in chain_of(caught.value))
+
+
+def chain_of(error: BaseException | None) -> Iterator[BaseException]:
+    """All that is below an error, also what no traceback shows."""
+    while error is not None:
+        yield error
+        error = error.__cause__ or error.__context__
 
 
 @pytest.mark.parametrize("url", ["ftp://host/x", "file:///etc/passwd", "/x", "http://", "\0"])
