@@ -6,8 +6,9 @@ from typing import Protocol
 import anyio
 
 from ._credentials import Secret
-from ._errors import CyberunError, UnexpectedResponseError
+from ._errors import CyberunError
 from ._exchange import ExchangeFailedError, Reply
+from ._fields import unexpected
 from ._rejection import rejection
 from ._verdict import retry_after_of
 
@@ -92,10 +93,5 @@ async def refusal_of(connection: Connection, task_id: str) -> tuple[CyberunError
 def stream_refusal(reply: Reply) -> CyberunError:
     """Return the error that stands for an answer that is no event stream."""
     if 200 <= reply.status < 300:
-        return UnexpectedResponseError(
-            "the event stream was answered with something else",
-            status=None,
-            content_type=reply.content_type,
-            body=reply.body,
-        )
+        return unexpected(reply, "the event stream was answered with something else")
     return rejection(reply, task=True)

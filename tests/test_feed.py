@@ -317,6 +317,21 @@ async def test_what_stands_in_the_place_of_a_stream(answer: Any, expected: Phase
     assert len(setting.hub.streams.asked) == 1
 
 
+async def test_what_is_told_of_an_answer_in_place_of_a_stream_holds_no_link() -> None:
+    """It is named as the cause of polling, with neither signatures nor keys of its body."""
+    body = b'{"url": "https://s3.example/a.png?X-Amz-Signature=very-secret", "key": "sk-abcdef"}'
+    answer = lambda: FakeConnection(content_type=None, body=body)  # noqa: E731
+    async with a_feed(answer) as setting:
+        await setting.reader()
+        setting.feed.on_answer(TaskSnapshot(id=TASK, status="running"), anyio.current_time())
+        causes = [one.cause for one in setting.hub.notices if isinstance(one, PollingStarted)]
+
+    (cause,) = causes
+    assert "HTTP 200" in cause
+    assert "https://s3.example/a.png?<redacted>" in cause
+    assert "sk-<redacted>" in cause
+
+
 @pytest.mark.parametrize(
     ("answer", "expected"),
     [
