@@ -36,7 +36,8 @@ event            data, one JSON object
                  renamed, as ``EventSource`` dispatches ``error`` for a lost connection
 ``unknown``      ``task_id``, ``attempt``, ``name``, ``data``: an event of a later service
 ``relay-error``  ``task_id``, ``error`` (a class of :class:`~cyberun_async.CyberunError`),
-                 ``is_final``: the task cannot be followed
+                 ``is_final``: the task cannot be followed; a task that is not there is
+                 looked for during ``WatchPolicy.not_found_grace`` first
 ================ ===========================================================================
 """
 

@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Callable
+from datetime import UTC, datetime
 from typing import Self
 
 import anyio
@@ -11,6 +12,7 @@ from .. import (
     CyberunClient,
     CyberunError,
     Event,
+    ResumeToken,
     TaskNotFoundError,
 )
 from ._history import Entry, History
@@ -107,7 +109,10 @@ class Follower:
         self._end(scope)
 
     async def _read(self) -> None:
-        async with self._client.watch(self.task_id, notices=True) as events:
+        # A page looks right after its task was submitted, perhaps by another process: as if
+        # that was now, a replica that does not know the task yet is given time to.
+        start = ResumeToken(task_id=self.task_id, submitted_at=datetime.now(UTC))
+        async with self._client.watch(start, notices=True) as events:
             async for item in events:
                 if isinstance(item, Event):
                     name, data = told(item)

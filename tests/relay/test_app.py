@@ -17,6 +17,7 @@ from starlette.routing import Mount, Route
 from cyberun_async import ClientStateError, ConfigurationError, CyberunClient
 from cyberun_async.relay import TaskRelay
 from cyberun_async.testing import (
+    Behaviour,
     LiveTask,
     Simulator,
     StreamingASGITransport,
@@ -118,14 +119,16 @@ class Site:
         return seen
 
 
+def client_of(sim: Simulator) -> CyberunClient:
+    return CyberunClient(
+        sim.key, base_url=sim.url, transport_factory=lambda: StreamingASGITransport(sim.app)
+    )
+
+
 @asynccontextmanager
 async def site_of(sim: Simulator, **settings: Any) -> AsyncIterator[Site]:
     """Serve a relay in front of the simulator, as one worker process."""
-    client = CyberunClient(
-        sim.key,
-        base_url=sim.url,
-        transport_factory=lambda: StreamingASGITransport(sim.app),
-    )
+    client = client_of(sim)
     chosen: dict[str, Any] = {"authorize": is_owner, "close_on_signals": False, **settings}
     async with client, TaskRelay(client, **chosen) as relay:
         site = Site(relay)
@@ -433,15 +436,29 @@ async def test_no_cors_header_is_added(sim: Simulator) -> None:
 
 
 async def test_a_task_that_does_not_exist_ends_the_stream_for_good(sim: Simulator) -> None:
-    """The page is told, and its browser does not come back."""
+    """After a grace the page is told, and its browser does not come back."""
     async with site_of(sim) as site:
+        start = anyio.current_time()
         seen = await site.browse("0197a000-0000-7000-8000-000000000000")
+        took = anyio.current_time() - start
         again = await site.browse("0197a000-0000-7000-8000-000000000000", last_id=seen.ids[-1])
 
-    assert [(name, data["error"], data["is_final"]) for name, data in seen.events] == [
-        ("relay-error", "TaskNotFoundError", True)
-    ]
+    name, data = seen.events[-1]
+    assert (name, data["error"], data["is_final"]) == ("relay-error", "TaskNotFoundError", True)
+    assert {name for name, _ in seen.events[:-1]} <= {"liveness"}
+    assert 10 <= took < 12
     assert again.status == 204
+
+
+async def test_a_task_that_was_just_submitted_is_waited_for(sim: Simulator) -> None:
+    """A replica that does not know the task yet is no reason to declare it gone."""
+    sim.behaviour = Behaviour(replica_lag=2.5)
+    async with site_of(sim) as site, client_of(sim) as elsewhere:
+        task = await elsewhere.submit("text-to-image", {"prompt": "a fox"})
+        seen = await site.browse(task.id)
+
+    assert seen.named("relay-error") == []
+    assert (seen.status, seen.events[-1][0]) == (200, "completed")
 
 
 async def test_a_passing_failure_lets_the_browser_come_back(sim: Simulator) -> None:
@@ -574,9 +591,7 @@ async def test_a_browser_that_has_stopped_reading_holds_nothing_up(
 async def test_a_closed_client_ends_streams_without_a_word(sim: Simulator) -> None:
     """Browsers come back, perhaps to a process that lives."""
     task = sim.create_task(manual=True)
-    client = CyberunClient(
-        sim.key, base_url=sim.url, transport_factory=lambda: StreamingASGITransport(sim.app)
-    )
+    client = client_of(sim)
     relay = TaskRelay(client, authorize=is_owner, close_on_signals=False)
     site, seen = Site(relay), Seen()
     async with site.http, relay, anyio.create_task_group() as group:
