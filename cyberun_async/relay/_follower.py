@@ -1,7 +1,7 @@
 """The one follower of a task in this process, and what each browser reads of it."""
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from typing import Self
 
@@ -150,6 +150,8 @@ class Browser:
         self._retry = retry
         self._is_leaving = is_leaving
         self._position: int | None = None
+        # What was missed before it came back, ticks included, goes up to this entry.
+        self._whole_to = 0
         self._is_over = False
 
     def __enter__(self) -> Self:
@@ -182,18 +184,24 @@ class Browser:
         return HEARTBEAT
 
     def _take(self) -> bytes:
-        """Return what there is, and note whether anything can follow."""
+        """Return what comes next, if anything is there, and note whether more can follow."""
         history = self._follower.history
-        entries = self._entries()
-        self._position = history.last
-        self._is_over = history.is_over or self._is_leaving()
-        parts = [entry.frame for entry in entries]
+        parts = [entry.frame for entry in self._entries()]
+        is_ending = history.is_over or self._is_leaving()
+        self._is_over = is_ending and self._position == history.last
         if self._is_over:
             parts.append(self._follower.farewell)
         return b"".join(parts)
 
-    def _entries(self) -> list[Entry]:
+    def _entries(self) -> Sequence[Entry]:
+        """Return one entry, so that no more than that waits for a slow reader, or a snapshot."""
         history = self._follower.history
         if self._position is None:
-            return list(history.connecting(self._last_event_id))
-        return list(history.since(self._position))
+            self._position = history.position(self._last_event_id)
+            self._whole_to = history.last
+            if self._position is None:
+                self._position = history.last
+                return history.snapshot()
+        entries = history.since(self._position, whole_to=self._whole_to)[:1]
+        self._position = entries[0].number if entries else history.last
+        return entries

@@ -6,8 +6,9 @@ browser that comes back with an id of this history gets what it missed. One with
 this history did not give - the process is another, or was started again - gets a snapshot:
 the newest of each kind of state.
 
-A browser that reads slowly is not buffered for. Its position stays behind, and when it
-reads on, only the newest tick is there for it; statuses and the end are all there.
+A browser that reads slowly is not buffered for: it takes one entry at a time. Its position
+stays behind, and when it reads on, only the newest tick is there for it; statuses and the
+end are all there.
 """
 
 from collections import deque
@@ -80,23 +81,27 @@ class History:
         """Let nothing more come, without an end: browsers are to come back."""
         self.is_over = True
 
-    def connecting(self, last_event_id: str | None) -> Sequence[Entry]:
-        """Return what a browser gets that comes with *last_event_id*, or with none."""
-        position = self._position(last_event_id)
-        if position is None or position < self._lost:
-            return self._snapshot()
-        return self._after(position)
+    def position(self, event_id: str | None) -> int | None:
+        """Return where a browser goes on that comes with *event_id*; None for a snapshot."""
+        position = self._position(event_id)
+        return None if position is None or position < self._lost else position
 
-    def since(self, position: int) -> Sequence[Entry]:
-        """Return what a connected browser gets that has read up to *position*."""
+    def snapshot(self) -> Sequence[Entry]:
+        """Return the newest of each kind of state, in their order."""
+        return sorted(self._newest.values(), key=lambda entry: entry.number)
+
+    def since(self, position: int, *, whole_to: int = 0) -> Sequence[Entry]:
+        """Return what comes after *position*; of ticks after *whole_to* only the newest."""
         if position < self._lost:
-            return [entry for entry in self._snapshot() if entry.number > position]
+            return [entry for entry in self.snapshot() if entry.number > position]
         missed = self._after(position)
         newest = {entry.name: entry for entry in missed}
         return [
             entry
             for entry in missed
-            if entry.name not in _OVERWRITTEN or newest[entry.name] is entry
+            if entry.number <= whole_to
+            or entry.name not in _OVERWRITTEN
+            or newest[entry.name] is entry
         ]
 
     def _append(self, name: str, data: Mapping[str, Any], attempt: int, *, ends: bool) -> None:
@@ -142,6 +147,3 @@ class History:
             found.append(entry)
         found.reverse()
         return found
-
-    def _snapshot(self) -> list[Entry]:
-        return sorted(self._newest.values(), key=lambda entry: entry.number)

@@ -136,6 +136,45 @@ async def site_of(sim: Simulator, **settings: Any) -> AsyncIterator[Site]:
             yield site
 
 
+class Stuck:
+    """A server's side of a browser that has stopped reading: its bytes are never taken."""
+
+    def __init__(self, task_id: str) -> None:
+        self.scope: dict[str, Any] = {
+            "type": "http",
+            "method": "GET",
+            "path": f"/{task_id}",
+            "headers": [(b"cookie", b"who=owner")],
+        }
+        self.is_held = anyio.Event()
+        self.has_ended = anyio.Event()
+
+    async def receive(self) -> Any:
+        await anyio.sleep_forever()
+
+    async def send(self, message: Any) -> None:
+        if message["type"] == "http.response.body":
+            self.is_held.set()
+            await anyio.sleep_forever()
+
+    async def browse(self, relay: TaskRelay) -> None:
+        await relay(self.scope, self.receive, self.send)
+        self.has_ended.set()
+
+
+class Slow(Stuck):
+    """One that takes its bytes after five seconds each."""
+
+    def __init__(self, task_id: str) -> None:
+        super().__init__(task_id)
+        self.parts: list[bytes] = []
+
+    async def send(self, message: Any) -> None:
+        if body := message.get("body"):
+            self.parts.append(body)
+            await anyio.sleep(5)
+
+
 async def test_a_browser_sees_the_whole_life(sim: Simulator) -> None:
     """States in order, ticks, that they are live, and the end with its output, once and last."""
     task = sim.create_task(SLOW)
@@ -321,6 +360,26 @@ async def test_a_slow_browser_is_coalesced_for(sim: Simulator) -> None:
     assert slow.named("progress")[-1]["progress"] == 1.0
     assert slow.statuses[-3:] == ["queued", "running", "completing"]
     assert slow.events[-1][0] == "completed"
+
+
+async def test_a_slow_browser_is_handed_one_event_at_a_time(sim: Simulator) -> None:
+    """However much has come meanwhile, no more than one event waits for it to read on."""
+    task = sim.create_task(manual=True)
+    async with site_of(sim) as site, anyio.create_task_group() as group:
+        slow = Slow(task.id)
+        group.start_soon(slow.browse, site.relay)
+        await anyio.sleep(1)
+        for number in range(20):
+            task.emit("preview", {"of": number, "data": "x" * 10_000})
+        await anyio.sleep(1)
+        task.complete()
+
+    parts = [part.count(b"event: ") for part in slow.parts]
+    assert sum(parts) > 20
+    assert max(parts[1:]) == 1
+    text = b"".join(slow.parts)
+    assert text.count(b"event: unknown") == 20
+    assert text.partition(b"event: completed")[2].count(b"event: ") == 0
 
 
 async def live_fast(task: LiveTask) -> None:
@@ -532,32 +591,6 @@ async def test_leaving_the_relay_ends_open_streams(sim: Simulator) -> None:
             done = seen.is_complete
 
     assert done
-
-
-class Stuck:
-    """A server's side of a browser that has stopped reading: its bytes are never taken."""
-
-    def __init__(self, task_id: str) -> None:
-        self.scope: dict[str, Any] = {
-            "type": "http",
-            "method": "GET",
-            "path": f"/{task_id}",
-            "headers": [(b"cookie", b"who=owner")],
-        }
-        self.is_held = anyio.Event()
-        self.has_ended = anyio.Event()
-
-    async def receive(self) -> Any:
-        await anyio.sleep_forever()
-
-    async def send(self, message: Any) -> None:
-        if message["type"] == "http.response.body":
-            self.is_held.set()
-            await anyio.sleep_forever()
-
-    async def browse(self, relay: TaskRelay) -> None:
-        await relay(self.scope, self.receive, self.send)
-        self.has_ended.set()
 
 
 @pytest.mark.parametrize("way", ["close", "leave"])
