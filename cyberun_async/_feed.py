@@ -180,6 +180,15 @@ class Feed:
         self.watch.failed(error)
         self.advance()
 
+    def crash(self, error: Exception) -> None:
+        """
+        End the feed with what nobody foresaw.
+
+        A fault of this library, or of what its user plugged in, must not leave a reader waiting.
+        """
+        self.watch.failed(_crashed(error))
+        self.advance()
+
     # Time and asks, called by the roster.
 
     @property
@@ -282,7 +291,11 @@ class Feed:
             self.advance()
 
     async def _fetch(self) -> None:
-        output, problem = await self._hub.read_output(self.task_id)
+        try:
+            output, problem = await self._hub.read_output(self.task_id)
+        except Exception as error:  # noqa: BLE001 - the readers'
+            self.crash(error)
+            return
         end = self.watch.pending_end()
         self.watch.resulted(
             CompletedEvent(
@@ -316,8 +329,7 @@ class Feed:
                 # What was given up before this ran is not asked for.
                 if self.watch.phase is Phase.CONNECTING:
                     await self._read_stream(last_event_id)
-        except Exception as error:  # noqa: BLE001
-            # A fault of this library or of a callback must not leave a reader waiting.
+        except Exception as error:  # noqa: BLE001 - the readers'
             self.watch.failed(_crashed(error))
         finally:
             self._line_scope = None
@@ -403,10 +415,8 @@ class Feed:
         except ExchangeFailedError as error:
             self.watch.lost(error.reason, self._hub.now())
             self.advance()
-        except Exception as error:  # noqa: BLE001
-            # A fault of this library or of a callback must not leave a reader waiting.
-            self.watch.failed(_crashed(error))
-            self.advance()
+        except Exception as error:  # noqa: BLE001 - the readers'
+            self.crash(error)
 
     def _read_batch(self, batch: Sequence[Message]) -> None:
         watch = self.watch

@@ -231,6 +231,8 @@ class Roster:
         except CyberunError as error:
             self._slow_down(error)
             self._lists_failed(due, error)
+        except Exception as error:  # noqa: BLE001 - theirs who wait for these tasks
+            self._crash_all([feed for feed in due if feed.asking], error)
         else:
             self._list_failed_at = float("-inf")
             self._list_rests = 0
@@ -272,6 +274,11 @@ class Roster:
             feed.watch.asked()
             feed.on_answer(error, sent_at)
 
+    def _crash_all(self, feeds: Iterable[Feed], error: Exception) -> None:
+        for feed in feeds:
+            if self._has(feed):
+                feed.crash(error)
+
     async def _paced_page(self, state: str, number: int) -> Page[Sighting]:
         await self.pace.turn()
         self.pace.pages += 1
@@ -298,6 +305,8 @@ class Roster:
             await (self.pace.permission() if confirms and not feed.unlisted else self.pace.turn())
             if self._has(feed) and not feed.is_done:
                 await self._ask(feed, missed_in if confirms else None)
+        except Exception as error:  # noqa: BLE001 - theirs who wait for this task
+            self._crash_all([feed], error)
         finally:
             feed.asking = False
             self._askers -= 1

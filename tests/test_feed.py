@@ -74,6 +74,7 @@ class Surroundings:
     loads: Callable[[str], Any] = json.loads
     keys: list[Secret | None] = attrs.field(factory=list[Secret | None])
     outputs_read: int = 0
+    fault: Exception | None = None
     ended: list[Feed] = attrs.field(factory=list[Feed])
     notices: list[Notice] = attrs.field(factory=list[Notice])
 
@@ -98,6 +99,8 @@ class Surroundings:
         assert task_id == TASK
         self.outputs_read += 1
         await anyio.lowlevel.checkpoint()
+        if self.fault is not None:
+            raise self.fault
         return self.output
 
 
@@ -382,6 +385,17 @@ async def test_a_fault_within_ends_the_readers_with_an_error() -> None:
 
     assert isinstance(caught.value.__cause__, RuntimeError)
     assert caught.value.resume_token is not None
+
+
+async def test_a_fault_while_the_output_is_read_ends_the_readers_with_an_error() -> None:
+    """Nobody waits for ever for an output whose reading has crashed."""
+    async with a_feed(fault=LookupError("mine")) as setting:
+        reader = await setting.reader()
+        await setting.bring(message("completed", status="completed"))
+        with pytest.raises(ClientStateError, match="mine") as caught, anyio.fail_after(60):
+            await read_all(reader, [])
+
+    assert isinstance(caught.value.__cause__, LookupError)
 
 
 # Events.

@@ -41,6 +41,7 @@ class FakeFeed:
         self.unlisted = 0
         self.scheduled_at: float | None = None
         self.answers: list[TaskSnapshot | CyberunError] = []
+        self.crashes: list[Exception] = []
         self.asked_at: list[float] = []
         self._roster = roster
         self.watch: Any = Watch(
@@ -59,6 +60,11 @@ class FakeFeed:
 
     def advance(self) -> None:
         self._roster.schedule(self)  # type: ignore[arg-type]
+
+    def crash(self, error: Exception) -> None:
+        self.crashes.append(error)
+        self.is_done = True
+        self.watch._asks.stop()
 
     def on_answer(self, answer: TaskSnapshot | CyberunError, sent_at: float) -> None:
         self.answers.append(answer)
@@ -215,3 +221,32 @@ async def test_a_machine_that_slept_asks_first(monkeypatch: pytest.MonkeyPatch) 
 
     assert asked[0] == 3
     assert asked[1] > asked[0]
+
+
+async def test_what_escapes_an_ask_ends_its_feed_alone() -> None:
+    """An ask that raises what nobody foresaw is told to who waits for it; others go on."""
+
+    async def faulty(task_id: str) -> TaskSnapshot:
+        if task_id == "task-0":
+            raise LookupError("mine")
+        return TaskSnapshot(id=task_id, status="running")
+
+    feeds = await followed(Service(single=faulty), tasks=3, seconds=10)
+
+    assert [[repr(error) for error in feed.crashes] for feed in feeds] == [
+        ["LookupError('mine')"],
+        [],
+        [],
+    ]
+    assert all(len(feed.answers) > 1 for feed in feeds[1:])
+
+
+async def test_what_escapes_a_list_ends_those_that_it_was_asked_for() -> None:
+    """A page that raises what nobody foresaw leaves none of those waiting that were due."""
+
+    async def faulty(state: str, number: int) -> Page[Sighting]:
+        raise LookupError("mine")
+
+    feeds = await followed(Service(page=faulty), tasks=50, seconds=10)
+
+    assert [len(feed.crashes) for feed in feeds] == [1] * 50
