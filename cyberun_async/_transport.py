@@ -21,8 +21,9 @@ from ._options import Timeouts
 from ._transport_body import Body, Closable, close_all, read_whole
 from ._transport_failures import RAISED_BY_TRANSPORTS, failure
 from ._transport_foreign import ForeignResponse
+from ._transport_given import send_by_client
 from ._transport_kinds import Kind, kind_for
-from ._transport_lane import Lane, LaneStock, Progress, Turns, send_over
+from ._transport_lane import Lane, LaneStock, Progress, Turns
 from ._transport_proxy import check_proxy_answer, rules_for_all, rules_from_environment
 from ._transport_request import (
     Headers,
@@ -168,11 +169,8 @@ class Transport:
     async def _answer_by_client(
         self, client: httpx.AsyncClient, request: httpx.Request, path: str
     ) -> Reply:
-        def handle(request: httpx.Request) -> object:
-            return client.send(request, stream=True, auth=None, follow_redirects=False)
-
         with self._counting_cancellations():
-            response = await send_over(handle, request, Progress())
+            response = await send_by_client(client, request)
         return await self._read_reply(request, response, path)
 
     async def _read_reply(

@@ -5,7 +5,7 @@ Watching on both sides is in ``test_silences.py``; ``docs/api-coverage.md`` name
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Final, Literal
 
 import anyio
@@ -15,6 +15,7 @@ from starlette.applications import Starlette
 from starlette.routing import Route
 
 from cyberun_async import (
+    ClientStateError,
     CompletedEvent,
     CyberunClient,
     Limits,
@@ -414,6 +415,74 @@ async def test_an_injected_client_serves_plain_requests_only(sim: Simulator) -> 
     assert {"events", "download"} <= endpoints
     plain = [one for one in sim.requests if one.endpoint not in {"events", "download"}]
     assert len(hooked) == len(plain)
+
+
+def _hooked_client(sim: Simulator, hook: Callable[[httpx.Response], Any]) -> httpx.AsyncClient:
+    transport = StreamingASGITransport(sim.app)
+    return httpx.AsyncClient(transport=transport, event_hooks={"response": [hook]})
+
+
+async def _raise_for_status(response: httpx.Response) -> None:
+    response.raise_for_status()
+
+
+async def _read(response: httpx.Response) -> None:
+    await response.aread()
+
+
+async def _read_and_raise(response: httpx.Response) -> None:
+    await response.aread()
+    response.raise_for_status()
+
+
+@pytest.mark.parametrize("hook", [_raise_for_status, _read, _read_and_raise])
+@pytest.mark.parametrize("endpoint", ["task", "result"])
+async def test_hooks_that_raise_or_read_change_no_answer(
+    sim: Simulator, hook: Callable[[httpx.Response], Any], endpoint: faults.Endpoint
+) -> None:
+    """A status that a hook raises for means what it says, and what it read is read again."""
+    sim.faults.add("events", faults.refuse(405), times=None)
+    sim.faults.add(endpoint, faults.refuse(503), times=1)
+    live = sim.create_task(SLOW)
+    async with _hooked_client(sim, hook) as http, virtual_client(sim, http_client=http) as client:
+        with anyio.fail_after(600):
+            watched = await ended_watch(client, live.id)
+            with pytest.raises(TaskNotFoundError):
+                await client.get_task("0197a000-0000-7000-8000-00000000dead")
+
+    assert isinstance(watched.end, CompletedEvent)
+    assert watched.end.output is not None
+
+
+async def test_a_hook_that_fails_ends_the_watch_with_its_error(sim: Simulator) -> None:
+    """What a hook raises is told to who waits for that task; the client lives on."""
+
+    async def faulty(response: httpx.Response) -> None:
+        if response.request.url.path.endswith(broken.id):
+            raise LookupError("mine")
+
+    broken, other = sim.create_task(SLOW), sim.create_task(SLOW)
+    async with _hooked_client(sim, faulty) as http, virtual_client(sim, http_client=http) as client:
+        with anyio.fail_after(600):
+            with pytest.raises(ClientStateError, match="mine") as caught:
+                await client.wait(broken.id)
+            snapshot = await client.wait(other.id)
+
+    assert isinstance(caught.value.__cause__, LookupError)
+    assert snapshot.status == "completed"
+
+
+async def test_an_injected_client_that_was_closed_is_named(sim: Simulator) -> None:
+    """Requests after its end say what to do, and nobody waits for an answer."""
+    live = sim.create_task(SLOW)
+    http = httpx.AsyncClient(transport=StreamingASGITransport(sim.app))
+    async with virtual_client(sim, http_client=http) as client:
+        await http.aclose()
+        with anyio.fail_after(600):
+            with pytest.raises(ClientStateError, match="http_client"):
+                await client.get_task(live.id)
+            with pytest.raises(ClientStateError, match="http_client"):
+                await client.wait(live.id)
 
 
 async def test_the_second_name_of_the_key_in_the_environment_will_do(
