@@ -336,7 +336,8 @@ class WaitTimeoutError(CyberunError, TimeoutError):
         task_id: The task.
         timeout: The limit in seconds.
         snapshot: The last known state, or None.
-        cancel_requested: Whether the remote task was asked to cancel.
+        cancel_requested: Whether the service took the request to cancel the task.
+        cancel_failed: Whether it was to be asked, and did not answer or would not.
     """
 
     def __init__(
@@ -347,15 +348,21 @@ class WaitTimeoutError(CyberunError, TimeoutError):
         what: str = "end",
         snapshot: TaskSnapshot | None = None,
         cancel_requested: bool = False,
+        cancel_failed: bool = False,
     ) -> None:
         self.task_id = task_id
         self.timeout = timeout
         self.what = what
         self.snapshot = snapshot
         self.cancel_requested = cancel_requested
+        self.cancel_failed = cancel_failed
         known = f"; last known status {snapshot.status}" if snapshot is not None else ""
-        after = "; its cancellation was requested" if cancel_requested else "; it goes on remotely"
-        super().__init__(f"task {task_id} did not {what} within {timeout:g} s{known}{after}")
+        after = "it goes on remotely"
+        if cancel_requested:
+            after = "its cancellation was requested"
+        elif cancel_failed:
+            after = "its cancellation could not be requested, so it may go on remotely"
+        super().__init__(f"task {task_id} did not {what} within {timeout:g} s{known}; {after}")
 
 
 class WebhookVerificationError(CyberunError):

@@ -148,13 +148,20 @@ class Hub:
                 self._forget(feed)
         return feed
 
-    async def request_cancel(self, task_id: str) -> None:
-        """Ask the service to cancel the task, shielded and within some seconds."""
+    async def request_cancel(self, task_id: str) -> bool:
+        """
+        Ask the service to cancel the task, shielded and within some seconds.
+
+        Return whether it took the request.
+        """
         with anyio.move_on_after(_CANCEL_SECONDS, shield=True):
             try:
                 await self.cancel_task(task_id)
             except CyberunError as error:
                 logger.warning("task %s could not be cancelled: %s", task_id, type(error).__name__)
+            else:
+                return True
+        return False
 
     async def cancel_task(self, task_id: str) -> None:
         """Ask the service to cancel the task."""

@@ -252,10 +252,11 @@ class Session:
         if self.core.opened is not None and self._hub is not None:
             await self._hub.unsubscribe(feed, reader)
 
-    async def request_cancel(self, task_id: str) -> None:
-        """Ask the service to cancel the task, within some seconds."""
-        if self.core.opened is not None and self._hub is not None:
-            await self._hub.request_cancel(task_id)
+    async def request_cancel(self, task_id: str) -> bool:
+        """Ask the service to cancel the task, within some seconds; return whether it took it."""
+        if self.core.opened is None or self._hub is None:
+            return False
+        return await self._hub.request_cancel(task_id)
 
     async def get_task(self, task_id: str) -> TaskSnapshot:
         """Ask for a task's present state."""

@@ -34,8 +34,8 @@ class Subscriptions(Protocol):
         """Detach it, and give the connection back."""
         ...
 
-    async def request_cancel(self, task_id: str) -> None:
-        """Ask the service to cancel the task, within some seconds."""
+    async def request_cancel(self, task_id: str) -> bool:
+        """Ask the service to cancel the task, within some seconds; return whether it took it."""
         ...
 
 

@@ -84,14 +84,14 @@ async def timed_out(
     what: str = "end",
 ) -> WaitTimeoutError:
     """Return the error of a wait whose time is up, after asking for the cancellation wanted."""
-    if cancel:
-        await session.request_cancel(token.task_id)
+    was_taken = cancel and await session.request_cancel(token.task_id)
     error = WaitTimeoutError(
         task_id=token.task_id,
         timeout=seconds,
         what=what,
         snapshot=snapshot,
-        cancel_requested=cancel,
+        cancel_requested=was_taken,
+        cancel_failed=cancel and not was_taken,
     )
     return error.with_token(token)
 

@@ -562,7 +562,10 @@ async def test_an_output_that_cannot_be_read_is_told_as_none_with_the_reason() -
 async def test_a_cancellation_that_is_refused_or_slow_is_no_error() -> None:
     """Asking to cancel on the way out must not hide why one leaves, nor take for ever."""
     async with following(Service(refusal=409)) as setting:
-        await setting.hub.request_cancel(TASK)
+        was_taken = await setting.hub.request_cancel(TASK)
+        setting.service.refusal = None
+        was_taken_then = await setting.hub.request_cancel(TASK)
         asked = setting.service.asked
 
-    assert asked == [("POST", "cancel")]
+    assert asked == [("POST", "cancel")] * 2
+    assert (was_taken, was_taken_then) == (False, True)

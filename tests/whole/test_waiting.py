@@ -190,6 +190,42 @@ async def test_the_task_is_cancelled_on_a_time_out_where_asked(method: str) -> N
     assert sim.tasks[0].state == "cancelled"
 
 
+@pytest.mark.parametrize(
+    "action",
+    [
+        pytest.param(faults.refuse(503), id="declined"),
+        pytest.param(faults.refuse(403), id="forbidden"),
+        pytest.param(faults.hold(before=3600), id="unanswered"),
+    ],
+)
+@pytest.mark.parametrize("method", ["wait", "run-watched"])
+async def test_a_cancellation_that_was_not_taken_is_not_claimed(
+    method: str, action: faults.Action
+) -> None:
+    """A task that goes on, and costs, is not said to have been asked to cancel."""
+    sim = Simulator(seed=7, default_plan=ENDLESS)
+    sim.faults.add("cancel", action, times=None)
+    async with virtual_client(sim) as client:
+        with pytest.raises(WaitTimeoutError, match="cancellation could not be requested") as caught:
+            if method == "wait":
+                live = sim.create_task()
+                await client.wait(live.id, timeout=9, cancel_on_timeout=True)
+            else:
+                await client.run(
+                    "text-to-image",
+                    {"prompt": "x"},
+                    timeout=9,
+                    cancel_on_timeout=True,
+                    on_progress=lambda _: None,
+                )
+
+    assert not caught.value.cancel_requested
+    assert caught.value.cancel_failed
+    copy = pickle.loads(pickle.dumps(caught.value))
+    assert (copy.cancel_failed, str(copy)) == (True, str(caught.value))
+    assert sim.tasks[0].state == "running"
+
+
 async def test_cancelling_on_a_time_out_is_bounded() -> None:
     """A service that does not answer holds the time-out up by some seconds, not for ever."""
     sim = Simulator(seed=7)
