@@ -1,5 +1,6 @@
 """The command that runs a file of jobs."""
 
+from collections.abc import Container, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal, cast
 
@@ -25,6 +26,7 @@ from ._words import clean, values_of
 Choice = Literal["resubmit", "skip", "raise"]
 CHOICES = click.Choice(["raise", "resubmit", "skip"])
 _DECISIONS = ("resubmit", "skip", "adopt")
+_DECIDE = "--decide"
 
 
 @attrs.frozen(kw_only=True)
@@ -39,9 +41,9 @@ class Plan:
     policy: BatchPolicy
     again: tuple[str, ...]
 
-    def how_to_go_on(self) -> str:
-        """Say which command takes the batch up again."""
-        return f"go on with: {command(*self.again)}"
+    def how_to_go_on(self, taken: Container[str] = ()) -> str:
+        """Say which command takes the batch up again, without the decisions *taken*."""
+        return f"go on with: {command(*_without(taken, self.again))}"
 
 
 @click.command(
@@ -108,7 +110,7 @@ class Plan:
     help="One without such tasks.",
 )
 @click.option(
-    "--decide",
+    _DECIDE,
     "decisions",
     metavar="KEY=CHOICE",
     multiple=True,
@@ -183,16 +185,18 @@ async def _report(session: Session, client: CyberunClient, plan: Plan) -> ExitCo
 
 async def _run(session: Session, client: CyberunClient, plan: Plan) -> ExitCode:
     async with Batch(client, plan.ledger, policy=plan.policy, durable=plan.durable) as batch:
-        for text in plan.decisions:
-            await _decide(batch, text)
+        taken: list[str] = []
         try:
+            for text in plan.decisions:
+                await _decide(session, batch, text)
+                taken.append(text)
             codes = await _outcomes(session, client, plan, batch)
         except UncertainSubmissionsError:
             session.output.hint("decide with --decide KEY=resubmit|skip|adopt:TASK and run again")
             raise
         finally:
             session.go_on_with(
-                f"{batch.progress}; every step is in {plan.ledger}", plan.how_to_go_on()
+                f"{batch.progress}; every step is in {plan.ledger}", plan.how_to_go_on(taken)
             )
         report = await batch.report()
     session.output.tell(str(report), _report_record(report))
@@ -219,14 +223,33 @@ async def _outcomes(
     return codes
 
 
-async def _decide(batch: Batch, text: str) -> None:
+async def _decide(session: Session, batch: Batch, text: str) -> None:
+    """Take one decision; one that the ledger has is no mistake, as commands are repeated."""
     key, sign, said = text.rpartition("=")
     choice, _, task = said.partition(":")
     if not sign or choice not in _DECISIONS:
         raise InvalidInputError(
             f"a decision is written KEY=resubmit, KEY=skip or KEY=adopt:TASK, not {text!r}"
         )
-    await batch.decide(key, cast("Any", choice), task=task or None)
+    try:
+        await batch.decide(key, cast("Any", choice), task=task or None)
+    except InvalidInputError:
+        fates = (await batch.report()).fates
+        if [fate.action for fate in fates if fate.key == key][-1:] != [choice]:
+            raise
+        session.output.hint(f"the job {key!r} was decided before: {choice}")
+
+
+def _without(taken: Container[str], arguments: Sequence[str]) -> Iterator[str]:
+    """Yield *arguments* but for the decisions *taken*."""
+    rest = iter(arguments)
+    for word in rest:
+        if word == _DECIDE:
+            text = next(rest, "")
+            if text not in taken:
+                yield from (word, text)
+        elif not word.startswith(f"{_DECIDE}=") or word.partition("=")[2] not in taken:
+            yield word
 
 
 def _code_of(outcome: JobOutcome) -> ExitCode:

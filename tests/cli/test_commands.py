@@ -406,6 +406,31 @@ def test_a_batch_of_unknown_fate_asks_for_decisions(
     assert len(sim.submissions) == 1
 
 
+@pytest.mark.parametrize("choice", ["resubmit", "skip", "adopt"])
+def test_a_decision_may_be_given_again(
+    choice: str, sim: Simulator, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A command that is repeated with its decisions goes on; another decision is a mistake."""
+    jobs = tmp_path / "jobs.jsonl"
+    jobs.write_text(
+        '{"key": "a", "workflow": "text-to-image", "parameters": {"prompt": "a fox"}}\n',
+        encoding="utf-8",
+    )
+    sim.faults.add("run", faults.abandon())
+    assert main(["batch", str(jobs)]) == 9
+    task = f":{sim.tasks[0].id}" if choice == "adopt" else ""
+    command = ["batch", str(jobs), "--decide", f"a={choice}{task}"]
+    first = main(command)
+    submissions = len(sim.submissions)
+    capsys.readouterr()
+
+    assert main(command) == first
+    assert f"the job 'a' was decided before: {choice}" in capsys.readouterr().err
+    other = "skip" if choice == "resubmit" else "resubmit"
+    assert main(["batch", str(jobs), "--decide", f"a={other}"]) == 2
+    assert len(sim.submissions) == submissions
+
+
 def test_a_damaged_ledger_has_its_exit_code(tmp_path: Path, env: Mapping[str, str]) -> None:
     """A file that is no ledger is 10, and is left as it is."""
     (tmp_path / "jobs.jsonl").write_text("", encoding="utf-8")

@@ -26,6 +26,8 @@ from cyberun_async import (
     TransferError,
     WaitTimeoutError,
 )
+from cyberun_async.batch import BatchPolicy
+from cyberun_async.cli._batch import Plan
 from cyberun_async.cli._board import Board, clock
 from cyberun_async.cli._exits import MEANINGS, Ending, ExitCode, exit_code_of, overall
 from cyberun_async.cli._values import object_of, parameter_of, parameters_of
@@ -186,3 +188,21 @@ def test_trouble_is_shown_until_it_is_over() -> None:
 def test_time_reads_as_a_clock() -> None:
     """Seconds are shown as minutes and, where need be, hours."""
     assert [clock(s) for s in (0.0, 59.9, 61.0, 3723.0)] == ["0:00", "0:59", "1:01", "1:02:03"]
+
+
+def test_the_way_on_has_no_decision_that_was_taken() -> None:
+    """What is run again decides only what is not decided yet, however it was written."""
+    arguments = ("batch", "a=skip", "--decide", "a=skip", "--decide=b=skip", "--decide", "c=skip")
+    plan = Plan(
+        jobs="a=skip",
+        ledger="a.ledger",
+        workflow=None,
+        durable=False,
+        decisions=("a=skip", "b=skip", "c=skip"),
+        policy=BatchPolicy(),
+        again=(*arguments, "--json"),
+    )
+
+    assert plan.how_to_go_on({"a=skip", "b=skip"}) == (
+        "go on with: cyberun-async batch a=skip --decide c=skip --json"
+    )
