@@ -5,9 +5,12 @@ import attrs
 
 from ._errors import (
     CyberunError,
+    RequestRejectedError,
+    ServiceUnavailableError,
     TaskCancelledError,
     TaskEndedError,
     TaskFailedError,
+    UnexpectedResponseError,
     WaitTimeoutError,
 )
 from ._events import FailedEvent, TerminalEvent
@@ -102,15 +105,22 @@ async def _final(session: Session, feed: Feed) -> TaskSnapshot:
         raise copied(watch.error, watch)
     if watch.snapshot is not None and watch.snapshot.is_terminal:
         return watch.snapshot
-    snapshot = await session.get_task(feed.task_id)
-    return snapshot if snapshot.is_terminal else _ended(snapshot, feed)
-
-
-def _ended(snapshot: TaskSnapshot, feed: Feed) -> TaskSnapshot:
-    """Return what a replica that lags has told, with the end that the stream has."""
     end = feed.outcome
-    if not isinstance(end, TerminalEvent):
+    try:
+        snapshot = await session.get_task(feed.task_id)
+    except (ServiceUnavailableError, RequestRejectedError, UnexpectedResponseError) as error:
+        if not isinstance(end, TerminalEvent):
+            error.with_token(watch.token())
+            raise
+        # The end is known, so an outage is no reason to fail, nor to wait until it is over.
+        return _ended(watch.snapshot or TaskSnapshot(id=feed.task_id, status=end.status), end)
+    if snapshot.is_terminal or not isinstance(end, TerminalEvent):
         return snapshot
+    return _ended(snapshot, end)
+
+
+def _ended(snapshot: TaskSnapshot, end: TerminalEvent) -> TaskSnapshot:
+    """Return what was known last, or a replica that lags has told, with the stream's *end*."""
     error = end.error if isinstance(end, FailedEvent) else None
     return attrs.evolve(snapshot, status=parse_status(end.status), error=error or snapshot.error)
 

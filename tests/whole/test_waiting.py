@@ -16,6 +16,7 @@ from cyberun_async import (
     ProgressEvent,
     ResumeToken,
     StatusEvent,
+    TaskFailedError,
     TaskHandle,
     TaskSnapshot,
     WaitTimeoutError,
@@ -141,6 +142,55 @@ async def test_a_wait_that_shares_a_stream_ends_with_its_end(outcome: Any) -> No
     [snapshot] = found
     assert snapshot.status == outcome
     assert snapshot.error == (None if outcome == "completed" else "out of memory")
+
+
+@pytest.mark.parametrize("answer", [503, 403, 404], ids=str)
+@pytest.mark.parametrize("was_asked", [True, False], ids=["asked-before", "never-answered"])
+@pytest.mark.parametrize("outcome", ["completed", "failed", "cancelled"])
+async def test_a_wait_that_shares_a_stream_needs_no_answer_for_the_end_it_knows(
+    outcome: Any, was_asked: bool, answer: int
+) -> None:
+    """The end that the stream has brought is returned, though the state cannot be asked for."""
+    sim = Simulator(seed=7)
+    live = sim.create_task(attrs.evolve(SLOW, steps=9, outcome=outcome, error="out of memory"))
+    found: list[TaskSnapshot] = []
+    if not was_asked:
+        sim.faults.add("task", faults.refuse(503), times=None)
+    async with virtual_client(sim) as client, anyio.create_task_group() as group:
+
+        async def wait() -> None:
+            found.append(await client.wait(live.id))
+
+        async with client.watch(live.id) as events:
+            group.start_soon(wait)
+            async for event in events:
+                if isinstance(event, ProgressEvent) and event.step_current == 8:
+                    sim.faults.clear()
+                    sim.faults.add("task", faults.refuse(answer), times=None)
+            began = anyio.current_time()
+        with anyio.fail_after(60):
+            while not found:
+                await anyio.sleep(0.1)
+        assert anyio.current_time() - began < 60
+
+    [snapshot] = found
+    assert (snapshot.id, snapshot.status) == (live.id, outcome)
+    assert snapshot.error == ("out of memory" if outcome == "failed" else None)
+    assert (snapshot.workflow_id is not None) is was_asked
+
+
+async def test_a_result_that_shares_a_stream_tells_the_failure_it_knows() -> None:
+    """A task that failed is that error in an outage too, not one of the service."""
+    sim = Simulator(seed=7)
+    live = sim.create_task(attrs.evolve(SLOW, steps=9, outcome="failed", error="out of memory"))
+    async with virtual_client(sim) as client, anyio.create_task_group() as group:
+        group.start_soon(ended_watch, client, live.id)
+        await anyio.sleep(5)
+        sim.faults.add("task", faults.refuse(503), times=None)
+        with pytest.raises(TaskFailedError, match="out of memory") as caught:
+            await client.result(live.id)
+
+    assert caught.value.task_id == live.id
 
 
 async def test_both_limits_hold() -> None:
