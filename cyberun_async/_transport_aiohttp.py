@@ -6,6 +6,8 @@ that was lost after the request had left a connect time-out, and it cannot tell 
 the request has left. So aiohttp is asked itself, and its errors are named anew.
 """
 
+import contextlib
+import math
 import socket
 import ssl
 from collections.abc import AsyncIterator, Callable, Mapping
@@ -13,6 +15,7 @@ from types import SimpleNamespace
 from typing import Any, Final, cast
 
 import aiohttp
+import anyio
 import attrs
 import httpx
 import httpx_aiohttp
@@ -21,13 +24,15 @@ import msgspec.json
 import yarl
 
 from ._sse_codec import load_json
-from ._transport_request import UploadBody
+from ._transport_request import BytesBody, UploadBody
 
 
 # Whether a connection is still good is decided by the stock of lanes.
 _KEEP_SECONDS = 3600.0
 # Some eighty events: what reads them can pause in between.
 _PIECE_BYTES = 16 * 1024
+# Of a body, aiohttp leaves so much to the kernel without waiting.
+_NOT_AWAITED_BYTES = 64 * 1024
 # Nothing may be in a request that was not given.
 _NOT_ADDED = ("Accept", "Accept-Encoding", "Content-Type", "User-Agent")
 
@@ -73,16 +78,25 @@ class AiohttpLane(httpx.AsyncBaseTransport):
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         """Send *request*; the trace callback among its extensions is told what httpcore tells."""
         self._requester.trace = request.extensions.get("trace")
-        upload = _Upload(request.stream) if isinstance(request.stream, UploadBody) else None
+        upload = _upload_of(request)
         self._requester.upload = upload
         try:
-            response = await self._inner.handle_async_request(request)
+            if upload is None:
+                response = await self._inner.handle_async_request(request)
+            else:
+                response = await self._handle_upload(request, upload)
         except _TO_BE_NAMED as error:
             failed = named_anew(error)
         else:
             response.stream = _Stream(response.stream, self._requester.take_content())
             return response
         raise upload.error if upload is not None and upload.error is not None else failed
+
+    async def _handle_upload(self, request: httpx.Request, upload: "_Upload") -> httpx.Response:
+        # Only here, as it is a timer: any other request leaves in one go.
+        with upload.patience:
+            return await self._inner.handle_async_request(request)
+        raise httpx.WriteTimeout("the body was not taken in time")
 
     async def aclose(self) -> None:
         """Close the connection."""
@@ -107,9 +121,10 @@ class _Requester:
         self._socket_options = socket_options
         self._session: aiohttp.ClientSession | None = None
         self.trace: _Trace | None = None
-        # httpx-aiohttp sees no body but one that httpx has made.
+        # httpx-aiohttp sees no body but one that httpx has made, and knows no limit for it.
         self.upload: _Upload | None = None
         self._content: aiohttp.StreamReader | None = None
+        self._sockets: list[socket.socket] = []
 
     def __call__(self) -> "_Requester":
         return self
@@ -144,6 +159,10 @@ class _Requester:
         return response
 
     async def aclose(self) -> None:
+        # aiohttp sends what it has taken of a body first, though nobody may ever read it.
+        for opened in self._sockets if self.upload is not None else ():
+            with contextlib.suppress(OSError):
+                opened.shutdown(socket.SHUT_RDWR)
         if self._session is not None:
             await self._session.close()
 
@@ -168,6 +187,8 @@ class _Requester:
         made.setblocking(False)  # noqa: FBT003 - takes no name
         for level, option, value in self._socket_options:
             made.setsockopt(level, option, value)
+        self._sockets = [one for one in self._sockets if one.fileno() >= 0]
+        self._sockets.append(made)
         return made
 
     async def tell_connect(self) -> None:
@@ -205,23 +226,56 @@ _WATCHER: Final = _watcher()
 
 
 class _Upload:
-    """A body to be sent, and the error that ended it: aiohttp blames the network."""
+    """
+    A body to be sent, and the error that ended it: aiohttp blames the network.
 
-    def __init__(self, body: UploadBody) -> None:
+    aiohttp has no time-out of writing, but it asks for a piece only when those before have
+    left: *patience* is cancelled when it does not ask in time, and waits for the source.
+    """
+
+    def __init__(self, body: AsyncIterator[bytes], *, write: float, read: float) -> None:
         self._body = body
+        self._write = write
+        self._read = read
+        self.patience = anyio.CancelScope()
         self.error: Exception | None = None
 
     def __aiter__(self) -> "_Upload":
         return self
 
     async def __anext__(self) -> bytes:
+        self.patience.deadline = math.inf
         try:
-            return await anext(self._body)
+            piece = await anext(self._body)
         except StopAsyncIteration:
+            # The end has to leave, too; how long the answer takes is aiohttp's to watch.
+            self._allow(self._write + self._read)
             raise
         except Exception as error:
             self.error = error
             raise
+        self._allow(self._write)
+        return piece
+
+    def _allow(self, seconds: float) -> None:
+        self.patience.deadline = anyio.current_time() + seconds
+
+
+def _upload_of(request: httpx.Request) -> _Upload | None:
+    body: AsyncIterator[bytes]
+    if isinstance(request.stream, UploadBody):
+        body = request.stream
+    elif isinstance(request.stream, BytesBody) and len(request.content) > _NOT_AWAITED_BYTES:
+        body = aiter(request.stream)
+    else:
+        return None
+    phases: Mapping[str, float | None] = request.extensions.get("timeout", {})
+    write, read = (phases.get(phase) for phase in ("write", "read"))
+    return _Upload(
+        body,
+        write=math.inf if write is None else write,
+        read=math.inf if read is None else read,
+    )
 
 
 class _Stream(httpx.AsyncByteStream):

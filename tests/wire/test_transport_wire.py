@@ -5,6 +5,7 @@ import socket
 import traceback
 import zlib
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator
+from pathlib import Path
 from typing import Any
 
 import anyio
@@ -421,6 +422,22 @@ async def test_an_answer_that_is_cut_is_lost(end: list[Any]):
             assert transport.statistics().retired_connections == 1
 
 
+async def test_a_body_that_is_not_taken_times_out():
+    """A long body is no exception to the write limit; it arrives where it is read."""
+    body = bytes(20 * 1024 * 1024)
+    with serving([Wait(30)], [Expect(), Send(reply())]) as server:
+        async with connected(server, timeouts=Timeouts(write=0.3)) as transport:
+            with pytest.raises(ExchangeFailedError) as caught, anyio.fail_after(10):
+                await transport.exchange("POST", "/x", headers=HEADERS, content=body)
+        async with connected(server, timeouts=Timeouts(write=10)) as transport:
+            await transport.exchange("POST", "/x", headers=HEADERS, content=body)
+
+    assert (caught.value.kind, caught.value.maybe_sent) == (FailureKind.TIMEOUT, True)
+    (request,) = server.requests
+    assert request.body == body
+    assert "transfer-encoding" not in request.headers
+
+
 async def test_an_answer_that_does_not_come_times_out():
     """The read limit of a plain request is its own."""
     with serving([Expect(), Stall()]) as server:
@@ -800,6 +817,52 @@ async def test_a_body_that_is_gone_is_not_sent_to_a_redirect():
             with pytest.raises(ExchangeFailedError) as caught:
                 await transport.fetch("PUT", server.url, headers={}, content=parts(b"a"))
             assert caught.value.kind is FailureKind.REDIRECT
+
+
+async def endless(pause: float = 0) -> AsyncIterator[bytes]:
+    while True:
+        yield bytes(1024 * 1024)
+        await anyio.sleep(pause)
+
+
+async def test_an_upload_that_is_not_taken_times_out():
+    """The write limit holds from piece to piece, and no socket is kept that no one reads."""
+    with serving([Wait(30)]) as server:
+        async with connected("http://api.invalid", timeouts=Timeouts(write=0.3)) as transport:
+            before = open_sockets()
+            with pytest.raises(ExchangeFailedError) as caught, anyio.fail_after(10):
+                await transport.fetch("PUT", server.url, headers={}, content=endless())
+            await anyio.sleep(0.1)
+            # The server's end of it is in this process.
+            assert open_sockets() <= before + 1
+
+    assert (caught.value.kind, caught.value.maybe_sent) == (FailureKind.TIMEOUT, True)
+    assert isinstance(caught.value.__cause__, httpx.WriteTimeout)
+
+
+async def test_a_slow_source_is_not_the_stores_delay():
+    """What an upload waits for by itself is not limited, nor the whole by one limit."""
+
+    async def slow() -> AsyncIterator[bytes]:
+        for _ in range(4):
+            await anyio.sleep(0.3)
+            yield b"abc"
+
+    with serving([Expect(), Wait(0.3), Send(reply(b""))]) as server:
+        async with connected("http://api.invalid", timeouts=Timeouts(write=0.2)) as transport:
+            answer = await transport.fetch("PUT", server.url, headers={}, content=slow())
+            await answer.aclose()
+
+    assert server.requests[0].body == b"abc" * 4
+
+
+def open_sockets() -> int:
+    """How many this process has."""
+    found = 0
+    for descriptor in Path("/proc/self/fd").iterdir():
+        with contextlib.suppress(OSError):
+            found += str(descriptor.readlink()).startswith("socket:")
+    return found
 
 
 LINK = "/a.png?X-Amz-Signature=very-secret"
