@@ -2,7 +2,9 @@
 The pytest plugin: a local service and a client of it, as fixtures.
 
 Installed with the package; nothing is loaded before a fixture is asked for. They need the
-extra ``testing``, and asynchronous tests anyio's plugin, on asyncio or trio::
+extra ``testing``. Asynchronous tests are run by anyio's plugin, on asyncio or trio, which
+takes all of them with ``anyio_mode = "auto"`` in pytest's settings, and else those that are
+marked with ``@pytest.mark.anyio``::
 
     async def test_my_bot(cyberun_simulator, cyberun_client):
         cyberun_simulator.tell(story().runs(steps=5).fails("out of memory"))
