@@ -52,8 +52,10 @@ class ClusterBatch:
 
         workers:
             Into how many parts the account's limits are divided, which is also how many
-            shards run at once. None counts the workers when the block is entered. Give
-            the most there will be if the cluster grows; those beyond it stay idle.
+            shards run at once; no more than the policy's ``concurrency``, or the limits'
+            ``max_connections`` (20) or ``max_streams`` (100), so raise ``max_connections``
+            for more than 20 workers. None counts the workers when the block is entered.
+            Give the most there will be if the cluster grows; those beyond it stay idle.
 
         shard_size:
             About how many jobs a shard has. The first run over a folder fixes the number
