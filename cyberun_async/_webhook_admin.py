@@ -49,7 +49,7 @@ class Webhooks:
 
         Args:
             display_name: 1 to 255 characters.
-            url: Where deliveries go; https only.
+            url: Where deliveries go; https, or http where the base URL is http.
             events: Which to deliver; at least one.
 
         Raises:
