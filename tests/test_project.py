@@ -168,7 +168,7 @@ def test_an_import_loads_no_extra(flags: tuple[str, ...]) -> None:
     command = [sys.executable, "-W", "error", *flags, "-c", program]
     run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
 
-    optional = {"click", "distributed", "httpx_aiohttp", "orjson", "rich", "starlette", "uvicorn"}
+    optional = {"click", "distributed", "httpx_aiohttp", "msgspec", "rich", "starlette", "uvicorn"}
     assert optional & set(run.stdout.split()) == set()
 
 
