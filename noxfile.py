@@ -447,7 +447,7 @@ The moment is UTC, and the commit is the one that was run.
 
 - On {system}.
 - Pythons that the package names: {pythons}.
-- Pinned for all but `lowest` and `newest`: {versions}.
+- Pinned for all but `airflow`, `lowest` and `newest`: {versions}.
 
 | session | result | begun | commit | seconds | tests |
 | --- | --- | --- | --- | --: | --- |
