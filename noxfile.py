@@ -281,7 +281,7 @@ def _normal(requirement: str) -> str:
 
 @nox.session
 def soak(session: nox.Session) -> None:
-    """Follow hundreds of tasks under random faults: 10 min, or `-- --seconds 30`."""
+    """Follow 150 tasks at once under random faults: 10 min, or `-- --seconds 30`."""
     _pinned(session, TESTED, *_group("tests"))
     session.run("python", "tests/soak", *session.posargs)
 

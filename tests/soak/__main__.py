@@ -1,7 +1,7 @@
 """
 Soak the client: ``nox -s soak``, or ``python tests/soak``.
 
-Hundreds of tasks are followed in every way against a service that misbehaves at random. It
+150 tasks at once are followed in every way against a service that misbehaves at random. It
 fails if a promise is broken, if something is left behind, or if a kind of fault never struck.
 """
 

@@ -1,4 +1,4 @@
-"""A soak: hundreds of tasks at once against a service that misbehaves, and what is left of it."""
+"""A soak: 150 tasks at once against a service that misbehaves, and what is left of it."""
 
 import asyncio
 import random
