@@ -35,6 +35,9 @@ HEAD: Final = """\
 Ratios within a table can be compared; the figures hold for that machine and moment only.
 The service is a process of its own, answers after 20 ms, and lists 5,000 more tasks of the team.
 A row whose connections did not all open, or that lost or merged an event, is marked void.
+"Times better" is of the first column: the median over the rounds of a quotient within each, \
+the figure of the row with 1.00 divided by the row's, \
+so it need not be the quotient of the two medians.
 """
 
 
