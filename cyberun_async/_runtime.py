@@ -60,7 +60,11 @@ class Runtime:
             )
 
     def spawn(self, function: Callable[..., Coroutine[Any, Any, None]], *args: Any) -> None:
-        """Start *function* as a task that :meth:`aclose` cancels and awaits at the latest."""
+        """
+        Start *function* as a task that :meth:`aclose` cancels and awaits at the latest.
+
+        However soon that is, the function is entered.
+        """
         if self._group is not None:
             self._group.start_soon(function, *args)
             return
@@ -75,9 +79,12 @@ class Runtime:
             await self._stack.aclose()
             return
         with anyio.CancelScope(shield=True):
+            loop = asyncio.get_running_loop()
             while self._tasks:
                 for task in tuple(self._tasks):
-                    task.cancel()
+                    # One that was just started takes its first step before this: cancelled
+                    # sooner it would end without its `finally`, for which others may wait.
+                    loop.call_soon(task.cancel)
                 await asyncio.wait(tuple(self._tasks))
 
 

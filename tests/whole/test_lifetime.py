@@ -268,6 +268,21 @@ async def test_another_task_may_open_and_close_the_client(sim: Simulator) -> Non
     assert isinstance((await reader).error, ClientClosedError)
 
 
+@pytest.mark.asyncio_only(reason="on trio only the task that opened a client closes it")
+async def test_a_watch_that_begins_as_the_client_closes_ends(sim: Simulator) -> None:
+    """Begun in the same pass of the loop in which the client is closed, it has its error."""
+    client = CyberunClient(sim.key, base_url=sim.url)
+    live = sim.create_task(manual=True)
+    await client.__aenter__()
+    reader = asyncio.create_task(ended_watch(client, live.id))
+    await asyncio.create_task(client.aclose())
+    with anyio.fail_after(10):
+        watched = await reader
+    await assert_nothing_left(sim)
+
+    assert isinstance(watched.error, ClientClosedError)
+
+
 def test_another_task_may_not_close_the_client_on_trio() -> None:
     """On trio it says clearly where a client has to be closed, and can still be closed there."""
     sim = Simulator(seed=7)
