@@ -72,8 +72,8 @@ class Pump(Generic[R]):
         if self._is_closed:
             raise StopAsyncIteration
         if not self._is_begun:
-            self._is_begun = True
             self._spawn(self._run_with)
+            self._is_begun = True
         try:
             return await self._receive.receive()
         except anyio.EndOfStream:

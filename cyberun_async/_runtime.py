@@ -18,7 +18,7 @@ from typing import Any
 import anyio
 import anyio.abc
 
-from ._errors import ClientStateError, WrongEventLoopError
+from ._errors import ClientClosedError, ClientStateError, WrongEventLoopError
 
 
 class Runtime:
@@ -31,6 +31,7 @@ class Runtime:
         self._group: anyio.abc.TaskGroup | None = None
         self._stack = AsyncExitStack()
         self._home: int | None = None
+        self._is_closed = False
         self.now: Callable[[], float] = anyio.current_time
         if self.is_asyncio:
             self.now = asyncio.get_running_loop().time
@@ -64,7 +65,12 @@ class Runtime:
         Start *function* as a task that :meth:`aclose` cancels and awaits at the latest.
 
         However soon that is, the function is entered.
+
+        Raises:
+            ClientClosedError: All has been closed.
         """
+        if self._is_closed:
+            raise ClientClosedError("the client is closed; make a new one")
         if self._group is not None:
             self._group.start_soon(function, *args)
             return
@@ -74,6 +80,12 @@ class Runtime:
 
     async def aclose(self) -> None:
         """Cancel every task and wait until all have ended."""
+        try:
+            await self._end_all()
+        finally:
+            self._is_closed = True
+
+    async def _end_all(self) -> None:
         if self._group is not None:
             self._group.cancel_scope.cancel()
             await self._stack.aclose()

@@ -1,7 +1,9 @@
 """The tasks of a client: begun, cancelled, and awaited."""
 
 import anyio
+import pytest
 
+from cyberun_async import ClientClosedError
 from cyberun_async._runtime import Runtime
 
 
@@ -48,3 +50,12 @@ async def test_a_task_that_a_dying_one_starts_is_ended_too() -> None:
     await runtime.aclose()
 
     assert steps == ["first", "last"]
+
+
+async def test_nothing_is_started_after_the_end() -> None:
+    """What nobody would cancel any more is refused."""
+    runtime = Runtime()
+    await runtime.open()
+    await runtime.aclose()
+    with pytest.raises(ClientClosedError):
+        runtime.spawn(anyio.sleep_forever)

@@ -65,8 +65,8 @@ class BatchRun:
         if self._is_closed:
             raise StopAsyncIteration
         if not self._is_begun:
-            self._is_begun = True
             self._spawn(self._run)
+            self._is_begun = True
         try:
             return await self._receive.receive()
         except anyio.EndOfStream:

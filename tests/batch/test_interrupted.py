@@ -5,6 +5,7 @@ from pathlib import Path
 import anyio
 import pytest
 
+from cyberun_async import ClientClosedError
 from cyberun_async.batch import Batch, BatchPolicy, JobState, UncertainSubmissionsError
 from cyberun_async.testing import Simulator, TaskPlan, faults
 
@@ -98,3 +99,16 @@ async def test_a_batch_may_be_left_at_any_time(sim: Simulator, ledger: Path) -> 
     assert set(ran.states.values()) == {"completed"}
     assert len(ran.states) == 6
     assert len(sim.submissions) == 6
+
+
+@pytest.mark.asyncio_only(reason="on trio a client is closed after what was opened within it")
+async def test_a_run_of_a_client_that_is_closed_already_says_so(
+    sim: Simulator, ledger: Path
+) -> None:
+    """Nothing of it has begun, so nothing is waited for when it is left."""
+    async with client_of(sim) as client, Batch(client, ledger) as batch:
+        run = batch.run(jobs(1))
+        await client.aclose()
+        with anyio.fail_after(10), pytest.raises(ClientClosedError):
+            async for _ in run:
+                pass

@@ -12,6 +12,7 @@ import pytest
 import trio
 
 from cyberun_async import (
+    ClientClosedError,
     ClientStateError,
     CompletedEvent,
     CyberunClient,
@@ -454,6 +455,18 @@ async def test_a_source_that_fails_is_told() -> None:
                 async for _ in outcomes:
                     pass
         assert client.statistics().followed_tasks == 0
+
+
+@pytest.mark.parametrize("method", ["watch_many", "as_completed"])
+async def test_a_helper_whose_client_is_closed_already_says_so(method: str) -> None:
+    """Nothing of it has begun, so nothing is waited for when it is left."""
+    sim = Simulator(seed=7)
+    async with virtual_client(sim) as client:
+        helper = getattr(client, method)(made(sim, 2))
+    with anyio.fail_after(60), pytest.raises(ClientClosedError):
+        async with helper as items:
+            async for _ in items:
+                pass
 
 
 # Shared streams.
