@@ -1,6 +1,6 @@
 """The command that runs a file of jobs."""
 
-from collections.abc import Container, Iterator, Sequence
+from collections.abc import Container, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal, cast
 
@@ -13,6 +13,8 @@ from ..batch import (
     Batch,
     BatchPolicy,
     BatchReport,
+    Job,
+    JobFault,
     JobOutcome,
     JobState,
     UncertainSubmissionsError,
@@ -33,9 +35,7 @@ _DECIDE = "--decide"
 class Plan:
     """What the command was told."""
 
-    jobs: str | None
     ledger: str
-    workflow: str | None
     durable: bool
     decisions: tuple[str, ...]
     policy: BatchPolicy
@@ -44,6 +44,26 @@ class Plan:
     def how_to_go_on(self, taken: Container[str] = ()) -> str:
         """Say which command takes the batch up again, without the decisions *taken*."""
         return f"go on with: {command(*_without(taken, self.again))}"
+
+
+@attrs.define
+class _Source:
+    """Where the jobs come from; without a path, from the ledger."""
+
+    path: str | None
+    workflow: str | None
+    _read: Sequence[Job | JobFault] | None = attrs.field(default=None, init=False)
+
+    def read_ahead(self) -> None:
+        """Read now what somebody may have yet to write; a file is read when it is needed."""
+        if self.path is not None and Path(self.path).exists() and not Path(self.path).is_file():
+            self._read = list(jobs_of(self.path, workflow=self.workflow))
+
+    def jobs(self) -> Iterable[Job | JobFault] | None:
+        """Return the jobs."""
+        if self.path is None or self._read is not None:
+            return self._read
+        return jobs_of(self.path, workflow=self.workflow)
 
 
 @click.command(
@@ -119,21 +139,22 @@ class Plan:
 @click.option("--durable", is_flag=True, help="Let each step reach the disk itself.")
 @click.option("--report", is_flag=True, help="Only print what the ledger has.")
 @service_command
-def batch(session: Session, *, report: bool, **options: Any) -> ExitCode:
+def batch(session: Session, *, workflow: str | None, report: bool, **options: Any) -> ExitCode:
     """
     Run the jobs of the file JOBS, and note every step in a ledger.
 
     Run again, after whatever ended it, the same command goes on where the ledger ends:
     no job is submitted twice. Without JOBS the jobs of the ledger are taken up.
     """
+    source = _Source(options["jobs"], workflow)
 
     async def work(client: CyberunClient) -> ExitCode:
         plan = _plan(session, **options)
         if report:
             return await _report(session, client, plan)
-        return await _run(session, client, plan)
+        return await _run(session, client, plan, source)
 
-    return session.run(work)
+    return session.run(work, before=None if report else source.read_ahead)
 
 
 def _plan(
@@ -141,7 +162,6 @@ def _plan(
     *,
     jobs: str | None,
     ledger: str | None,
-    workflow: str | None,
     out: str | None,
     concurrency: int,
     max_submissions: int,
@@ -164,9 +184,7 @@ def _plan(
         download_to=out,
     )
     return Plan(
-        jobs=jobs,
         ledger=ledger or str(Path(jobs or "").with_suffix(".ledger")),
-        workflow=workflow,
         durable=durable,
         decisions=decisions,
         policy=policy,
@@ -183,14 +201,14 @@ async def _report(session: Session, client: CyberunClient, plan: Plan) -> ExitCo
     return ExitCode.DONE
 
 
-async def _run(session: Session, client: CyberunClient, plan: Plan) -> ExitCode:
+async def _run(session: Session, client: CyberunClient, plan: Plan, source: _Source) -> ExitCode:
     async with Batch(client, plan.ledger, policy=plan.policy, durable=plan.durable) as batch:
         taken: list[str] = []
         try:
             for text in plan.decisions:
                 await _decide(session, batch, text)
                 taken.append(text)
-            codes = await _outcomes(session, client, plan, batch)
+            codes = await _outcomes(session, client, source, batch)
         except UncertainSubmissionsError:
             session.output.hint("decide with --decide KEY=resubmit|skip|adopt:TASK and run again")
             raise
@@ -204,10 +222,9 @@ async def _run(session: Session, client: CyberunClient, plan: Plan) -> ExitCode:
 
 
 async def _outcomes(
-    session: Session, client: CyberunClient, plan: Plan, batch: Batch
+    session: Session, client: CyberunClient, source: _Source, batch: Batch
 ) -> set[ExitCode]:
     """Run the batch to its end and return the codes of its outcomes, each once."""
-    jobs = None if plan.jobs is None else jobs_of(plan.jobs, workflow=plan.workflow)
     codes: set[ExitCode] = set()
     showing = session.output.showing(
         keeps_ended=False,
@@ -216,7 +233,7 @@ async def _outcomes(
         lit_by=client,
     )
     with showing:
-        async with batch.run(jobs) as outcomes:
+        async with batch.run(source.jobs()) as outcomes:
             async for outcome in outcomes:
                 codes.add(_code_of(outcome))
                 _tell(session, outcome)

@@ -80,9 +80,12 @@ def run(
     WORKFLOW is a slug, slug@version or an id; `cyberun-async workflows` lists them.
     Stopped with Ctrl-C, the task itself goes on, and the way to it is printed.
     """
+    parameters: dict[str, Any] = {}
+
+    def read() -> None:
+        parameters.update(parameters_of(pairs, _base(source)))
 
     async def work(client: CyberunClient) -> ExitCode:
-        parameters = parameters_of(pairs, _base(source))
         session.go_on_with(
             f"the run may have been accepted; look before running again: {command('tasks')}"
         )
@@ -103,7 +106,7 @@ def run(
             await client.result(task)
         return ExitCode.DONE
 
-    return session.run(work)
+    return session.run(work, before=read)
 
 
 def _base(source: str | None) -> dict[str, Any]:

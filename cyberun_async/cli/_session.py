@@ -47,10 +47,19 @@ class Session:
         """Remember what to say if the command is stopped from here on."""
         self.hints = list(lines)
 
-    def run(self, work: Work) -> ExitCode:
-        """Do *work* with an open client, and turn what it raises into words and a code."""
+    def run(self, work: Work, *, before: Callable[[], None] | None = None) -> ExitCode:
+        """
+        Do *work* with an open client, and turn what it raises into words and a code.
+
+        Args:
+            work: What is done, in an event loop.
+            before: Called ahead of the loop, behind the key: what may wait for somebody to
+                type belongs here, as Ctrl-C does not interrupt it within the loop.
+        """
         try:
             client = self.client()
+            if before is not None:
+                before()
             return anyio.run(self._run, client, work)
         except CyberunError as error:
             self.output.close()

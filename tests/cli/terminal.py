@@ -103,6 +103,13 @@ class Terminal:
             assert time.monotonic() < deadline, f"still shown\n{self.text}"
             self._read(0.01)
 
+    def wait_until_read(self) -> None:
+        """Wait until the program has taken what was typed."""
+        deadline = time.monotonic() + PATIENCE
+        while select.select([self._slave], [], [], 0.0)[0]:
+            assert time.monotonic() < deadline, f"not read\n{self.text}"
+            self._read(0.01)
+
     def wait(self) -> int:
         """Return the exit code, having read everything."""
         deadline = time.monotonic() + PATIENCE

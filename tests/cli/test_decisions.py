@@ -194,9 +194,7 @@ def test_the_way_on_has_no_decision_that_was_taken() -> None:
     """What is run again decides only what is not decided yet, however it was written."""
     arguments = ("batch", "a=skip", "--decide", "a=skip", "--decide=b=skip", "--decide", "c=skip")
     plan = Plan(
-        jobs="a=skip",
         ledger="a.ledger",
-        workflow=None,
         durable=False,
         decisions=("a=skip", "b=skip", "c=skip"),
         policy=BatchPolicy(),

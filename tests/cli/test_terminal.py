@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import attrs
+import pytest
 
 from cyberun_async.testing import Simulator, TaskPlan, faults
 
@@ -100,6 +101,30 @@ def test_ctrl_c_at_the_prompt_is_an_interruption(env: Mapping[str, str]) -> None
 
         assert terminal.wait() == 130
         assert terminal.is_as_before()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "echo"),
+    [
+        pytest.param(("run", "text-to-image", "--parameters", "-"), '{"prompt":', id="run"),
+        pytest.param(("batch", "/dev/stdin", "--ledger", "a.ledger"), '{"key":', id="batch"),
+    ],
+)
+def test_ctrl_c_ends_what_reads_from_the_terminal(
+    arguments: tuple[str, ...], echo: str, env: Mapping[str, str], tmp_path: Path
+) -> None:
+    """Whoever is typing what is to be sent gets out with one Ctrl-C, and nothing is left."""
+    with Terminal(*arguments, env=env, cwd=tmp_path) as terminal:
+        # A whole line: the terminal throws an unfinished one away at Ctrl-C.
+        terminal.type(f"{echo}\n")
+        terminal.wait_for(echo)
+        terminal.wait_until_read()
+        terminal.type("\x03")
+
+        assert terminal.wait() == 130
+        assert "Traceback" not in terminal.text
+        assert terminal.is_as_before()
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_an_interrupted_batch_goes_on_where_it_was(
