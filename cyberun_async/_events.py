@@ -200,6 +200,7 @@ class PollingStarted(Notice):
     """
     The watch goes on by polling; there is no live progress until it streams again.
 
+    Said again where a stream that was opened meanwhile, to try, has brought nothing new.
     A reader that joins a watch that polls is told so first.
     """
 

@@ -14,7 +14,7 @@ from ._stream import Subscription, Subscriptions
 class ProgressReader(Reader):
     """A reader that keeps the newest state instead of a queue of events."""
 
-    __slots__ = ("_is_live", "_now", "_tracker")
+    __slots__ = ("_is_live", "_now", "_polls", "_tracker")
 
     def __init__(
         self, tracker: ProgressTracker, *, now: Callable[[], float], is_live: Callable[[], bool]
@@ -23,13 +23,16 @@ class ProgressReader(Reader):
         self._tracker = tracker
         self._now = now
         self._is_live = is_live
+        self._polls = False
 
     def push(self, item: Event | Notice) -> None:
         """Take note of *item*."""
         if isinstance(item, Event):
             self._tracker.take(item, self._now())
             self.coalesced = self._tracker.coalesced
-        elif isinstance(item, PollingStarted | StreamingResumed):
+        # Polling is said again after each stream in vain, which is no news here.
+        elif isinstance(item, StreamingResumed if self._polls else PollingStarted):
+            self._polls = not self._polls
             self._tracker.changed()
         self.wake()
 

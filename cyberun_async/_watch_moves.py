@@ -83,6 +83,7 @@ class WatchMoves(WatchState):
         self.phase = Phase.RESTING
         self._rest_until = now + pause
         self._outbox.append(StreamLost(task_id=self.task_id, cause=self._last_cause, delay=pause))
+        self._said_open: bool = False
 
     def _start_polling(self, now: float, hint: float | None = None) -> None:
         self.phase = Phase.POLLING
@@ -93,10 +94,13 @@ class WatchMoves(WatchState):
         self._say_polling(self._last_cause)
 
     def _say_polling(self, cause: str) -> None:
-        if self.streaming and self.polling_cause is None:
-            self.polling_cause: str | None = cause
+        if not self.streaming or (self.polling_cause is not None and not self._said_open):
+            return
+        if self.polling_cause is None:
             self.counters.switches_to_polling += 1
-            self._outbox.append(PollingStarted(task_id=self.task_id, cause=cause))
+        self.polling_cause: str | None = cause
+        self._said_open = False
+        self._outbox.append(PollingStarted(task_id=self.task_id, cause=cause))
 
     def _poll_until_invited(self) -> None:
         self.phase = Phase.POLLING

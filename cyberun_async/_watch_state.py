@@ -52,6 +52,8 @@ class WatchState:
     progress_is_live: bool = attrs.field(default=False, init=False)
     # Why it polls, from the notice that says so to the one that streaming is back.
     polling_cause: str | None = attrs.field(default=None, init=False)
+    # Whether the stream was said to be open, and not yet that it is so no longer.
+    _said_open: bool = attrs.field(default=False, init=False)
     phase: Phase = attrs.field(default=Phase.CONNECTING, init=False)
 
     _outbox: list[Event | Notice] = attrs.field(factory=list[Event | Notice], init=False)

@@ -40,6 +40,7 @@ class StreamedWatch(WatchMoves):
             self._outbox.append(Gap(task_id=self.task_id, seconds=now - self._lost_at))
             self._lost_at = None
         self._outbox.append(Connected(task_id=self.task_id))
+        self._said_open: bool = True
         self._asks.softly(now + self.policy.settle_after)
 
     def ticked(self, events: Sequence[ProgressEvent], now: float) -> None:

@@ -87,6 +87,7 @@ class _Tracked:
     attempt: int = 1
     is_open: bool = False
     was_open: bool = False
+    polls: bool = False
 
 
 class OpenTelemetryObserver(Observer):
@@ -171,9 +172,12 @@ class OpenTelemetryObserver(Observer):
                 self._closed(tracked)
             case PollingStarted(cause=cause):
                 _add_event(tracked, "cyberun.polling.started", cause=cause)
-                self._polling.add(1)
+                if not tracked.polls:
+                    self._polling.add(1)
+                tracked.polls = True
                 self._closed(tracked)
             case StreamingResumed():
+                tracked.polls = False
                 tracked.span.add_event("cyberun.stream.resumed")
             case Gap(seconds=seconds):
                 _add_event(tracked, "cyberun.stream.gap", delay=seconds)

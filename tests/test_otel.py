@@ -121,6 +121,21 @@ async def test_trouble_shows_as_events_of_the_span(sim: Simulator, otel: Collect
     assert [point.value for point in otel.metric("cyberun.polling.starts")] == [1]
 
 
+async def test_a_stream_that_is_tried_in_vain_does_not_stay_open(
+    sim: Simulator, otel: Collected
+) -> None:
+    """While a watch polls no stream counts as open, and polling has started once."""
+    dropped = faults.on("events", faults.drop_after(events=0), times=None)
+    live = sim.create_task(TaskPlan(steps=60, step_seconds=60, faults=(dropped,)))
+    async with client_of(sim, otel) as client, anyio.create_task_group() as group:
+        group.start_soon(ended_watch, client, live.id)
+        await anyio.sleep(1800)
+        assert client.statistics().reconnects > 3
+        assert [point.value for point in otel.metric("cyberun.streams.open")] == [0]
+        assert [point.value for point in otel.metric("cyberun.polling.starts")] == [1]
+        group.cancel_scope.cancel()
+
+
 async def test_only_a_failed_watch_is_an_error(sim: Simulator, otel: Collected) -> None:
     """A failed task was watched well; a task that is not there was not."""
     failed = sim.create_task(TaskPlan(outcome="failed"))

@@ -9,9 +9,11 @@ from cyberun_async import (
     CompletedEvent,
     Event,
     FailedEvent,
+    PollingStarted,
     ProgressEvent,
     ServerErrorEvent,
     StatusEvent,
+    StreamingResumed,
     UnknownEvent,
 )
 from cyberun_async._progress import ProgressTracker, ProgressUpdate, TimeLeft, duration
@@ -123,6 +125,18 @@ def test_what_is_no_progress_is_no_news(event: Event) -> None:
     tracker = ProgressTracker(TASK, 1.0)
     tracker.take(event, 0.0)
     assert tracker.due_at() is None
+
+
+def test_polling_that_goes_on_is_no_news() -> None:
+    """A view tells a switch once, however often a stream is tried in vain."""
+    tracker = ProgressTracker(TASK, 1.0)
+    reader = ProgressReader(tracker, now=float, is_live=bool)
+    polling = PollingStarted(task_id=TASK, cause="refused")
+    expected = [(polling, True), (polling, False), (StreamingResumed(task_id=TASK), True)]
+    for notice, is_news in [*expected, *expected]:
+        reader.push(notice)
+        assert (tracker.due_at() is not None) is is_news
+        tracker.tell(0.0, is_live=False)
 
 
 def test_a_switch_of_ways_is_news() -> None:

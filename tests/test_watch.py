@@ -897,6 +897,28 @@ def test_polling_is_said_once() -> None:
     assert [type(notice) for notice in noticed(played)] == [StreamLost, StreamLost, PollingStarted]
 
 
+@pytest.mark.parametrize(
+    "end",
+    [
+        pytest.param([lost(21)], id="broken"),
+        pytest.param([ended(21), polled("running", 21.5)], id="ended"),
+        pytest.param([benched(21)], id="slot-taken-back"),
+    ],
+)
+def test_a_stream_that_was_tried_in_vain_is_said_to_be_so(end: list[Fact]) -> None:
+    """After `Connected` comes a notice that it holds no longer, though it always polled."""
+    played = play(*LONG_LOST, passed(19), connected(20))
+    noticed(played)
+
+    for fact in end:
+        fact(played)
+
+    assert [type(notice) for notice in noticed(played)] == [PollingStarted]
+    assert played.counters.switches_to_polling == 1
+    lost(100)(played)
+    assert noticed(played) == []
+
+
 def test_a_watch_without_a_slot_says_that_it_polls() -> None:
     """Who waits for a slot has no live progress, says so, and says when it is back."""
     played = play(benched(1), polled("running", 2))
