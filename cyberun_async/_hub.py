@@ -270,8 +270,9 @@ class Hub:
 
     async def read_output(self, task_id: str) -> tuple[Mapping[str, Any] | None, str | None]:
         """Return the output of a completed task, or why it cannot be read."""
+        path, headers = path_for("tasks", task_id, "result"), self._told.headers(task_id)
         try:
-            reply = await self.caller.call("GET", path_for("tasks", task_id, "result"), task=True)
+            reply = await self.caller.call("GET", path, headers=headers, task=True)
             output = decode_result(reply).output
         except CyberunError as error:
             return None, str(error)

@@ -198,6 +198,24 @@ async def test_requests_carry_the_context(sim: Simulator, otel: Collected) -> No
     assert f"{span.context.trace_id:032x}-{span.context.span_id:016x}" in carried["events"]
 
 
+async def test_reading_the_output_carries_the_context_of_its_watch(
+    sim: Simulator, otel: Collected
+) -> None:
+    """Also where the watch found the end by polling, in a client that somebody else began."""
+    refused = faults.on("events", faults.refuse(403), times=None)
+    live = sim.create_task(TaskPlan(faults=(refused,)))
+    tracer = otel.tracers.get_tracer("site")
+    with tracer.start_as_current_span("handler"):
+        async with client_of(sim, otel) as client:
+            await ended_watch(client, live.id)
+
+    [span] = otel.watches
+    [asked] = sim.requests_to("result")
+    assert span.context is not None
+    carried = f"{span.context.trace_id:032x}-{span.context.span_id:016x}"
+    assert carried in asked.headers["traceparent"]
+
+
 async def test_the_lag_of_events_is_measured(sim: Simulator, otel: Collected) -> None:
     """Every stamped event of a stream counts, by its class; time never runs backwards."""
     live = sim.create_task(SLOW)
