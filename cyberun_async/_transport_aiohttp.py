@@ -33,6 +33,8 @@ _KEEP_SECONDS = 3600.0
 _PIECE_BYTES = 16 * 1024
 # Of a body, aiohttp leaves so much to the kernel without waiting.
 _NOT_AWAITED_BYTES = 64 * 1024
+# As long as httpcore lets the whole head of an answer be.
+_FIELD_BYTES = 100 * 1024
 # Nothing may be in a request that was not given.
 _NOT_ADDED = ("Accept", "Accept-Encoding", "Content-Type", "User-Agent")
 
@@ -179,6 +181,8 @@ class _Requester:
             skip_auto_headers=_NOT_ADDED,
             trace_configs=[_WATCHER],
             middlewares=(_once,),
+            max_line_size=_FIELD_BYTES,
+            max_field_size=_FIELD_BYTES,
         )
 
     def _make_socket(self, address: tuple[Any, ...]) -> socket.socket:

@@ -470,6 +470,25 @@ async def test_a_name_that_cannot_be_resolved_was_never_sent():
         assert "the name" in failure.reason
 
 
+@pytest.mark.parametrize("size", [9_000, 90_000])
+async def test_a_long_header_is_read(size: int):
+    """What something on the way adds to an answer does not make it a lost one."""
+    with serving([Expect(), Send(reply(X_Long="x" * size))]) as server:
+        async with connected(server) as transport:
+            answer = await get(transport)
+
+    assert len(answer.headers["x-long"]) == size
+
+
+async def test_a_header_is_bounded():
+    """A line that never ends is not collected for ever."""
+    with serving([Expect(), Send(b"HTTP/1.1 200 OK\r\nX-Long: " + b"x" * 300_000)]) as server:
+        async with connected(server) as transport:
+            failure = await refused(transport)
+
+    assert (failure.kind, failure.maybe_sent) == (FailureKind.LOST, True)
+
+
 async def test_a_reply_is_bounded():
     """An answer longer than the limit is not read on."""
     endless = Send(head(Transfer_Encoding="chunked") + chunk(b"x" * 2000))
