@@ -53,7 +53,7 @@ class CyberunClient(FollowingClient):
         proxy: A proxy for everything; None asks the environment.
         verify: False turns certificates off, a path or context replaces the default.
         transport:
-            ``"aiohttp"`` is several times faster with many events, and needs the extra
+            ``"aiohttp"`` is up to three times as fast with many events, and needs the extra
             ``fast`` and asyncio. It is never chosen by itself.
 
         transport_factory: Makes an ``httpx`` transport for each connection, for tests.
