@@ -1,6 +1,7 @@
 """Many tasks at once: merged events, outcomes as they come, results in order."""
 
 from collections.abc import AsyncGenerator, AsyncIterable, Awaitable, Callable, Iterable, Mapping
+from contextlib import aclosing
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import anyio
@@ -110,9 +111,10 @@ class MergedEvents(Pump[Event | Notice]):
     async def _arriving(
         self, tasks: Iterable[TaskRef] | AsyncIterable[TaskRef]
     ) -> AsyncGenerator[TaskRef, None]:
-        async for task in each(tasks):
-            self._running += 1
-            yield task
+        async with aclosing(each(tasks)) as given:
+            async for task in given:
+                self._running += 1
+                yield task
         while self._running or self._added:
             while self._added:
                 self._running += 1

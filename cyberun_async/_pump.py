@@ -1,13 +1,22 @@
 """Work on many items side by side, and hand over what comes of it as it comes."""
 
-from collections.abc import AsyncGenerator, AsyncIterable, Awaitable, Callable, Coroutine, Iterable
+from collections.abc import (
+    AsyncGenerator,
+    AsyncIterable,
+    Awaitable,
+    Callable,
+    Coroutine,
+    Generator,
+    Iterable,
+)
 from contextlib import aclosing
+from itertools import count
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Generic, Protocol, Self, TypeVar, cast
 
 import anyio
 
-from ._errors import CyberunError
+from ._errors import ClientClosedError, CyberunError
 
 
 if TYPE_CHECKING:
@@ -31,7 +40,8 @@ class Pump(Generic[R]):
     An async iterator over what *work* emits for each item of *source*.
 
     One task of the client runs it all; closing cancels that task and waits for it.
-    Nothing is buffered: a slow reader holds the work up.
+    Nothing is buffered: a slow reader holds the work up. What the work had ready when it
+    was ended by something else than closing is still handed over, before the error.
     """
 
     def __init__(
@@ -44,9 +54,12 @@ class Pump(Generic[R]):
     ) -> None:
         self._spawn = spawn
         self._run_with = lambda: self._run(source, work, concurrency)
-        self._send: MemoryObjectSendStream[R]
-        self._receive: MemoryObjectReceiveStream[R]
-        self._send, self._receive = anyio.create_memory_object_stream[R](0)
+        # The numbers of what is offered: a cancelled sender cannot tell whether it was taken.
+        self._send: MemoryObjectSendStream[int]
+        self._receive: MemoryObjectReceiveStream[int]
+        self._send, self._receive = anyio.create_memory_object_stream[int](0)
+        self._offered: dict[int, R] = {}
+        self._numbers = count()
         self._scope = anyio.CancelScope()
         self._ended = anyio.Event()
         self._is_begun = False
@@ -75,8 +88,10 @@ class Pump(Generic[R]):
             self._spawn(self._run_with)
             self._is_begun = True
         try:
-            return await self._receive.receive()
+            return self._offered.pop(await self._receive.receive())
         except anyio.EndOfStream:
+            if self._offered:
+                return self._offered.pop(next(iter(self._offered)))
             await self.aclose()
         except BaseException:
             await self.aclose()
@@ -119,6 +134,7 @@ class Pump(Generic[R]):
         concurrency: int | None,
     ) -> None:
         turns = None if concurrency is None else anyio.Semaphore(concurrency)
+        is_over = False
         try:
             with self._scope:
                 async with anyio.create_task_group() as group, aclosing(each(source)) as items:
@@ -126,9 +142,12 @@ class Pump(Generic[R]):
                         if turns is not None:
                             await turns.acquire()
                         group.start_soon(self._work_on, item, work, turns)
+            is_over = True
         except Exception as error:  # noqa: BLE001 - told to the reader, whose error it is
             self._crash = _alone(error)
         finally:
+            if not is_over and self._crash is None:
+                self._crash = self._ended_by_client()
             self._send.close()
             self._ended.set()
 
@@ -139,10 +158,21 @@ class Pump(Generic[R]):
         turns: anyio.Semaphore | None,
     ) -> None:
         try:
-            await work(item, self._send.send)
+            await work(item, self._offer)
         finally:
             if turns is not None:
                 turns.release()
+
+    async def _offer(self, value: R) -> None:
+        number = next(self._numbers)
+        self._offered[number] = value
+        await self._send.send(number)
+
+    def _ended_by_client(self) -> ClientClosedError:
+        error = ClientClosedError("the client was closed before all of this had ended")
+        if self._failures:
+            error.__cause__ = ExceptionGroup("several tasks could not be followed", self._failures)
+        return error
 
 
 def _alone(error: Exception) -> Exception:
@@ -164,6 +194,10 @@ async def each(source: Iterable[T] | AsyncIterable[T]) -> AsyncGenerator[T, None
         async for item in source:
             yield item
     else:
-        for item in source:
-            yield item
-            await anyio.lowlevel.checkpoint()
+        try:
+            for item in source:
+                yield item
+                await anyio.lowlevel.checkpoint()
+        finally:
+            if isinstance(source, Generator):
+                source.close()

@@ -457,6 +457,71 @@ async def test_a_source_that_fails_is_told() -> None:
         assert client.statistics().followed_tasks == 0
 
 
+@asyncio_only
+@pytest.mark.parametrize("method", ["watch_many", "as_completed", "submit_many"])
+async def test_a_helper_whose_client_is_closed_under_it_says_so(method: str) -> None:
+    """It does not end as if all had been done."""
+    sim = Simulator(seed=7, default_plan=ENDLESS, behaviour=Behaviour(accept_delay=1e6))
+    source = {"submit_many": ("text-to-image", [{"prompt": "x"}])}.get(method, (made(sim, 3),))
+    async with virtual_client(sim) as client:
+
+        async def close() -> None:
+            await anyio.sleep(5)
+            await client.aclose()
+
+        async with anyio.create_task_group() as group:
+            group.start_soon(close)
+            with pytest.raises(ClientClosedError):
+                async with getattr(client, method)(*source) as items:
+                    async for _ in items:
+                        pass
+
+
+@asyncio_only
+async def test_runs_that_were_accepted_are_handed_over_though_the_client_is_closed() -> None:
+    """A reader that was slow when the client closed still gets their handles, each once."""
+    sim = Simulator(seed=7)
+    sets = [{"prompt": f"fox {number}"} for number in range(20)]
+    seen: list[Submission] = []
+    async with virtual_client(sim) as client:
+        with pytest.raises(ClientClosedError):
+            async with client.submit_many("text-to-image", sets, concurrency=4) as submissions:
+                async for submission in submissions:
+                    seen.append(submission)
+                    if len(seen) == 3:
+                        await anyio.sleep(5)
+                        await client.aclose()
+
+    accepted = {one.handle.id for one in seen if one.handle is not None}
+    assert len(accepted) == len(seen) == len(sim.submissions) == 7
+
+
+@pytest.mark.parametrize("method", ["watch_many", "as_completed", "wait_many"])
+async def test_a_generator_that_is_left_early_is_closed(method: str) -> None:
+    """Where the reader stops, or is cancelled, a source that is a generator is closed, too."""
+    sim = Simulator(seed=7, default_plan=ENDLESS)
+    closed: list[str] = []
+
+    def source() -> Iterator[str]:
+        try:
+            while len(sim.tasks) < 1000:
+                yield sim.create_task(ENDLESS).id
+        finally:
+            closed.append(method)
+
+    tasks = source()
+    async with virtual_client(sim) as client:
+        with anyio.CancelScope() as scope:
+            if method == "wait_many":
+                scope.cancel()
+                await client.wait_many(tasks)
+            else:
+                async with getattr(client, method)(tasks) as items:
+                    with anyio.move_on_after(0):
+                        await anext(items)
+        assert closed == [method]
+
+
 @pytest.mark.parametrize("method", ["watch_many", "as_completed"])
 async def test_a_helper_whose_client_is_closed_already_says_so(method: str) -> None:
     """Nothing of it has begun, so nothing is waited for when it is left."""
