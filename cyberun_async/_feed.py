@@ -21,7 +21,7 @@ from ._errors import (
 from ._events import CompletedEvent, Event, Notice, TerminalEvent
 from ._exchange import ExchangeFailedError, FailureKind
 from ._facts import report_answer, report_messages
-from ._models import TaskSnapshot
+from ._models import ResumeToken, TaskSnapshot
 from ._opening import Connection, Message, Opener, open_connection, refusal_of
 from ._reader import Reader
 from ._slots import StreamSlots
@@ -117,6 +117,11 @@ class Feed:
     def catch_up(self) -> None:
         """Take in what the stream has brought by now; the feed may be done afterwards."""
         self._digest()
+
+    def teach(self, token: ResumeToken) -> None:
+        """Take in what the next reader knows already, and tell it to the others."""
+        self.watch.taught(token, self._hub.now())
+        self.advance()
 
     def attach(self, reader: Reader, first: Sequence[Event | Notice]) -> None:
         """Add *reader*, which begins with *first*, and stream if nobody has so far."""

@@ -110,6 +110,7 @@ class Hub:
             feed = self._new_feed(token, streaming=True)
             feed.attach(reader, [])
         else:
+            feed.teach(token)
             feed.attach(reader, _current_state(feed, token, notices=reader.notices))
         return feed
 
@@ -345,7 +346,7 @@ def _current_state(feed: Feed, token: ResumeToken, *, notices: bool) -> list[Eve
     told: list[Event | Notice] = []
     if notices and watch.polling_cause is not None:
         told.append(PollingStarted(task_id=watch.task_id, cause=watch.polling_cause))
-    if watch.status is not None and watch.status != token.status:
+    if watch.status is not None and watch.is_news_to(token):
         told.append(
             StatusEvent(
                 task_id=watch.task_id, attempt=watch.attempt, origin="poll", status=watch.status

@@ -161,6 +161,26 @@ class Order:
         )
         return True
 
+    # What readers know from elsewhere.
+
+    def learn(self, status: str, retry_count: int) -> bool:
+        """Deliver what was told elsewhere, if it is further on; return whether it was."""
+        said = TaskSnapshot(id=self.task_id, status=status, retry_count=retry_count)
+        if self._held is not None or self.lags(said):
+            return False
+        # When it was told nobody knows; what is known here may be as new.
+        self.count_attempts(said, is_current=False)
+        return _rank_of(status, -1) > self._rank and self.catch_up(status)
+
+    def is_news(self, status: str | None, attempt: int, retry_count: int | None) -> bool:
+        """Return whether the present status is news to who was told *status* of *attempt*."""
+        if self.status is None or self.attempt < attempt:
+            return False
+        if status is None or (self.attempt > attempt and retry_count is not None):
+            return True
+        present = _rank_of(self.status, len(_RANKS))
+        return self.status != status and (self.attempt > attempt or present >= _rank_of(status, -1))
+
     # Within.
 
     def _judge_tick(self, event: ProgressEvent) -> Verdict:

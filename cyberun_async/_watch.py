@@ -55,7 +55,7 @@ import attrs
 from ._backoff import retry_pause
 from ._errors import CyberunError, NotFoundError, RequestRejectedError, WatchLostError
 from ._events import CancelledEvent, CompletedEvent, FailedEvent
-from ._models import TaskSnapshot, TaskStatus
+from ._models import ResumeToken, TaskSnapshot, TaskStatus
 from ._steps import Ask, Connect, Fail, FetchResult, Finish, Phase, Poll, Read, Sleep, Step
 from ._watch_state import Counters
 from ._watch_stream import StreamedWatch
@@ -143,6 +143,17 @@ class Watch(StreamedWatch):
         """The output of a completed task was read, or could not be."""
         if self.phase is Phase.FETCHING:
             self._deliver_end(event)
+
+    def taught(self, token: ResumeToken, now: float) -> None:
+        """Somebody begins to read here who was told elsewhere what *token* says."""
+        if self._is_over() or token.status is None or token.retry_count is None:
+            return
+        if self._order.learn(token.status, token.retry_count):
+            self._status_since = now
+
+    def is_news_to(self, token: ResumeToken) -> bool:
+        """Return whether the present status is news to who was told what *token* says."""
+        return self._order.is_news(token.status, token.attempt, token.retry_count)
 
     # Time.
 

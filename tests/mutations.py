@@ -134,6 +134,14 @@ MUTATIONS = (
         ),
     ),
     Mutation(
+        "Not twice",
+        "what a reader knows from elsewhere is not learnt",
+        "_hub.py",
+        "            feed.teach(token)",
+        "            pass",
+        (f"{HUB}a_late_reader_that_knows_more_is_not_told_less[virtual-asyncio]",),
+    ),
+    Mutation(
         "Never mute",
         "silence is not asked about",
         "_watch.py",

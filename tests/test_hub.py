@@ -71,6 +71,7 @@ class Service:
 
     status: str = "pending"
     refusal: int | None = None
+    retry_count: int = 0
     streams: FakeStreams = attrs.field(factory=FakeStreams)
     asked: list[tuple[str, str]] = attrs.field(factory=list[tuple[str, str]])
     can_refresh: bool = False
@@ -81,7 +82,8 @@ class Service:
         await anyio.lowlevel.checkpoint()
         if self.refusal is not None:
             raise rejection(Reply(status=self.refusal, method=method, path=path), task=True)
-        said = {"task_id": TASK, "task_status": self.status, "retry_count": 0}
+        count = self.retry_count
+        said = {"task_id": TASK, "task_status": self.status, "retry_count": count}
         return Reply(status=200, body=json.dumps(said).encode())
 
     async def headers(self, _: Secret | None) -> tuple[Secret, dict[str, str]]:
@@ -194,6 +196,35 @@ async def test_a_late_reader_that_knows_the_status_is_not_told_it_again() -> Non
         heard = waiting_in(late)
 
     assert heard == [tick(1)]
+
+
+async def test_a_late_reader_that_knows_more_is_not_told_less() -> None:
+    """What its token says is learnt: the others are told it, and the stream's word is no news."""
+    async with following() as setting:
+        _, early = await setting.reader()
+        late = Reader(512)
+        token = ResumeToken(task_id=TASK, status="running", retry_count=0)
+        setting.hub.subscribe(token, late)
+        setting.stream.bring(status_message("running"), tick_message(1))
+        await settle()
+        heard = waiting_in(early), waiting_in(late)
+
+    assert heard == (
+        [StatusEvent(task_id=TASK, status="running", origin="poll"), tick(1)],
+        [tick(1)],
+    )
+
+
+async def test_a_late_reader_of_an_earlier_attempt_is_told_the_present_one() -> None:
+    """The same status in a new attempt is news to whoever was told it in the old one."""
+    async with following(Service(status="running", retry_count=1)) as setting:
+        await setting.reader()
+        late = Reader(512)
+        token = ResumeToken(task_id=TASK, status="running", retry_count=0)
+        setting.hub.subscribe(token, late)
+        heard = waiting_in(late)
+
+    assert heard == [StatusEvent(task_id=TASK, status="running", attempt=2, origin="poll")]
 
 
 async def test_what_waits_to_be_read_is_part_of_the_present_state() -> None:

@@ -345,3 +345,71 @@ def test_something_is_known_after_a_status_or_a_tick() -> None:
     assert order(status("pending")).is_known
     assert order(status="queued").is_known
     assert not order(CompletedEvent(task_id=TASK)).is_known
+
+
+@pytest.mark.parametrize(
+    ("known", "said", "expected"),
+    [
+        pytest.param(
+            {"status": "pending", "retry_count": 0}, ("running", 0), ("running", 1), id="on"
+        ),
+        pytest.param({"status": "pending"}, ("running", 0), ("running", 1), id="count-unknown"),
+        pytest.param({"status": "running", "retry_count": 0}, ("queued", 0), None, id="behind"),
+        pytest.param({"status": "running", "retry_count": 0}, ("running", 0), None, id="same"),
+        pytest.param(
+            {"status": "queued", "retry_count": 1}, ("running", 0), None, id="attempt-over"
+        ),
+        pytest.param(
+            {"status": "running", "retry_count": 0}, ("queued", 1), ("queued", 2), id="new-attempt"
+        ),
+        pytest.param({"status": "running"}, ("running", 1), None, id="perhaps-the-same-attempt"),
+        pytest.param({"status": "running"}, ("queued", 1), None, id="perhaps-of-before"),
+        pytest.param({"status": "running", "retry_count": 0}, ("paused", 0), None, id="unknown"),
+        pytest.param({"status": "running", "retry_count": 0}, ("failed", 0), None, id="an-end"),
+    ],
+)
+def test_what_a_reader_knows_from_elsewhere_is_learnt_forward_only(
+    known: dict[str, Any], said: tuple[str, int], expected: tuple[str, int] | None
+) -> None:
+    """What is further on in the life cycle is delivered once; all else changes no status."""
+    made = order(**known)
+
+    assert made.learn(*said) is (expected is not None)
+
+    told = [(item.status, item.attempt) for item in made.outbox if isinstance(item, StatusEvent)]
+    assert told == ([] if expected is None else [expected])
+    assert made.status == (known["status"] if expected is None else expected[0])
+
+
+def test_nothing_is_learnt_while_a_step_back_is_held() -> None:
+    """The ask that explains it tells more than a reader can."""
+    made = order(status("running"), status("queued"), retry_count=0)
+    made.outbox.clear()
+
+    assert not made.learn("running", 1)
+    assert (made.attempt, made.outbox, made.is_holding) == (1, [], True)
+
+
+@pytest.mark.parametrize(
+    ("told", "is_news"),
+    [
+        pytest.param((None, 1, None), True, id="nothing"),
+        pytest.param(("pending", 2, 1), True, id="earlier"),
+        pytest.param(("queued", 2, 1), False, id="the-same"),
+        pytest.param(("running", 2, 1), False, id="later"),
+        pytest.param(("queued", 1, 0), True, id="same-of-the-attempt-before"),
+        pytest.param(("running", 1, 0), True, id="later-of-the-attempt-before"),
+        pytest.param(("queued", 1, None), False, id="same-of-who-knows-which"),
+        pytest.param(("running", 1, None), True, id="later-of-an-attempt-before"),
+        pytest.param(("pending", 3, 2), False, id="of-the-attempt-after"),
+        pytest.param((None, 3, 2), False, id="nothing-of-the-attempt-after"),
+    ],
+)
+def test_what_is_news_to_a_reader_goes_by_attempt_and_rank(
+    told: tuple[str | None, int, int | None], is_news: bool
+) -> None:
+    """Who was told as much, or more, is not told again; a new attempt is always news."""
+    made = order(status="queued", attempt=2, retry_count=1)
+
+    assert made.is_news(*told) is is_news
+    assert not order().is_news(*told)
