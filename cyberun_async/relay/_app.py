@@ -7,6 +7,7 @@ from contextlib import AsyncExitStack, contextmanager, suppress
 from inspect import isawaitable
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
+from uuid import UUID
 
 import anyio
 from starlette.requests import ClientDisconnect, Request
@@ -208,6 +209,8 @@ class TaskRelay:
         if named is None:
             path: str = scope["path"]
             named = path.removeprefix(scope.get("root_path", "")).strip("/")
+        if isinstance(named, UUID):
+            named = str(named)
         try:
             task_id = self._client.task(named).id
         except InvalidInputError:

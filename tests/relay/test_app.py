@@ -85,6 +85,7 @@ class Site:
         self.relay = relay
         routes = [
             Route("/tasks/{task_id}/events", relay),
+            Route("/typed/{task_id:uuid}/events", relay),
             Mount("/mounted", relay),
         ]
         self.transport = StreamingASGITransport(Starlette(routes=routes))
@@ -645,6 +646,15 @@ async def test_it_can_be_mounted(sim: Simulator) -> None:
 
     assert seen.events[-1][0] == "completed"
     assert nothing.status == 404
+
+
+async def test_a_route_may_convert_the_id(sim: Simulator) -> None:
+    """Starlette makes a UUID of what its route calls one."""
+    task = sim.create_task(SLOW)
+    async with site_of(sim) as site:
+        seen = await site.browse(task.id, path="/typed/{}/events")
+
+    assert seen.events[-1][0] == "completed"
 
 
 async def test_only_get_is_answered(sim: Simulator) -> None:
