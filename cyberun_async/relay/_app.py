@@ -136,7 +136,11 @@ class TaskRelay:
             await self._give_up()
         if self._group is not None:
             self._group.cancel_scope.cancel()
-        await self._stack.__aexit__(exc_type, exc, traceback)
+        if _may_be_cancellation(exc):
+            await self._stack.__aexit__(exc_type, exc, traceback)
+        else:
+            # The group would wrap it, though it is the application's own.
+            await self._stack.aclose()
 
     def close(self) -> None:
         """
@@ -256,6 +260,12 @@ class TaskRelay:
         finally:
             if self._followers.get(follower.task_id) is follower:
                 del self._followers[follower.task_id]
+
+
+def _may_be_cancellation(error: BaseException | None) -> bool:
+    if isinstance(error, Exception):
+        return False
+    return isinstance(error, anyio.get_cancelled_exc_class() | BaseExceptionGroup)
 
 
 def _seconds(name: str, value: object) -> float:

@@ -579,6 +579,33 @@ async def test_closing_ends_open_streams_and_browsers_may_come_back(sim: Simulat
     assert task.state == "pending"
 
 
+@pytest.mark.parametrize("error", [ValueError("no database"), SystemExit(3)], ids=repr)
+async def test_an_error_of_the_application_leaves_as_it_is(
+    sim: Simulator, error: BaseException
+) -> None:
+    """What fails beside the relay is none of its tasks, and is wrapped in no group."""
+    task = sim.create_task(manual=True)
+    with pytest.raises(type(error)) as caught:
+        async with site_of(sim) as site:
+            await site.browse(task.id, until="status")
+            raise error
+
+    assert caught.value is error
+    assert sim.open_streams == 0
+
+
+async def test_a_cancelled_application_ends(sim: Simulator) -> None:
+    """A cancellation goes through the relay, once what it runs has ended."""
+    task = sim.create_task(manual=True)
+    with anyio.move_on_after(5) as patience:
+        async with site_of(sim) as site:
+            await site.browse(task.id, until="status")
+            await anyio.sleep_forever()
+
+    assert patience.cancelled_caught
+    assert sim.open_streams == 0
+
+
 async def test_leaving_the_relay_ends_open_streams(sim: Simulator) -> None:
     """The end of the lifespan does not wait for browsers."""
     task = sim.create_task(manual=True)
