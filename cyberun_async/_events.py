@@ -221,7 +221,11 @@ class Gap(Notice):
 
 @attrs.frozen(kw_only=True)
 class GaveUp(Notice):
-    """The watch ends with an error; *token* resumes it."""
+    """
+    The watch ends with an error; *token* resumes it.
+
+    Told to the callback and the observer; a reader gets the error itself.
+    """
 
     cause: str
     token: ResumeToken
