@@ -19,7 +19,7 @@ from ._errors import ClientClosedError
 from ._exchange import ExchangeFailedError, FailureKind, Reply
 from ._options import Timeouts
 from ._transport_body import Body, Closable, close_all, read_whole
-from ._transport_failures import RAISED_BY_TRANSPORTS, failure
+from ._transport_failures import RAISED_BY_TRANSPORTS, cause_of, failure
 from ._transport_foreign import ForeignResponse
 from ._transport_given import send_by_client
 from ._transport_kinds import Kind, kind_for
@@ -184,7 +184,7 @@ class Transport:
                 body, self._settings.limits.max_reply_bytes, headers.get("content-encoding")
             )
         except RAISED_BY_TRANSPORTS as error:
-            raise failure(error, host=host, is_sent=True) from error
+            raise failure(error, host=host, is_sent=True) from cause_of(error)
         finally:
             await body.aclose()
         check_proxy_answer(response.status_code, host)

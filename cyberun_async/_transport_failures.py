@@ -42,6 +42,8 @@ OUTCOMES: Mapping[type[Exception], tuple[FailureKind, bool]] = {
     httpx_sse.SSEError: (FailureKind.PROTOCOL, True),
 }
 
+_QUOTES = frozenset("\"'")
+
 # What can come out of a transport: httpx's own, TLS errors while reading, which
 # httpcore leaves as they are, and host names that no resolver takes.
 RAISED_BY_TRANSPORTS = (httpx.RequestError, httpx.StreamError, ssl.SSLError, UnicodeError)
@@ -63,6 +65,15 @@ def failure(error: Exception, *, host: str, is_sent: bool | None) -> ExchangeFai
     if kind is FailureKind.CONNECT and _tls_error(error) is not None:
         kind = FailureKind.TLS
     return ExchangeFailedError(kind, maybe_sent=maybe_sent, reason=_reason(kind, error, host))
+
+
+def cause_of(error: Exception) -> Exception | None:
+    """Return *error*, to be shown below its failure, unless it may quote what was sent or came."""
+    if isinstance(error, httpx.LocalProtocolError):
+        return None
+    # h11 says which line was illegal: a header with a link, a part of the body.
+    is_quoting = isinstance(error, httpx.RemoteProtocolError) and not _QUOTES.isdisjoint(str(error))
+    return None if is_quoting else error
 
 
 def _outcome(error: Exception) -> tuple[FailureKind, bool]:

@@ -6,7 +6,7 @@ from typing import Self
 import httpx
 
 from ._transport_body import Body, read_start
-from ._transport_failures import RAISED_BY_TRANSPORTS, failure
+from ._transport_failures import RAISED_BY_TRANSPORTS, cause_of, failure
 from ._transport_lane import Lane
 
 
@@ -55,7 +55,7 @@ class ForeignResponse:
         try:
             return await self._body.read()
         except RAISED_BY_TRANSPORTS as error:
-            raise failure(error, host=self._host, is_sent=True) from error
+            raise failure(error, host=self._host, is_sent=True) from cause_of(error)
 
     async def aread(self, limit: int) -> bytes:
         """
@@ -67,7 +67,7 @@ class ForeignResponse:
         try:
             return await read_start(self._body, limit)
         except RAISED_BY_TRANSPORTS as error:
-            raise failure(error, host=self._host, is_sent=True) from error
+            raise failure(error, host=self._host, is_sent=True) from cause_of(error)
 
     async def aclose(self) -> None:
         """Close the connection. Idempotent, and permitted from any task."""

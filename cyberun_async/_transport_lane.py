@@ -19,7 +19,7 @@ import attrs
 import httpx
 
 from ._transport_body import Closable, close_all
-from ._transport_failures import RAISED_BY_TRANSPORTS, failure
+from ._transport_failures import RAISED_BY_TRANSPORTS, cause_of, failure
 from ._transport_request import host_of
 
 
@@ -74,11 +74,9 @@ async def send_over(
     request.extensions["trace"] = progress
     try:
         response: httpx.Response = await handle(request)
-    except httpx.LocalProtocolError as error:
-        # Its text may hold what was to be sent.
-        raise failure(error, host=host_of(request.url), is_sent=progress.is_sent) from None
     except RAISED_BY_TRANSPORTS as error:
-        raise failure(error, host=host_of(request.url), is_sent=progress.is_sent) from error
+        failed = failure(error, host=host_of(request.url), is_sent=progress.is_sent)
+        raise failed from cause_of(error)
     return response
 
 

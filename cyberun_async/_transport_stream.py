@@ -10,7 +10,7 @@ from ._exchange import ExchangeFailedError, FailureKind
 from ._framing import Framer, FramingError
 from ._options import Limits
 from ._transport_body import Body, read_start
-from ._transport_failures import RAISED_BY_TRANSPORTS, failure
+from ._transport_failures import RAISED_BY_TRANSPORTS, cause_of, failure
 from ._transport_lane import Lane
 
 
@@ -133,7 +133,7 @@ class EventConnection(EventSource):
         except FramingError as error:
             raise _malformed(error) from error
         except RAISED_BY_TRANSPORTS as error:
-            raise self._lost(error) from error
+            raise self._lost(error) from cause_of(error)
         return found
 
     async def fill(self, arrived: Callable[[], bool]) -> bool:
@@ -165,7 +165,7 @@ class EventConnection(EventSource):
         try:
             await self._body.each(take)
         except RAISED_BY_TRANSPORTS as error:
-            raise self._lost(error) from error
+            raise self._lost(error) from cause_of(error)
         return not self._body.is_over
 
     def messages(self) -> list[ServerSentEvent]:
@@ -200,7 +200,7 @@ class EventConnection(EventSource):
                 FailureKind.TIMEOUT, maybe_sent=True, reason=reason
             ) from error
         except RAISED_BY_TRANSPORTS as error:
-            raise self._lost(error) from error
+            raise self._lost(error) from cause_of(error)
 
     def _lost(self, error: Exception) -> ExchangeFailedError:
         if self.is_closed:

@@ -945,6 +945,30 @@ async def test_no_traceback_holds_a_presigned_link(way: str, kind: FailureKind):
     assert all("very-secret" not in repr(error) for error in chain_of(caught.value))
 
 
+@pytest.mark.parametrize(
+    "answer",
+    [
+        pytest.param(f"HTTP/1.1 302 Found\r\nLocation: {LINK}\0\r\n\r\n".encode(), id="header"),
+        pytest.param(STREAM_HEAD + f'{{"url": "{LINK}"}}\r\n'.encode(), id="chunk"),
+    ],
+)
+@pytest.mark.parametrize("way", ["plain", "stream", "file"])
+async def test_no_traceback_quotes_what_is_no_http(way: str, answer: bytes):
+    """What came may be a link too, wherever it stands."""
+    with serving([Expect(), Send(answer), Fin()]) as server:
+        async with connected(server) as transport:
+            with pytest.raises(ExchangeFailedError) as caught:
+                if way == "plain":
+                    await get(transport)
+                elif way == "stream":
+                    await read_all(await open_events(transport))
+                else:
+                    await fetch_whole(transport, server.url)
+
+    assert caught.value.kind is FailureKind.LOST
+    assert "very-secret" not in "".join(traceback.format_exception(caught.value))
+
+
 def chain_of(error: BaseException | None) -> Iterator[BaseException]:
     """All that is below an error, also what no traceback shows."""
     while error is not None:
