@@ -166,7 +166,7 @@ class Driver:
     async def _work_on(self, row: JobRow, scope: anyio.CancelScope, emit: Emit) -> None:
         self._tally.begin(row.key, row.state, row.task_id)
         try:
-            outcome = await self._worker.work(row)
+            outcome = await self._worker.work(row, may_retry=row.run == self._run)
             if outcome is not None:
                 await emit(outcome)
                 if self._policy.fail_fast and not outcome.is_completed:

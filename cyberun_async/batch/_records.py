@@ -15,7 +15,9 @@ from ._schema import STAGING
 
 SKIPPED_WHY = "it may have been submitted, and was left at that"
 
-_ROW = "number, key, workflow, workflow_id, parameters, files, options, state, task_id, accepted"
+_ROW = (
+    "number, key, workflow, workflow_id, parameters, files, options, state, task_id, accepted, run"
+)
 
 
 @attrs.frozen
@@ -32,6 +34,7 @@ class JobRow:
     state: str
     task_id: str | None
     accepted: int
+    run: int
 
 
 @attrs.frozen

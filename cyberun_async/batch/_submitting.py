@@ -19,6 +19,7 @@ from .. import (
     RequestRejectedError,
     ServiceUnavailableError,
     SubmissionUncertainError,
+    TaskHandle,
     TransferError,
 )
 from . import _records as records
@@ -38,7 +39,7 @@ _LONGEST_PAUSE = 60.0
 class Accepted:
     """The submission became this task."""
 
-    task_id: str
+    task: TaskHandle
 
 
 @attrs.frozen
@@ -175,7 +176,7 @@ class Submitter:
                 )
                 await self._note(row, submission, handle.id)
                 self._throttle.accepted()
-                return Accepted(handle.id)
+                return Accepted(handle)
             finally:
                 self._on_the_way.discard(scope)
         # The moment was too short, so the batch is being cancelled and the fate unknown.

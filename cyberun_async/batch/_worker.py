@@ -9,9 +9,11 @@ import attrs
 from .. import (
     AuthenticationError,
     ClientStateError,
+    ConfigurationError,
     CyberunClient,
     CyberunError,
     ServiceUnavailableError,
+    TaskHandle,
     TaskSnapshot,
     TaskStatus,
 )
@@ -27,7 +29,13 @@ from ._tally import Tally
 
 
 # What ends the whole batch: going on would meet the same with every job.
-STOPPERS = (AuthenticationError, ClientStateError, LedgerError, ServiceUnavailableError)
+STOPPERS = (
+    AuthenticationError,
+    ClientStateError,
+    ConfigurationError,
+    LedgerError,
+    ServiceUnavailableError,
+)
 
 _ENDS = {
     TaskStatus.COMPLETED: JobState.COMPLETED,
@@ -53,27 +61,20 @@ class Worker:
         self._submitter = submitter
         self._tally = tally
 
-    async def work(self, row: JobRow) -> JobOutcome | None:
+    async def work(self, row: JobRow, *, may_retry: bool) -> JobOutcome | None:
         """
         Lead a job on from where it stands, and return its outcome.
 
         None means that the fate of its submission is unknown.
 
+        Args:
+            row: The job.
+            may_retry: Whether it may be submitted again where its task failed.
+
         Raises:
             CyberunError: The batch cannot go on; the job can be taken up later.
         """
-        try:
-            return await self._work(row)
-        except STOPPERS:
-            raise
-        except CyberunError as error:
-            if row.task_id is None:
-                raise
-            # Some trouble with this one task.
-            await self._ledger.write(partial(records.lose, job=row.number, why=str(error)))
-            return self._outcome(row, JobState.LOST, error=str(error))
-
-    async def _work(self, row: JobRow) -> JobOutcome | None:
+        fresh: TaskHandle | None = None
         while True:
             if row.state == JobState.PLANNED:
                 self._tally.move(row.key, JobState.SENDING)
@@ -82,23 +83,38 @@ class Worker:
                     return self._outcome(row, JobState.REJECTED, error=answer.reason)
                 if not isinstance(answer, Accepted):
                     return None
+                fresh = answer.task
                 row = attrs.evolve(
-                    row,
-                    state=JobState.RUNNING,
-                    task_id=answer.task_id,
-                    accepted=row.accepted + 1,
+                    row, state=JobState.RUNNING, task_id=fresh.id, accepted=row.accepted + 1
                 )
-                self._tally.accepted(row.key, answer.task_id)
-            if row.state == JobState.SAVING:
-                return await self._save(row, None, is_resumed=True)
-            if (outcome := await self._follow(row)) is not None:
+                self._tally.accepted(row.key, fresh.id)
+            if (outcome := await self._lead(row, fresh, may_retry=may_retry)) is not None:
                 return outcome
             row = attrs.evolve(row, state=JobState.PLANNED, task_id=None)
 
-    async def _follow(self, row: JobRow) -> JobOutcome | None:
-        """Return the outcome, or None where the job is to be submitted again."""
-        snapshot = await self._client.wait(row.task_id or "")
-        return await self.ended(row, snapshot, may_retry=True)
+    async def _lead(
+        self, row: JobRow, fresh: TaskHandle | None, *, may_retry: bool
+    ) -> JobOutcome | None:
+        """
+        Return the outcome of a task, or None where the job is to be submitted again.
+
+        Args:
+            row: The job.
+            fresh: The task's handle where it was submitted in this run.
+            may_retry: As for `work`.
+        """
+        try:
+            if row.state == JobState.SAVING:
+                return await self._save(row, None, is_resumed=True)
+            # A handle tells how old the task is: a new one may not be found for a moment.
+            snapshot = await self._client.wait(fresh or row.task_id or "")
+            return await self.ended(row, snapshot, may_retry=may_retry)
+        except STOPPERS:
+            raise
+        except CyberunError as error:
+            # Some trouble with this one task.
+            await self._ledger.write(partial(records.lose, job=row.number, why=str(error)))
+            return self._outcome(row, JobState.LOST, error=str(error))
 
     async def ended(
         self, row: JobRow, snapshot: TaskSnapshot, *, may_retry: bool

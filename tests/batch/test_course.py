@@ -2,13 +2,20 @@
 
 from pathlib import Path
 
+import anyio
 import pytest
 
-from cyberun_async import AuthenticationError, ClientStateError, ServiceUnavailableError
+from cyberun_async import (
+    AuthenticationError,
+    ClientStateError,
+    RateLimitedError,
+    ServiceUnavailableError,
+)
 from cyberun_async.batch import Batch, BatchStoppedError, Job, JobState
 from cyberun_async.batch._saving import folder_of
 from cyberun_async.testing import Simulator, TaskPlan, faults
 
+from ..whole.kit import until
 from .kit import client_of, jobs, query, quick_service, run_batch
 
 
@@ -150,6 +157,67 @@ async def test_a_job_the_service_rejects_is_an_outcome(sim: Simulator, ledger: P
 
     assert ran.states == {"job-0": "completed", "job-1": "rejected"}
     assert again.states == {"job-0": "completed", "job-1": "completed"}
+
+
+async def test_a_task_that_is_not_found_at_first_is_waited_for(
+    sim: Simulator, ledger: Path
+) -> None:
+    """What was just submitted may be unknown to the service for a moment."""
+    sim.faults.add("task", faults.refuse(404, "no such task"))
+    async with client_of(sim) as client:
+        ran = await run_batch(client, ledger, jobs(3))
+
+    assert ran.error is None
+    assert set(ran.states.values()) == {"completed"}
+
+
+async def test_trouble_with_a_new_task_is_the_outcome_of_its_job_alone(
+    sim: Simulator, ledger: Path
+) -> None:
+    """It is lost, the others go on, and the next run follows it again."""
+    sim.faults.add("task", faults.refuse(403, "not for you"))
+    async with client_of(sim) as client:
+        ran = await run_batch(client, ledger, jobs(3))
+        again = await run_batch(client, ledger, jobs(3))
+
+    assert ran.error is None
+    assert sorted(ran.states.values()) == ["completed", "completed", "lost"]
+    assert set(again.states.values()) == {"completed"}
+    assert len(sim.submissions) == 3
+
+
+async def test_a_job_taken_up_again_and_declined_for_ever_is_not_lost(
+    sim: Simulator, ledger: Path
+) -> None:
+    """Nothing of it is under way, so the batch gives up as with a job that is new."""
+    failing(sim, 0)
+    async with client_of(sim) as client:
+        await run_batch(client, ledger, jobs(1))
+        sim.faults.add("run", faults.refuse(429), times=None)
+        ran = await run_batch(client, ledger, jobs(1), max_submissions_per_job=2, patience=0.0)
+
+    assert isinstance(ran.error, RateLimitedError)
+    assert ran.outcomes == []
+    assert ran.report.counts[JobState.PLANNED] == 1
+
+
+async def test_a_job_that_was_not_given_is_followed_but_not_submitted_again(
+    sim: Simulator, ledger: Path
+) -> None:
+    """Its failure is an outcome, however many submissions the policy allows."""
+    sim.plan(TaskPlan(steps=1, step_seconds=0.3, outcome="failed"))
+    under_way = "SELECT 1 FROM jobs WHERE state = 'running'"
+    async with client_of(sim) as client:
+        async with Batch(client, ledger) as batch:
+            run = batch.run(jobs(1))
+            async with anyio.create_task_group() as group:
+                group.start_soon(run.__anext__)
+                await until(lambda: bool(query(ledger, under_way)))
+                group.cancel_scope.cancel()
+        ran = await run_batch(client, ledger, list(jobs(2))[1:], max_submissions_per_job=3)
+
+    assert ran.states == {"job-0": "failed", "job-1": "completed"}
+    assert prompts(sim) == ["fox 0", "fox 1"]
 
 
 # Stopping early

@@ -46,7 +46,7 @@ class NoLedger:
         for _, job, workflow_id in jobs:
             fields = (job.workflow, workflow_id, job.parameters, job.files, job.options)
             number = len(self._jobs) + 1
-            self._jobs.append(JobRow(number, job.key, *fields, JobState.PLANNED, None, 0))
+            self._jobs.append(JobRow(number, job.key, *fields, JobState.PLANNED, None, 0, 1))
         return []
 
     def _accept_staged(self) -> int:
