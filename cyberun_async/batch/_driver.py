@@ -12,7 +12,7 @@ import anyio.abc
 from .. import CyberunClient, CyberunError
 from . import _records as records, _sitting as sitting
 from ._admission import Admission
-from ._errors import BatchStoppedError, LedgerWriteError, UncertainSubmissionsError
+from ._errors import BatchStoppedError, LedgerError, UncertainSubmissionsError
 from ._jobs import Job, JobFault
 from ._ledger import Ledger
 from ._outcomes import JobOutcome, JobState, UnknownFate
@@ -179,10 +179,13 @@ class Driver:
 
     def _fail(self, error: Exception, scope: anyio.CancelScope) -> None:
         first = self._failure
-        if first is None:
+        # Tasks that stand in no ledger are told before all else.
+        if first is None or (_unrecorded(error) and not isinstance(first, LedgerError)):
             self._failure = error
-        elif isinstance(first, LedgerWriteError) and isinstance(error, LedgerWriteError):
-            first.unrecorded += [one for one in error.unrecorded if one not in first.unrecorded]
+            if first is not None:
+                error.add_note(f"the batch was stopping: {first}")
+        elif isinstance(first, LedgerError):
+            first.unrecorded += [one for one in _unrecorded(error) if one not in first.unrecorded]
         scope.cancel()
 
     # Stopping early
@@ -233,6 +236,10 @@ def _apply(db: sqlite3.Connection, choices: list[Decision]) -> None:
             sitting.mark_resubmitted(db, fate.job)
         elif choice == "skip":
             records.skip(db, fate.job, fate.submission)
+
+
+def _unrecorded(error: Exception) -> list[tuple[str, str]]:
+    return error.unrecorded if isinstance(error, LedgerError) else []
 
 
 def _told(judgement: Judgement) -> UnknownFate:

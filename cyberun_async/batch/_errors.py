@@ -54,11 +54,21 @@ class LedgerError(CyberunError):
 
     Attributes:
         path: The ledger.
+        unrecorded: Key and task id of runs that were accepted but could not be noted.
     """
 
     def __init__(self, path: Path, problem: str) -> None:
         self.path = path
+        self.unrecorded: list[tuple[str, str]] = []
         super().__init__(f"the ledger {path} {problem}")
+
+    def __str__(self) -> str:
+        """Name the runs that are not in the ledger."""
+        told = super().__str__()
+        if not self.unrecorded:
+            return told
+        tasks = ", ".join(f"{key!r} is task {task}" for key, task in self.unrecorded)
+        return f"{told}; accepted but not noted: {tasks}"
 
 
 class LedgerBusyError(LedgerError):
@@ -78,22 +88,7 @@ class LedgerWriteError(LedgerError):
     A step could not be written: the disk is full or failing.
 
     What was written before is safe.
-
-    Attributes:
-        unrecorded: Key and task id of runs that were accepted but could not be noted.
     """
-
-    def __init__(self, path: Path, problem: str) -> None:
-        self.unrecorded: list[tuple[str, str]] = []
-        super().__init__(path, problem)
-
-    def __str__(self) -> str:
-        """Name the runs that are not in the ledger."""
-        told = super().__str__()
-        if not self.unrecorded:
-            return told
-        tasks = ", ".join(f"{key!r} is task {task}" for key, task in self.unrecorded)
-        return f"{told}; accepted but not noted: {tasks}"
 
 
 class UncertainSubmissionsError(CyberunError):

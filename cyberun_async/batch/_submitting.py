@@ -1,6 +1,7 @@
 """One job's submission: the intent first, then the request, then what came of it."""
 
 import json
+import sqlite3
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -23,7 +24,7 @@ from .. import (
     TransferError,
 )
 from . import _records as records
-from ._errors import LedgerWriteError
+from ._errors import LedgerBusyError, LedgerError
 from ._ledger import Ledger
 from ._policy import BatchPolicy
 from ._records import JobRow
@@ -33,6 +34,7 @@ from ._throttle import Throttle
 
 _FIRST_PAUSE = 1.0
 _LONGEST_PAUSE = 60.0
+_MORE_TRIES = 2
 
 
 @attrs.frozen
@@ -186,10 +188,19 @@ class Submitter:
     async def _note(self, row: JobRow, submission: int, task_id: str) -> None:
         accept = partial(records.accept, job=row.number, submission=submission, task_id=task_id)
         try:
-            await self._ledger.write(accept)
-        except LedgerWriteError as error:
+            await self._write_at_last(accept)
+        except LedgerError as error:
             error.unrecorded.append((row.key, task_id))
             raise
+
+    async def _write_at_last(self, step: Callable[[sqlite3.Connection], None]) -> None:
+        # What is not noted may be paid for twice, so a lock is waited for longer than else.
+        for _ in range(_MORE_TRIES):
+            try:
+                return await self._ledger.write(step)
+            except LedgerBusyError:
+                pass
+        return await self._ledger.write(step)
 
     async def _uploaded(self, row: JobRow) -> dict[str, str]:
         # Before the intent is noted, so that an upload cut short leaves no question open.
