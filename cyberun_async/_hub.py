@@ -93,7 +93,6 @@ class Hub:
             policy=policy,
         )
         self._closed: CyberunError | None = None
-        self._coalesced_before = 0
 
     # What the client asks.
 
@@ -120,7 +119,7 @@ class Hub:
         if feed.is_done:
             await feed.line_closed()
             return
-        self._coalesced_before += reader.coalesced
+        self.counters.coalesced += reader.coalesced
         if feed.readers:
             return
         if feed.was_shared and self.policy.linger > 0:
@@ -193,10 +192,9 @@ class Hub:
         )
 
     @property
-    def coalesced_ticks(self) -> int:
-        """How many ticks were overwritten because their reader was slow."""
-        present = sum(reader.coalesced for feed in self.feeds.values() for reader in feed.readers)
-        return self._coalesced_before + present
+    def coalesced_now(self) -> int:
+        """How many ticks were overwritten in readers that are not in the counters yet."""
+        return sum(reader.coalesced for feed in self.feeds.values() for reader in feed.readers)
 
     def close(self) -> None:
         """End every feed with :class:`ClientClosedError`."""
@@ -218,7 +216,7 @@ class Hub:
 
     def settled(self, feed: Feed) -> None:
         """*feed* has ended, and nothing more is overwritten in its readers."""
-        self._coalesced_before += sum(reader.coalesced for reader in feed.readers)
+        self.counters.coalesced += sum(reader.coalesced for reader in feed.readers)
         self._remove(feed)
         if feed.watch.error is not None:
             self.noticed(

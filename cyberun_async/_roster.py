@@ -97,6 +97,8 @@ class Roster:
             del self._feeds[feed.task_id]
         self._due.discard(feed)
         self._hints.pop(feed, None)
+        if not self._feeds and self._waker is not None:
+            self._waker.set()
 
     def clear(self) -> None:
         """Forget every feed, those included that are gone and were due some time."""
@@ -136,23 +138,29 @@ class Roster:
         heapq.heapify(self._heap)
 
     async def _run(self) -> None:
-        while True:
-            now = self._now()
-            self._notice_suspend(now)
-            self._wake_due(now)
-            self._start()
-            await self._sleep()
+        # It ends when nothing is followed: what it holds can only then be let go of.
+        self._offset = wall_minus_monotonic()
+        try:
+            while self._feeds:
+                now = self._now()
+                self._notice_suspend(now)
+                self._wake_due(now)
+                self._start()
+                await self._sleep()
+            self._heap.clear()
+        finally:
+            # Nothing is awaited since the last look: who is added from now on begins it again.
+            self._running = False
 
     async def _sleep(self) -> None:
+        if not self._feeds:
+            return
         self._waker = anyio.Event()
         due = self._heap[0][0] if self._heap else float("inf")
         pause = min(due - self._now(), _LONGEST_SLEEP)
         if pause > 0:
-            if not self._heap and not self._feeds:
+            with anyio.move_on_after(pause):
                 await self._waker.wait()
-            else:
-                with anyio.move_on_after(pause):
-                    await self._waker.wait()
         else:
             await anyio.lowlevel.checkpoint()
         self._waker = None

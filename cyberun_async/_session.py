@@ -328,7 +328,8 @@ class Session:
             asks=opened.economy.pace.asks,
             list_pages=opened.economy.pace.pages,
             events=counters.events,
-            coalesced_ticks=sum(hub.coalesced_ticks for hub in opened.hubs.values()),
+            coalesced_ticks=counters.coalesced
+            + sum(hub.coalesced_now for hub in opened.hubs.values()),
             reconnects=counters.reconnects,
             switches_to_polling=counters.switches_to_polling,
             repeats_dropped=counters.repeats_dropped,

@@ -28,6 +28,8 @@ class Counters:
     garbled_payloads: int = 0
     repeats_dropped: int = 0
     switches_to_polling: int = 0
+    # In readers that are gone, or have their end.
+    coalesced: int = 0
 
 
 @attrs.define(kw_only=True)

@@ -102,6 +102,10 @@ class Setting:
     notices: list[Notice]
 
     @property
+    def coalesced(self) -> int:
+        return self.hub.counters.coalesced + self.hub.coalesced_now
+
+    @property
     def stream(self) -> FakeConnection:
         return self.service.streams.latest
 
@@ -321,7 +325,7 @@ async def test_a_slow_reader_is_coalesced_for_and_holds_nobody_up() -> None:
         setting.stream.bring(status_message("running"), end_message(OUTPUT))
         await settle()
         heard = waiting_in(slow), waiting_in(other)
-        coalesced = setting.hub.coalesced_ticks
+        coalesced = setting.coalesced
 
     end = heard[1][-1]
     assert heard[1] == [
@@ -347,9 +351,9 @@ async def test_ticks_overwritten_are_counted_beyond_their_reader() -> None:
         feed, slow = await setting.reader(capacity=2)
         setting.stream.bring(*(tick_message(step) for step in range(10)))
         await settle()
-        before = setting.hub.coalesced_ticks
+        before = setting.coalesced
         await setting.hub.unsubscribe(feed, slow)
-        after = setting.hub.coalesced_ticks
+        after = setting.coalesced
 
     assert before == after == 8
 

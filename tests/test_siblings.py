@@ -4,6 +4,7 @@ import gc
 from typing import Any
 
 import anyio
+import attrs
 import pytest
 
 from cyberun_async import (
@@ -22,7 +23,8 @@ from cyberun_async import (
 from cyberun_async.testing import Simulator, faults
 
 from .fake_service import TASK, FakeService
-from .whole.kit import SLOW, VIRTUAL, follow, until, virtual_backend, virtual_client
+from .feed_kit import settle
+from .whole.kit import SLOW, VIRTUAL, follow, library_tasks, until, virtual_backend, virtual_client
 
 
 PATH = f"/r/tasks/{TASK}"
@@ -274,6 +276,39 @@ async def test_siblings_that_are_gone_leave_nothing(sim: Simulator) -> None:
 
         assert len(client._session.opened.hubs) <= 1
     assert len(sim.requests_to("task")) == 50
+
+
+async def test_siblings_that_followed_a_task_leave_nothing(sim: Simulator) -> None:
+    """Once what it followed has ended, a sibling that is gone costs neither memory nor a task."""
+    async with virtual_client(sim) as client:
+        for number in range(20):
+            live = sim.create_task(SLOW)
+            await client.with_options(headers={"X-Number": str(number)}).wait(live.id)
+        await settle()
+        gc.collect()
+
+        assert len(client._session.opened.hubs) <= 1
+        assert library_tasks() == []
+        assert client.statistics().asks >= 20
+
+
+async def test_what_readers_of_a_sibling_that_is_gone_missed_is_counted_still(
+    sim: Simulator,
+) -> None:
+    """The statistics are those of the client, whoever of its siblings is left."""
+    live = sim.create_task(attrs.evolve(SLOW, steps=100, step_seconds=0.01))
+    async with virtual_client(sim, limits=Limits(reader_capacity=1)) as client:
+        async with client.with_options(headers={"X-Number": "1"}).watch(live.id) as events:
+            await anext(events)
+            await anyio.sleep(60)
+            before = client.statistics().coalesced_ticks
+        del events
+        await settle()
+        gc.collect()
+        after = client.statistics().coalesced_ticks
+
+        assert len(client._session.opened.hubs) <= 1
+    assert before == after > 0
 
 
 def test_a_subclass_makes_siblings_of_its_kind() -> None:
