@@ -63,6 +63,7 @@ class Sweep:
         self, state: str, missing: dict[str, Feed], feeds: Mapping[str, Feed]
     ) -> None:
         number = 1
+        seen: set[str] = set()
         while True:
             sent_at = self._now()
             try:
@@ -76,7 +77,10 @@ class Sweep:
             sought = len(missing)
             for sighting in page.items:
                 self._note(sighting, sent_at, missing, feeds)
-            is_end = page.row_count < min(PAGE_SIZE, page.per_page or PAGE_SIZE)
+            shown = {sighting.id for sighting in page.items}
+            # A list that takes no notice of the page number has one page, and never ends.
+            is_end = shown <= seen or page.row_count < min(PAGE_SIZE, page.per_page or PAGE_SIZE)
+            seen |= shown
             # At the end it is known how many pages there are, whatever the count says.
             self._memory.note_pages(state, None if is_end else page.total_count, number)
             if is_end or not _goes_on(page, number, len(missing), sought - len(missing)):
@@ -104,12 +108,16 @@ class Sweep:
 
 def _goes_on(page: Page[Sighting], number: int, missing: int, found: int) -> bool:
     """Return whether a full page is worth the next one, *found* of those sought being on it."""
+    # What pages bring is better known than how many there are said to be.
+    if found > 1 and missing > FEW:
+        return True
+    if page.total_count is None and number >= missing:
+        # Nobody knows how many follow, and by now single requests would have been cheaper.
+        return False
     if page.is_last(number, PAGE_SIZE):
         # A full page is not the last one, whatever the count says.
-        return missing > FEW
-    # What pages bring is better known than how many there are said to be.
-    is_fruitful = found > 1 and missing > FEW
-    return is_fruitful or is_worth_going_on(page.total_count, number, missing)
+        return missing > max(FEW, number)
+    return is_worth_going_on(page.total_count, number, missing)
 
 
 def _snapshot(sighting: Sighting, known: TaskSnapshot | None) -> TaskSnapshot:

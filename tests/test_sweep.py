@@ -177,6 +177,28 @@ async def test_pages_that_answer_are_read_on_whatever_the_count_says() -> None:
     assert listed.asked == [("running", number) for number in (1, 2, 3)] * 2
 
 
+@pytest.mark.parametrize("total_count", [pytest.param(250, id="counted"), None])
+async def test_a_list_that_ignores_the_page_number_is_read_once(total_count: int | None) -> None:
+    """A page that shows nothing new is the end; who was on none is asked singly."""
+    same = [row(n) for n in range(40)]
+    listed = FakeList({"running": [same] * 1000}, total_count=total_count)
+
+    left = await run(listed, feeds(60))
+
+    assert left == [f"task-{n}" for n in range(40, 60)]
+    assert listed.asked == [("running", 1), ("running", 2)]
+
+
+@pytest.mark.parametrize("total_count", [pytest.param(200, id="count-too-low"), None])
+async def test_a_list_without_a_known_end_is_left_in_time(total_count: int | None) -> None:
+    """Pages of other people's tasks are read no longer than single requests would cost."""
+    foreign = [[row(n)] for n in range(1000, 2000)]
+    listed = FakeList({"running": foreign}, total_count=total_count)
+
+    assert len(await run(listed, feeds(20))) == 20
+    assert len(listed.asked) == 20
+
+
 async def test_a_refused_state_is_remembered() -> None:
     """A filter that the list does not know is not tried again; its tasks are asked singly."""
     memory = ListMemory()
