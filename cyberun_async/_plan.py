@@ -6,6 +6,7 @@ worth its request is known only from what the pages before it cost.
 """
 
 import math
+from collections.abc import Callable
 
 import attrs
 
@@ -17,6 +18,10 @@ PAGE_SIZE = 100
 FEW = 10
 # After so many tasks that it did not show, a state's list is not asked for any more.
 _BARREN = 3 * FEW
+# Seconds without the list of a state that it says it does not know, or that was refused
+# for a reason that has nothing to do with the state and may pass.
+_UNKNOWN_REST, _REFUSED_REST = 3600.0, 30.0
+_UNKNOWN_STATE = frozenset({400, 422})
 
 # Where a task can be of which nothing is known yet.
 USUAL_STATES = (
@@ -31,7 +36,9 @@ USUAL_STATES = (
 class ListMemory:
     """What the list was good for in earlier rounds."""
 
-    refused: set[str] = attrs.field(factory=set[str])
+    _now: Callable[[], float]
+    # Until when a state that was refused is not asked for.
+    _refused: dict[str, float] = attrs.field(factory=dict[str, float])
     _pages: dict[str, int] = attrs.field(factory=dict[str, int])
     # Tasks that were in a state and yet not on its pages, since one was last seen there.
     _absent: dict[str, int] = attrs.field(factory=dict[str, int])
@@ -52,7 +59,16 @@ class ListMemory:
 
     def gives(self, state: str) -> bool:
         """Return whether the list is known to be of use for tasks in *state*."""
-        return state not in self.refused and self._absent.get(state, 0) < _BARREN
+        return not self.is_refused(state) and self._absent.get(state, 0) < _BARREN
+
+    def is_refused(self, state: str | None) -> bool:
+        """Return whether the list of *state* is left alone, as it was refused."""
+        return state is not None and self._now() < self._refused.get(state, -math.inf)
+
+    def note_refusal(self, state: str, status: int) -> None:
+        """The list of *state* was refused with this HTTP status."""
+        rest = _UNKNOWN_REST if status in _UNKNOWN_STATE else _REFUSED_REST
+        self._refused[state] = self._now() + rest
 
     def note_sighting(self, state: str) -> None:
         """A watched task in *state* was on a page."""

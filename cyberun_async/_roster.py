@@ -76,7 +76,7 @@ class Roster:
         self._offset = wall_minus_monotonic()
         self._running = False
         self._feeds: dict[str, Feed] = {}
-        self._memory = ListMemory()
+        self._memory = ListMemory(now)
         self._sweep = Sweep(self._paced_page, now, self._memory, self._claim)
         self._sweeping: set[str | None] = set()
         self._no_lists_until = 0.0
@@ -246,10 +246,15 @@ class Roster:
             self._list_rests = 0
             self._note_lags(oldest)
             # What the list did not tell is asked singly, in one go, before anything else.
-            self._hints.update((feed, feed.watch.status) for feed in left if self._has(feed))
+            self._hints.update((feed, self._missed_in(feed)) for feed in left if self._has(feed))
         finally:
             self._sweeping.difference_update(states)
         self._start()
+
+    def _missed_in(self, feed: Feed) -> str | None:
+        # A list that was refused has shown nothing, and so has missed nobody.
+        state = feed.watch.status
+        return None if self._memory.is_refused(state) else state
 
     def _note_lags(self, oldest: Mapping[bool, float]) -> None:
         now = self._now()

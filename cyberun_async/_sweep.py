@@ -70,9 +70,9 @@ class Sweep:
                 page = await self._list_page(state, number)
             except RateLimitedError:
                 raise
-            except RequestRejectedError:
-                # A state the list does not know: asked for singly from now on.
-                self._memory.refused.add(state)
+            except RequestRejectedError as error:
+                # What it means for a task, if anything, the task's own request will show.
+                self._memory.note_refusal(state, error.status)
                 return
             sought = len(missing)
             for sighting in page.items:

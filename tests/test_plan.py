@@ -1,8 +1,17 @@
 """Whether list pages or single requests are asked for, from what pages cost before."""
 
+import attrs
 import pytest
 
 from cyberun_async._plan import ListMemory, is_worth_going_on, pages_of
+
+
+@attrs.define
+class Clock:
+    now: float = 0.0
+
+    def __call__(self) -> float:
+        return self.now
 
 
 @pytest.mark.parametrize(
@@ -26,15 +35,31 @@ from cyberun_async._plan import ListMemory, is_worth_going_on, pages_of
 )
 def test_the_states_that_are_listed(due: dict[str | None, int], expected: list[str]) -> None:
     """A state is listed where more than a few tasks are due in it, or may be."""
-    assert sorted(ListMemory().states_to_list(due)) == sorted(expected)
+    assert sorted(ListMemory(Clock()).states_to_list(due)) == sorted(expected)
 
 
-def test_a_refused_state_is_not_asked_for_again() -> None:
-    """A filter that the list did not take is remembered."""
-    memory = ListMemory()
-    memory.refused.add("provisioning")
+@pytest.mark.parametrize(
+    "status, rest",
+    [
+        pytest.param(400, 3600, id="state-unknown"),
+        pytest.param(422, 3600, id="state-not-valid"),
+        pytest.param(401, 30, id="key-refused"),
+        pytest.param(403, 30, id="by-a-firewall"),
+        pytest.param(404, 30, id="not-found"),
+    ],
+)
+def test_a_refused_state_is_asked_for_again_after_a_rest(status: int, rest: float) -> None:
+    """A filter that the list does not take is left alone for long, all else for a while."""
+    clock = Clock()
+    memory = ListMemory(clock)
+    memory.note_refusal("provisioning", status)
+    due: dict[str | None, int] = {"provisioning": 100, "running": 100}
 
-    assert memory.states_to_list({"provisioning": 100, "running": 100}) == ["running"]
+    clock.now = rest - 1
+    assert memory.states_to_list(due) == ["running"]
+
+    clock.now = rest
+    assert memory.states_to_list(due) == ["provisioning", "running"]
 
 
 @pytest.mark.parametrize(
@@ -51,7 +76,7 @@ def test_a_refused_state_is_not_asked_for_again() -> None:
 )
 def test_the_cheaper_way_is_taken(total: int | None, read: int, due: int, listed: bool) -> None:
     """Foreign tasks make pages dear: what they cost last time decides."""
-    memory = ListMemory()
+    memory = ListMemory(Clock())
 
     memory.note_pages("running", total, read)
 

@@ -6,7 +6,14 @@ from typing import Any, cast
 import attrs
 import pytest
 
-from cyberun_async._errors import PermissionDeniedError, RateLimitedError, ServiceUnavailableError
+from cyberun_async._errors import (
+    AuthenticationError,
+    NotFoundError,
+    PermissionDeniedError,
+    RateLimitedError,
+    RequestRejectedError,
+    ServiceUnavailableError,
+)
 from cyberun_async._models import TaskSnapshot
 from cyberun_async._pages import Page, Sighting
 from cyberun_async._plan import ListMemory
@@ -72,7 +79,8 @@ async def run(
     listed: FakeList, due: dict[str, FakeFeed], memory: ListMemory | None = None
 ) -> list[str]:
     """Sweep, and return the names of those that are left."""
-    sweep = Sweep(listed.page, lambda: listed.now, memory or ListMemory())
+    memory = memory or ListMemory(lambda: listed.now)
+    sweep = Sweep(listed.page, lambda: listed.now, memory)
     known = cast("dict[str, Any]", due)
     asked_for = [feed for feed in known.values() if feed.asking]
     return [feed.task_id for feed in await sweep.run(asked_for, known)]
@@ -140,7 +148,7 @@ async def test_rows_that_concern_nobody_are_passed_over(spoil: str) -> None:
     if spoil == "unknown":
         del due["task-20"]
     listed = FakeList({"running": [[row(n) for n in range(21)]]})
-    sweep = Sweep(listed.page, lambda: listed.now, ListMemory())
+    sweep = Sweep(listed.page, lambda: listed.now, ListMemory(lambda: listed.now))
     known = cast("dict[str, Any]", due)
 
     await sweep.run([known[f"task-{n}"] for n in range(20)], known)
@@ -168,9 +176,9 @@ async def test_a_few_stragglers_are_asked_singly() -> None:
 
 async def test_pages_that_answer_are_read_on_whatever_the_count_says() -> None:
     """A count that is far too high neither ends the round nor keeps the next from the list."""
-    memory = ListMemory()
     pages = [[row(n) for n in range(start, start + 20)] for start in (0, 20, 40)]
     listed = FakeList({"running": pages}, total_count=100_000_000)
+    memory = ListMemory(lambda: listed.now)
 
     assert await run(listed, feeds(60), memory) == []
     assert await run(listed, feeds(60), memory) == []
@@ -201,12 +209,34 @@ async def test_a_list_without_a_known_end_is_left_in_time(total_count: int | Non
 
 async def test_a_refused_state_is_remembered() -> None:
     """A filter that the list does not know is not tried again; its tasks are asked singly."""
-    memory = ListMemory()
-    refusing = FakeList({}, error=PermissionDeniedError(status=403))
+    refusing = FakeList({}, error=RequestRejectedError(status=400))
+    memory = ListMemory(lambda: refusing.now)
 
-    assert len(await run(refusing, feeds(20, "provisioning"), memory)) == 20
-    assert len(await run(refusing, feeds(20, "provisioning"), memory)) == 20
+    for _ in range(2):
+        assert len(await run(refusing, feeds(20, "provisioning"), memory)) == 20
+        refusing.now += 300
     assert refusing.asked == [("provisioning", 1)]
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        pytest.param(PermissionDeniedError(status=403), id="firewall"),
+        pytest.param(AuthenticationError(status=401), id="key"),
+        pytest.param(NotFoundError(status=404), id="route"),
+    ],
+)
+async def test_a_refusal_that_is_not_of_the_state_is_soon_forgotten(error: Exception) -> None:
+    """Something between refused the list once: its tasks are asked singly, then it is tried."""
+    listed = FakeList({"running": [[row(n) for n in range(20)]]}, error=error)
+    memory = ListMemory(lambda: listed.now)
+
+    assert len(await run(listed, feeds(20), memory)) == 20
+    listed.error = None
+    assert len(await run(listed, feeds(20), memory)) == 20
+    listed.now += 60
+    assert await run(listed, feeds(20), memory) == []
+    assert listed.asked == [("running", 1)] * 2
 
 
 @pytest.mark.parametrize(
@@ -218,12 +248,13 @@ async def test_a_refused_state_is_remembered() -> None:
 )
 async def test_trouble_is_no_refusal(error: Exception) -> None:
     """What will pass is left to whoever paces the asks, and nothing is remembered."""
-    memory = ListMemory()
+    failing = FakeList({}, error=error)
+    memory = ListMemory(lambda: failing.now)
 
     with pytest.raises(type(error)):
-        await run(FakeList({}, error=error), feeds(20), memory)
+        await run(failing, feeds(20), memory)
 
-    assert memory.refused == set()
+    assert memory.gives("running")
 
 
 async def test_an_answer_keeps_what_was_known() -> None:

@@ -687,3 +687,24 @@ async def test_statistics_tell_what_is_going_on() -> None:
     assert found.events > 20
     with pytest.raises(attrs.exceptions.FrozenInstanceError):
         found.events = 0  # type: ignore[misc]
+
+
+async def test_a_list_that_is_refused_once_is_soon_asked_for_again() -> None:
+    """A firewall's refusal of one page does not leave all to single requests for good."""
+    sim = Simulator(seed=1)
+    lives = [sim.create_task(manual=True) for _ in range(200)]
+    for live in lives:
+        live.status("running")
+    async with virtual_client(sim) as client, anyio.create_task_group() as group:
+        for live in lives:
+            group.start_soon(client.wait, live.id)
+        await anyio.sleep(30)
+        sim.faults.add("tasks", faults.refuse(403, body="<html>blocked</html>"), times=1)
+        await anyio.sleep(60)
+        before = client.statistics()
+        await anyio.sleep(30)
+        after = client.statistics()
+        group.cancel_scope.cancel()
+
+    assert after.list_pages - before.list_pages >= 15
+    assert after.asks == before.asks
