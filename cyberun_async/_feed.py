@@ -13,11 +13,7 @@ from typing import Any, Protocol
 import anyio
 
 from ._caller import unavailable
-from ._errors import (
-    ClientStateError,
-    CyberunError,
-    ServiceUnavailableError,
-)
+from ._errors import ClientStateError, CyberunError, ServiceUnavailableError
 from ._events import CompletedEvent, Event, Notice, TerminalEvent
 from ._exchange import ExchangeFailedError, FailureKind
 from ._facts import report_answer, report_messages
@@ -147,12 +143,15 @@ class Feed:
         self.advance()
 
     async def wait_done(self) -> None:
-        """Wait until the feed has ended."""
-        if self.is_done:
-            return
-        if self._done is None:
-            self._done = anyio.Event()
-        await self._done.wait()
+        """Wait until the feed has ended, or nobody follows the task any more."""
+        if not self.is_done:
+            self._done = self._done or anyio.Event()
+            await self._done.wait()
+
+    def let_go(self) -> None:
+        """Nobody follows the task any more."""
+        self._done = self._done or anyio.Event()
+        self._done.set()
 
     async def stop_streaming(self) -> None:
         """Close the stream and wait until its connection has been given back."""
@@ -186,11 +185,7 @@ class Feed:
         self.advance()
 
     def crash(self, error: Exception) -> None:
-        """
-        End the feed with what nobody foresaw.
-
-        A fault of this library, or of what its user plugged in, must not leave a reader waiting.
-        """
+        """End the feed by a fault that nobody foresaw: it must not leave a reader waiting."""
         self.watch.failed(_crashed(error))
         self.advance()
 

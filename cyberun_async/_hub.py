@@ -330,6 +330,7 @@ class Hub:
     def _forget(self, feed: Feed) -> None:
         self._remove(feed)
         self.slots.forget(feed)
+        feed.let_go()
 
     def _remove(self, feed: Feed) -> None:
         if self.feeds.get(feed.task_id) is feed:

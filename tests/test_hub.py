@@ -156,6 +156,25 @@ def tick(step: int) -> ProgressEvent:
     )
 
 
+# Draining.
+
+
+async def test_nobody_waits_for_the_end_of_a_task_that_is_left() -> None:
+    """Whether its reader goes or its waiter gives up, who drains the client goes on."""
+    async with following() as setting:
+        feed, reader = await setting.reader()
+        with anyio.fail_after(60):
+            async with anyio.create_task_group() as group:
+                group.start_soon(feed.wait_done)
+                await settle()
+                await setting.hub.unsubscribe(feed, reader)
+            await feed.wait_done()  # as who has waited for another one meanwhile
+            async with anyio.create_task_group() as group:
+                group.start_soon(setting.hub.wait_end, TOKEN, 1.0)
+                await settle()
+                await setting.hub.feeds[TASK].wait_done()
+
+
 # One stream for many readers.
 
 
