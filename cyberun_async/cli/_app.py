@@ -10,6 +10,7 @@ from .. import CyberunError
 from . import _batch, _completion, _lists, _local, _runs
 from ._exits import MEANINGS, ExitCode, exit_code_of
 from ._session import PROGRAM
+from ._words import error_line
 
 
 _CODES = "\n".join(f"  {int(code):>3}  {meaning}" for code, meaning in MEANINGS.items())
@@ -70,7 +71,7 @@ def invoke(arguments: Sequence[str]) -> int:
     except (click.Abort, KeyboardInterrupt):
         return ExitCode.INTERRUPTED
     except CyberunError as error:
-        click.echo(f"error: {error}", err=True)
+        click.echo(error_line(error), err=True)
         return exit_code_of(error)
     except Exception:  # noqa: BLE001 - the last place that could say something
         traceback.print_exc()

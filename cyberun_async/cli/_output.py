@@ -17,7 +17,7 @@ from .. import CyberunClient, CyberunError, Event, Notice, Observer, ProgressEve
 from ._board import Board
 from ._picture import picture, room_of
 from ._spotlight import Spotlight
-from ._words import as_line, error_record, harmless, line_of, mark_of, record_of
+from ._words import as_line, error_line, error_record, harmless, line_of, mark_of, record_of
 
 
 _FRAMES_PER_SECOND = 10.0
@@ -74,7 +74,7 @@ class Output(ABC):
 
     def problem(self, error: CyberunError) -> None:
         """Say what went wrong, on standard error."""
-        click.echo(f"error: {harmless(str(error))}", err=True)
+        click.echo(error_line(error), err=True)
 
     def hint(self, line: str) -> None:
         """Say how to go on, on standard error."""
@@ -153,7 +153,7 @@ class BoardOutput(Output):
         if self._live is None or not sys.stderr.isatty():
             super().problem(error)
             return
-        self._console.print(Text(f"error: {harmless(str(error))}", style="red"), soft_wrap=True)
+        self._console.print(Text(error_line(error), style="red"), soft_wrap=True)
 
     def happened(self, item: Event | Notice) -> None:
         """Put it on the board."""

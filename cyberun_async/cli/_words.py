@@ -120,8 +120,18 @@ def error_record(error: CyberunError) -> dict[str, Any]:
     """Return *error* as a JSON object."""
     code = exit_code_of(error)
     found = {"type": "error", "error": type(error).__name__, "message": str(error)}
-    task_id = task_of(error)
-    return {**found, **({"task_id": task_id} if task_id else {}), "exit_code": int(code)}
+    more = {"task_id": task_of(error), "notes": notes_of(error)}
+    return {**found, **{key: value for key, value in more.items() if value}, "exit_code": int(code)}
+
+
+def error_line(error: CyberunError) -> str:
+    """Return *error* for people, with what was noted on it, each note on a line of its own."""
+    return harmless("\n  ".join([f"error: {error}", *notes_of(error)]))
+
+
+def notes_of(error: CyberunError) -> list[str]:
+    """Return what was noted on *error*: further things that went wrong with it."""
+    return list(getattr(error, "__notes__", ()))
 
 
 def task_of(error: CyberunError) -> str | None:

@@ -34,6 +34,7 @@ NOBODY = "00000000-0000-4000-8000-000000000000"
 CALM = TaskPlan(pending=0.0, waiting=0.0, queued=0.2, step_seconds=0.15)
 PASSING = re.compile(r'^\S+ (queued|running|\d+ % .*)$|"type": "(status|progress)"')
 FOREVER = TaskPlan(forever_waiting=True)
+SOON_FAILED = TaskPlan(steps=1, step_seconds=0.5, outcome="failed")
 FOX = ("text-to-image", "-p", "prompt=a fox")
 
 
@@ -385,6 +386,21 @@ def test_a_batch_with_a_failed_job_exits_with_one(
     assert "a failed node 3: CUDA out of memory" in capsys.readouterr().out
     assert main(["batch", str(jobs), "--max-submissions", "2"]) == 0
     assert main(["batch", str(jobs), "--report"]) == 0
+
+
+def test_a_rest_that_cannot_be_cancelled_is_told(
+    sim: Simulator, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """With --cancel-rest whoever pays learns what goes on."""
+    jobs = tmp_path / "jobs.csv"
+    jobs.write_text("key,prompt\na,a fox\nb,two foxes\n", encoding="utf-8")
+    sim.plan_by(lambda run: SOON_FAILED if run.parameters["prompt"] == "a fox" else FOREVER)
+    sim.faults.add("cancel", faults.refuse(403), times=None)
+    stopping = ("--fail-fast", "--cancel-rest", "--json")
+
+    assert main(["batch", str(jobs), "--workflow", "text-to-image", *stopping]) == 1
+    [told] = records(capsys.readouterr().err)
+    assert "a task could not be cancelled" in str(told["notes"])
 
 
 def test_a_batch_of_unknown_fate_asks_for_decisions(

@@ -31,7 +31,15 @@ from cyberun_async.cli._batch import Plan
 from cyberun_async.cli._board import Board, clock
 from cyberun_async.cli._exits import MEANINGS, Ending, ExitCode, exit_code_of, overall
 from cyberun_async.cli._values import object_of, parameter_of, parameters_of
-from cyberun_async.cli._words import as_line, clean, error_record, harmless, line_of, record_of
+from cyberun_async.cli._words import (
+    as_line,
+    clean,
+    error_line,
+    error_record,
+    harmless,
+    line_of,
+    record_of,
+)
 
 
 ID = "0f6c5ed0-0b65-4d5c-9d6a-0a1f6c0e7d11"
@@ -204,3 +212,16 @@ def test_the_way_on_has_no_decision_that_was_taken() -> None:
     assert plan.how_to_go_on({"a=skip", "b=skip"}) == (
         "go on with: cyberun-async batch a=skip --decide c=skip --json"
     )
+
+
+def test_what_was_noted_on_an_error_is_told() -> None:
+    """What went wrong besides, as the cancellation of the rest, is not kept from anybody."""
+    error = CyberunError("the batch was stopped")
+    bare = error_record(error)
+    error.add_note("a task could not be cancelled: \x1b[2J")
+
+    assert error_line(error) == (
+        "error: the batch was stopped\n  a task could not be cancelled: \ufffd[2J"
+    )
+    assert "notes" not in bare
+    assert error_record(error)["notes"] == ["a task could not be cancelled: \x1b[2J"]
