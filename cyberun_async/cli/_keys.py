@@ -3,6 +3,7 @@
 import os
 import stat
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import click
@@ -14,20 +15,24 @@ KEY_VARIABLES = ("CYBERUN_API_KEY", "CYBERUN_KEY")
 FILE_VARIABLE = "CYBERUN_API_KEY_FILE"
 
 
-def key_from(key_file: str | None) -> str:
+def key_from(key_file: str | None, warn: Callable[[str], None]) -> str:
     """
     Return the key: from *key_file*, the environment, or a person at a terminal.
+
+    Args:
+        key_file: The file that was named, if any.
+        warn: Told of a file that others can read.
 
     Raises:
         ConfigurationError: There is none.
     """
     if key_file is not None:
-        return _read(key_file)
+        return _read(key_file, warn)
     for name in KEY_VARIABLES:
         if key := os.environ.get(name):
             return key
     if named := os.environ.get(FILE_VARIABLE):
-        return _read(named)
+        return _read(named, warn)
     if sys.stdin.isatty() and sys.stderr.isatty():
         return str(click.prompt("API key", hide_input=True, err=True)).strip()
     raise ConfigurationError(
@@ -36,7 +41,7 @@ def key_from(key_file: str | None) -> str:
     )
 
 
-def _read(path: str) -> str:
+def _read(path: str, warn: Callable[[str], None]) -> str:
     try:
         if path == "-":
             return sys.stdin.readline().strip()
@@ -47,5 +52,5 @@ def _read(path: str) -> str:
         reason = error.strerror if isinstance(error, OSError) else "it is no text"
         raise ConfigurationError(f"the key file {path} cannot be read: {reason}") from error
     if stat.S_ISREG(mode) and mode & (stat.S_IRGRP | stat.S_IROTH):
-        click.echo(f"warning: others can read the key in {path}; chmod 600 {path}", err=True)
+        warn(f"warning: others can read the key in {path}; chmod 600 {path}")
     return key

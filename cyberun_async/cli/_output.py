@@ -105,6 +105,10 @@ class JsonOutput(Output):
         """Write it as a record, on standard error."""
         click.echo(as_line(error_record(error)), err=True)
 
+    def hint(self, line: str) -> None:
+        """Write it as a record, on standard error, where a program reads errors."""
+        click.echo(as_line({"type": "hint", "message": line.strip()}), err=True)
+
 
 class PlainOutput(Output):
     """Plain lines for pipes and logs; of progress, every tenth."""

@@ -37,7 +37,7 @@ class Session:
     def client(self) -> CyberunClient:
         """Return a client, not opened yet."""
         return CyberunClient(
-            key_from(self.key_file),
+            key_from(self.key_file, self.output.hint),
             base_url=self.url,
             team_id=self.team,
             observer=self.output.observer,

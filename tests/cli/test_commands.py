@@ -413,8 +413,10 @@ def test_a_batch_of_unknown_fate_asks_for_decisions(
         encoding="utf-8",
     )
     sim.faults.add("run", faults.abandon())
-    assert main(["batch", str(jobs)]) == 9
-    assert "--decide KEY=" in capsys.readouterr().err
+    assert main(["batch", str(jobs), "--json"]) == 9
+    hint, error = records(capsys.readouterr().err)
+    assert (hint["type"], error["type"]) == ("hint", "error")
+    assert "--decide KEY=" in str(hint["message"])
     [task] = sim.tasks
 
     assert main(["batch", str(jobs), "--decide", "nonsense"]) == 2
