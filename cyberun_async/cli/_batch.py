@@ -154,7 +154,9 @@ def batch(session: Session, *, workflow: str | None, report: bool, **options: An
             return await _report(session, client, plan)
         return await _run(session, client, plan, source)
 
-    return session.run(work, before=None if report else source.read_ahead)
+    if report:
+        return session.run(work, sends=False)
+    return session.run(work, before=source.read_ahead)
 
 
 def _plan(

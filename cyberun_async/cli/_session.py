@@ -9,7 +9,7 @@ import anyio
 import attrs
 import click
 
-from .. import CyberunClient, CyberunError
+from .. import ConfigurationError, CyberunClient, CyberunError
 from ._exits import ExitCode, exit_code_of
 from ._interrupt import InterruptedRunError, stoppable
 from ._keys import key_from
@@ -34,10 +34,10 @@ class Session:
     arguments: tuple[str, ...] = ()
     hints: list[str] = attrs.field(factory=list[str], init=False)
 
-    def client(self) -> CyberunClient:
-        """Return a client, not opened yet."""
+    def client(self, *, sends: bool = True) -> CyberunClient:
+        """Return a client, not opened yet; one that never *sends* has no key."""
         return CyberunClient(
-            key_from(self.key_file, self.output.hint),
+            key_from(self.key_file, self.output.hint) if sends else _no_key,
             base_url=self.url,
             team_id=self.team,
             observer=self.output.observer,
@@ -47,7 +47,9 @@ class Session:
         """Remember what to say if the command is stopped from here on."""
         self.hints = list(lines)
 
-    def run(self, work: Work, *, before: Callable[[], None] | None = None) -> ExitCode:
+    def run(
+        self, work: Work, *, before: Callable[[], None] | None = None, sends: bool = True
+    ) -> ExitCode:
         """
         Do *work* with an open client, and turn what it raises into words and a code.
 
@@ -55,9 +57,10 @@ class Session:
             work: What is done, in an event loop.
             before: Called ahead of the loop, behind the key: what may wait for somebody to
                 type belongs here, as Ctrl-C does not interrupt it within the loop.
+            sends: Whether the service is asked for anything, which needs a key.
         """
         try:
-            client = self.client()
+            client = self.client(sends=sends)
             if before is not None:
                 before()
             return anyio.run(self._run, client, work)
@@ -90,6 +93,10 @@ class Session:
         task_id = task_of(error)
         if error.resume_token is not None and task_id:
             self.output.hint(f"go on with: {command('watch', task_id)}")
+
+
+def _no_key() -> str:
+    raise ConfigurationError("this command was not to send anything, and asked for no key")
 
 
 def command(*words: str) -> str:

@@ -403,6 +403,21 @@ def test_a_rest_that_cannot_be_cancelled_is_told(
     assert "a task could not be cancelled" in str(told["notes"])
 
 
+def test_a_report_needs_no_key(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What the ledger has is told without a key, since nothing is sent."""
+    (tmp_path / "jobs.jsonl").write_text("", encoding="utf-8")
+    command = ["batch", str(tmp_path / "jobs.jsonl")]
+    assert main(command) == 0
+    monkeypatch.delenv("CYBERUN_API_KEY")
+    capsys.readouterr()
+
+    assert main([*command, "--report"]) == 0
+    assert capsys.readouterr().out == "0 of 0 jobs have an outcome (no jobs)\n"
+    assert main(command) == 5
+
+
 def test_a_batch_of_unknown_fate_asks_for_decisions(
     sim: Simulator, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
