@@ -50,9 +50,10 @@ MEANINGS: Mapping[ExitCode, str] = {
     ExitCode.USAGE: "the command, the parameters or the jobs are wrong; nothing was sent",
     ExitCode.CANCELLED: "a task was cancelled",
     ExitCode.TIMED_OUT: "the time given with --timeout or --start-timeout was up",
-    ExitCode.KEY: "the key or the base URL is missing or malformed, or the key is not accepted",
+    ExitCode.KEY: "the key or the base URL is missing or malformed, or the key is not accepted "
+    "or may not do this",
     ExitCode.NOT_FOUND: "there is no such task or workflow, or it is not yours",
-    ExitCode.REFUSED: "the service refused the request",
+    ExitCode.REFUSED: "the service refused the request for another reason",
     ExitCode.UNREACHABLE: "the service could not be reached, kept failing, or was not understood",
     ExitCode.UNCERTAIN: "a run may or may not have been accepted; look before running again",
     ExitCode.LEDGER: "the ledger of a batch is in use, damaged, or cannot be written",
