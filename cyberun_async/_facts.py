@@ -46,9 +46,7 @@ def report_messages(
     ticks: list[ProgressEvent] = []
     message_id = ""
     for message in batch:
-        retry, data = message.retry, message.data
-        if retry is not None:
-            watch.hinted(retry / 1000)
+        data = message.data
         if not data:
             continue
         try:

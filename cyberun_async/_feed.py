@@ -409,14 +409,25 @@ class Feed:
     def _digest(self) -> None:
         """Make events of what the stream has brought; whoever runs first does it."""
         connection = self._connection
+        if connection is None:
+            return
         try:
-            while connection is not None and (batch := connection.messages()):
+            while batch := connection.messages():
+                self._heed_retry(connection)
                 self._read_batch(batch)
+            self._heed_retry(connection)
         except ExchangeFailedError as error:
+            self._heed_retry(connection)
             self.watch.lost(error.reason, self._hub.now())
             self.advance()
         except Exception as error:  # noqa: BLE001 - the readers'
             self.crash(error)
+
+    def _heed_retry(self, connection: Connection) -> None:
+        # Of the connection, as the usual block with a `retry:` has no data and is no message.
+        retry = connection.retry
+        if retry is not None:
+            self.watch.hinted(retry / 1000)
 
     def _read_batch(self, batch: Sequence[Message]) -> None:
         watch = self.watch

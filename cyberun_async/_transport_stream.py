@@ -82,6 +82,11 @@ class EventConnection(EventSource):
         return CONTENT_TYPE in kind.lower() and encoding in {"", "identity"}
 
     @property
+    def retry(self) -> int | None:
+        """The last ``retry:`` in milliseconds, also of a block without data; None if none came."""
+        return self._framer.retry
+
+    @property
     def is_closed(self) -> bool:
         """Whether this side has closed the stream."""
         return self._body.is_closed

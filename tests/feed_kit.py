@@ -49,6 +49,7 @@ class FakeConnection:
     body: bytes = b""
     headers: Mapping[str, str] = attrs.field(factory=dict[str, str])
     last_byte_at: float = 0.0
+    retry: int | None = None
     is_closed: bool = False
     _waiting: list[ServerSentEvent] = attrs.field(factory=list[ServerSentEvent])
     _is_fresh: bool = False
@@ -66,6 +67,11 @@ class FakeConnection:
         self._waiting.extend(messages)
         self.last_byte_at = anyio.current_time()
         self._changed.set()
+
+    def ask_to_pause(self, milliseconds: int) -> None:
+        """Let a block arrive that has a `retry:` and no data."""
+        self.retry = milliseconds
+        self.bring()
 
     def end(self) -> None:
         """Let the stream end in good order."""

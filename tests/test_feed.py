@@ -8,6 +8,7 @@ from typing import Any
 import anyio
 import attrs
 import pytest
+from httpx_sse import ServerSentEvent
 
 from cyberun_async import (
     AuthenticationError,
@@ -241,6 +242,28 @@ async def test_a_lost_stream_is_told_and_opened_again_by_time() -> None:
     assert lost_notice.cause == "played: the connection was lost"
     assert 0 < lost_notice.delay <= 1
     assert (asked, len(setting.hub.streams.asked)) == (1, 2)
+
+
+@pytest.mark.parametrize("way", ["alone", "with-events", "at-the-end", "in-front-of-nonsense"])
+async def test_a_pause_that_the_stream_asks_for_is_kept(way: str) -> None:
+    """A `retry:` in a block of its own, the usual form, counts whatever comes with it or not."""
+    async with a_feed() as setting:
+        reader = await setting.reader(notices=True)
+        stream = setting.stream
+        stream.ask_to_pause(20_000)
+        if way == "with-events":
+            stream.bring(status_message("running"))
+        if way == "in-front-of-nonsense":
+            stream.bring(*[ServerSentEvent(event="progress", data="{")] * 5)
+        elif way != "at-the-end":
+            await settle()
+        if way != "in-front-of-nonsense":
+            stream.break_off()
+        await settle()
+        told = waiting_in(reader)
+
+    (lost_notice,) = [item for item in told if isinstance(item, StreamLost)]
+    assert 20 <= lost_notice.delay <= 22
 
 
 async def test_the_id_of_the_last_event_goes_with_the_next_request() -> None:

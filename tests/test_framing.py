@@ -176,6 +176,15 @@ def test_a_retry_holds_before_its_block_is_complete() -> None:
     assert framer.retry == 10
 
 
+def test_a_retry_without_data_is_no_message_and_holds() -> None:
+    """The usual form is a block of its own: nothing is dispatched, the time is taken over."""
+    framer = Framer(Message)
+
+    assert framer.feed(b"data: x\n\n") == [message("x")]
+    assert framer.feed(b"retry: 20000\n\n") == []
+    assert framer.retry == 20_000
+
+
 def test_an_endless_retry_is_capped() -> None:
     """A mebibyte of digits is neither an error nor slow; it counts as a very long time."""
     framer = Framer(Message)

@@ -140,6 +140,19 @@ async def test_a_stream_that_dies_is_followed_by_the_next(way: str) -> None:
     assert sum(event.is_terminal for event in events) == 1
 
 
+async def test_a_pause_that_the_stream_asks_for_is_kept() -> None:
+    """A `retry:` in a block of its own raises the pause before the next stream."""
+    first = [Send(STREAM_HEAD + chunk(b"retry: 200\n\n") + chunk(RUNNING + HALF)), Reset()]
+    with serving(service(first, WHOLE)) as server:
+        url = f"{server.url}/api/v1"
+        async with CyberunClient(KEY, base_url=url, policy=POLICY) as client:
+            async with client.watch(TASK, notices=True) as items:
+                told = [item async for item in items]
+
+    (lost_notice,) = [item for item in told if isinstance(item, StreamLost)]
+    assert 0.2 <= lost_notice.delay <= 0.22
+
+
 @pytest.mark.parametrize("way", WAYS_TO_DIE)
 async def test_a_task_that_ends_while_its_stream_dies_is_told(way: str) -> None:
     """Nobody hears of the end over the stream, however it dies: an answer tells it."""
