@@ -131,8 +131,7 @@ class Batch:
             ClientStateError: Another run of this batch is not over.
         """
         ledger, group = self._open_parts()
-        if self._run is not None and not self._run.is_closed:
-            raise ClientStateError("the last run of this batch is not over; read or close it")
+        self._check_between_runs()
         driver = Driver(self._client, ledger, self._policy, self._tally, self._surroundings)
 
         def spawn(function: Callable[[], Coroutine[Any, Any, None]]) -> None:
@@ -178,8 +177,11 @@ class Batch:
             InvalidInputError: There is nothing to decide about the job, or *task* is
                 another job's.
             TaskNotFoundError: No such task.
+            ClientStateError: A run of this batch is not over.
         """
         ledger, _ = self._open_parts()
+        # The submissions of a run look as if their answers were never read.
+        self._check_between_runs()
         if choice not in {"resubmit", "skip", "adopt"}:
             raise InvalidInputError(f"choice must be 'resubmit', 'skip' or 'adopt', not {choice!r}")
         if (choice == "adopt") != (task is not None):
@@ -207,6 +209,10 @@ class Batch:
     async def _is_claimed(self, ledger: Ledger, task: str) -> bool:
         own = await ledger.read(partial(records.claimed, task_ids=[task]))
         return bool(own or await self._surroundings.claimed_elsewhere([task]))
+
+    def _check_between_runs(self) -> None:
+        if self._run is not None and not self._run.is_closed:
+            raise ClientStateError("the last run of this batch is not over; read or close it")
 
     def _open_parts(self) -> tuple[Ledger, anyio.abc.TaskGroup]:
         if self._ledger is None or self._group is None:

@@ -54,6 +54,8 @@ class Driver:
         self._submitter = Submitter(client, ledger, policy, self.throttle, surroundings)
         self._worker = Worker(client, ledger, policy, self._submitter, tally)
         self._failure: Exception | None = None
+        # Set with the outcome that ends the batch: a slow reader may take it much later.
+        self._is_stopping = False
         self._run = 0
 
     async def drive(self, jobs: Jobs | None, emit: Emit) -> None:
@@ -152,6 +154,9 @@ class Driver:
             while rows := await self._next(after):
                 for row in rows:
                     await self.throttle.acquire()
+                    if self._is_stopping:
+                        self.throttle.release()
+                        return True
                     workers.start_soon(self._work_on, row, scope, emit)
                 after = rows[-1].number
         except Exception as error:  # noqa: BLE001 - raised when all have stopped
@@ -168,8 +173,10 @@ class Driver:
         try:
             outcome = await self._worker.work(row, may_retry=row.run == self._run)
             if outcome is not None:
+                is_last = self._policy.fail_fast and not outcome.is_completed
+                self._is_stopping = self._is_stopping or is_last
                 await emit(outcome)
-                if self._policy.fail_fast and not outcome.is_completed:
+                if is_last:
                     raise BatchStoppedError(outcome)
         except Exception as error:  # noqa: BLE001 - raised when all have stopped
             self._fail(error, scope)

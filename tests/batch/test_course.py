@@ -11,7 +11,7 @@ from cyberun_async import (
     RateLimitedError,
     ServiceUnavailableError,
 )
-from cyberun_async.batch import Batch, BatchStoppedError, Job, JobState
+from cyberun_async.batch import Batch, BatchPolicy, BatchStoppedError, Job, JobState
 from cyberun_async.batch._saving import folder_of
 from cyberun_async.testing import Simulator, TaskPlan, faults
 
@@ -241,6 +241,25 @@ async def test_fail_fast_stops_at_the_first_failure(sim: Simulator, ledger: Path
     assert (submitted, cancelled) == (3, 0)
     assert again.states["job-0"] == "failed"
     assert len(again.states) == len(sim.submissions) == 9
+
+
+async def test_nothing_is_submitted_once_a_failure_is_known(sim: Simulator, ledger: Path) -> None:
+    """With `fail_fast` a reader that takes its time does not pay for more runs meanwhile."""
+    failed = TaskPlan(steps=1, step_seconds=0.001, outcome="failed")
+    quick = TaskPlan(steps=1, step_seconds=0.001)
+    sim.plan_by(lambda run: failed if run.parameters["prompt"] == "fox 3" else quick)
+    is_known = "SELECT 1 FROM jobs WHERE state = 'failed'"
+    known: int | None = None
+    policy = BatchPolicy(concurrency=4, fail_fast=True)
+    async with client_of(sim) as client, Batch(client, ledger, policy=policy) as batch:
+        with pytest.raises(BatchStoppedError):
+            async for _ in batch.run(jobs(40)):
+                await anyio.sleep(0.2)
+                if known is None and query(ledger, is_known):
+                    known = len(sim.submissions)
+
+    assert known is not None
+    assert len(sim.submissions) == known < 40
 
 
 async def test_the_rest_is_cancelled_where_asked(sim: Simulator, ledger: Path) -> None:

@@ -5,7 +5,7 @@ from typing import Any, Literal
 
 import pytest
 
-from cyberun_async import CyberunClient, InvalidInputError, TaskNotFoundError
+from cyberun_async import ClientStateError, CyberunClient, InvalidInputError, TaskNotFoundError
 from cyberun_async.batch import Batch, UncertainSubmissionsError
 from cyberun_async.testing import Simulator, StreamingASGITransport, faults
 
@@ -245,3 +245,15 @@ async def test_a_decision_that_cannot_be_is_refused(sim: Simulator, ledger: Path
             await decide(client, ledger, "job-1", "adopt", task=other)
         with pytest.raises(TaskNotFoundError):
             await decide(client, ledger, "job-1", "adopt", task=unknown)
+
+
+async def test_nothing_is_decided_during_a_run(sim: Simulator, ledger: Path) -> None:
+    """A request on its way is no lost answer, so there is nothing to decide about it yet."""
+    async with client_of(sim) as client, Batch(client, ledger) as batch:
+        run = batch.run(jobs(2))
+        await anext(run)
+        with pytest.raises(ClientStateError, match="not over"):
+            await batch.decide("job-1", "skip")
+        states = [outcome.state async for outcome in run]
+
+    assert states == ["completed"]
