@@ -1,6 +1,6 @@
 """The way in: every job is checked, and all faults are told, before anything is sent."""
 
-from collections.abc import AsyncGenerator, AsyncIterable, Iterable, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterable, Generator, Iterable, Mapping, Sequence
 from contextlib import aclosing
 from difflib import get_close_matches
 from functools import partial
@@ -144,17 +144,26 @@ class Admission:
 
 
 async def each_job(jobs: Iterable[T] | AsyncIterable[T]) -> AsyncGenerator[T, None]:
-    """Yield the items of either kind of iterable; others run now and then in between."""
-    if isinstance(jobs, AsyncGenerator):
-        generator = cast("AsyncGenerator[T, None]", jobs)
-        async with aclosing(generator):
-            async for job in generator:
+    """
+    Yield the items of either kind of iterable; others run now and then in between.
+
+    A generator that they come from is closed with it.
+    """
+    if isinstance(jobs, AsyncIterable):
+        coming = aiter(jobs)
+        try:
+            async for job in coming:
                 yield job
-    elif isinstance(jobs, AsyncIterable):
-        async for job in jobs:
-            yield job
+        finally:
+            if isinstance(coming, AsyncGenerator):
+                await cast("AsyncGenerator[T, None]", coming).aclose()
     else:
-        for number, job in enumerate(jobs):
-            yield job
-            if number % _IN_ONE_GO == 0:
-                await anyio.lowlevel.checkpoint()
+        there = iter(jobs)
+        try:
+            for number, job in enumerate(there):
+                yield job
+                if number % _IN_ONE_GO == 0:
+                    await anyio.lowlevel.checkpoint()
+        finally:
+            if isinstance(there, Generator):
+                cast("Generator[T, None, None]", there).close()

@@ -143,6 +143,30 @@ async def test_a_generator_of_jobs_is_closed_where_it_is_left() -> None:
     assert ended == [True]
 
 
+async def test_a_generator_that_an_iterable_makes_is_closed_too() -> None:
+    """So is one that is not asynchronous; what stays iterable is left as it is."""
+    ended: list[str] = []
+
+    class Source:
+        async def __aiter__(self) -> AsyncIterator[Job]:
+            try:
+                for job in jobs(3):
+                    yield job
+            finally:
+                ended.append("asynchronous")
+
+    def come() -> Iterator[Job]:
+        try:
+            yield from jobs(3)
+        finally:
+            ended.append("plain")
+
+    for source in (Source(), come(), list(jobs(3))):
+        async with aclosing(each_job(source)) as found:
+            assert (await anext(found)).key == "job-0"
+    assert ended == ["asynchronous", "plain"]
+
+
 async def test_each_workflow_is_asked_for_once(tmp_path: Path) -> None:
     """A definition serves all jobs of its workflow."""
     sim = quick_service()
