@@ -13,6 +13,7 @@ import attrs
 
 from .. import (
     AuthenticationError,
+    ConfigurationError,
     CyberunClient,
     CyberunError,
     InvalidInputError,
@@ -101,7 +102,8 @@ class Submitter:
             if anyio.current_time() - began > self._policy.patience:
                 raise failure
             pause = min(_FIRST_PAUSE * 2**tries, _LONGEST_PAUSE)
-            await self._throttle.stand_aside(
+            # The service has no part in how long a job waits for room.
+            began += await self._throttle.stand_aside(
                 max(failure.retry_after or 0.0, pause),
                 is_declined=isinstance(failure, RateLimitedError),
             )
@@ -141,6 +143,10 @@ class Submitter:
         except (AuthenticationError, RateLimitedError, ServiceUnavailableError) as error:
             await self._ledger.write(partial(withdraw, answer="declined", why=str(error)))
             raise
+        except ConfigurationError as error:
+            # Without a key that can be sent, nothing is.
+            await self._ledger.write(partial(withdraw, answer="withdrawn", why=str(error)))
+            raise
         except (RequestRejectedError, InvalidInputError) as error:
             return await self._refused(row, submission, error)
 
@@ -150,6 +156,8 @@ class Submitter:
             await self._permit()
             # A permit that is asked for in a thread does not notice a stop that comes meanwhile.
             await anyio.lowlevel.checkpoint_if_cancelled()
+            # Closed in the midst of a request it may have been sent; closed now it is not.
+            self._client.check_open()
         except BaseException:
             await self._ledger.write(undo)
             raise

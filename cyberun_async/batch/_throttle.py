@@ -57,9 +57,11 @@ class Throttle:
         self._in_use -= 1
         self._admit()
 
-    async def stand_aside(self, seconds: float, *, is_declined: bool) -> None:
+    async def stand_aside(self, seconds: float, *, is_declined: bool) -> float:
         """
         Leave the room to others for a while, then wait for it and take it again.
+
+        Returns how many seconds it waited for room.
 
         The caller has room afterwards, also if cancelled.
 
@@ -72,6 +74,7 @@ class Throttle:
         turn = anyio.Event()
         try:
             await self._sleep(seconds, is_declined=is_declined)
+            since = anyio.current_time()
             self._returning.append(turn)
             self._admit()
             await turn.wait()
@@ -81,6 +84,7 @@ class Throttle:
                     self._returning.remove(turn)
                 self._come_back(turn)
             raise
+        return anyio.current_time() - since
 
     async def _sleep(self, seconds: float, *, is_declined: bool) -> None:
         self._declined += is_declined

@@ -8,6 +8,7 @@ import pytest
 from cyberun_async import (
     AuthenticationError,
     ClientStateError,
+    ConfigurationError,
     RateLimitedError,
     ServiceUnavailableError,
 )
@@ -84,6 +85,18 @@ async def test_patience_has_an_end(sim: Simulator, ledger: Path) -> None:
     assert len(sim.submissions) == 3
 
 
+async def test_waiting_for_room_does_not_try_the_patience(sim: Simulator, ledger: Path) -> None:
+    """Only what the service declines counts, not the jobs that have the room meanwhile."""
+    sim.plan_by(lambda _: TaskPlan(steps=1, step_seconds=2.5))
+    declined = iter([False, True, True])
+    sim.faults.add("run", faults.refuse(429), times=None, when=lambda _: next(declined, False))
+    async with client_of(sim) as client:
+        ran = await run_batch(client, ledger, jobs(2), concurrency=2, patience=2.0)
+
+    assert ran.error is None
+    assert set(ran.states.values()) == {"completed"}
+
+
 async def test_a_key_that_is_refused_ends_the_batch(sim: Simulator, ledger: Path) -> None:
     """What every job would meet is no outcome of one of them."""
     async with client_of(sim) as client, Batch(client, ledger) as batch:
@@ -94,6 +107,27 @@ async def test_a_key_that_is_refused_ends_the_batch(sim: Simulator, ledger: Path
         report = await batch.report()
 
     assert report.total == 0
+
+
+async def test_without_a_key_to_send_nothing_was_sent(sim: Simulator, ledger: Path) -> None:
+    """A provider that gives none ends the batch; nobody has to decide about its jobs."""
+    asked = 0
+
+    def key() -> str:
+        nonlocal asked
+        asked += 1
+        # The first is for the workflow's definition.
+        return "" if asked == 2 else sim.key
+
+    async with client_of(sim, api_key=key) as client:
+        ran = await run_batch(client, ledger, jobs(1))
+        again = await run_batch(client, ledger, jobs(1))
+
+    assert isinstance(ran.error, ConfigurationError)
+    assert ran.report.counts[JobState.PLANNED] == 1
+    assert again.states == {"job-0": "completed"}
+    answers = query(ledger, "SELECT answer FROM submissions ORDER BY id")
+    assert answers == [("withdrawn",), ("accepted",)]
 
 
 # Failures
