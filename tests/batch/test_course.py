@@ -17,17 +17,7 @@ from cyberun_async.batch._saving import folder_of
 from cyberun_async.testing import Simulator, TaskPlan, faults
 
 from ..whole.kit import until
-from .kit import client_of, jobs, query, quick_service, run_batch
-
-
-@pytest.fixture
-def sim() -> Simulator:
-    return quick_service()
-
-
-@pytest.fixture
-def ledger(tmp_path: Path) -> Path:
-    return tmp_path / "runs.sqlite"
+from .kit import client_of, jobs, query, run_batch
 
 
 def prompts(sim: Simulator) -> list[str]:

@@ -10,17 +10,7 @@ from cyberun_async.batch import Batch, BatchPolicy, JobState, UncertainSubmissio
 from cyberun_async.testing import Simulator, TaskPlan, faults
 
 from ..whole.kit import until
-from .kit import client_of, jobs, query, quick_service, run_batch
-
-
-@pytest.fixture
-def sim() -> Simulator:
-    return quick_service()
-
-
-@pytest.fixture
-def ledger(tmp_path: Path) -> Path:
-    return tmp_path / "runs.sqlite"
+from .kit import client_of, jobs, query, run_batch
 
 
 async def cut_short(sim: Simulator, ledger: Path, *, hold: float, grace: float) -> None:

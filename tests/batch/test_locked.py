@@ -16,17 +16,7 @@ from cyberun_async.batch._tally import Tally
 from cyberun_async.testing import Simulator, faults
 
 from ..whole.kit import until
-from .kit import client_of, jobs, query, quick_service
-
-
-@pytest.fixture
-def sim() -> Simulator:
-    return quick_service()
-
-
-@pytest.fixture
-def ledger(tmp_path: Path) -> Path:
-    return tmp_path / "runs.sqlite"
+from .kit import client_of, jobs, query
 
 
 @asynccontextmanager

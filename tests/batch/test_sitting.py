@@ -10,17 +10,7 @@ from cyberun_async.batch._surroundings import Surroundings
 from cyberun_async.testing import Simulator, faults
 
 from ..whole.kit import until
-from .kit import client_of, jobs, quick_service
-
-
-@pytest.fixture
-def sim() -> Simulator:
-    return quick_service()
-
-
-@pytest.fixture
-def ledger(tmp_path: Path) -> Path:
-    return tmp_path / "runs.sqlite"
+from .kit import client_of, jobs
 
 
 async def sit(sim: Simulator, ledger: Path, sitting: str | None) -> list[JobOutcome]:

@@ -6,7 +6,6 @@ from pathlib import Path
 
 import anyio
 import anyio.to_thread
-import pytest
 
 from cyberun_async.batch import Batch, BatchPolicy, _records as records
 from cyberun_async.batch._jobs import PreparedJob, prepared
@@ -17,17 +16,7 @@ from cyberun_async.batch._throttle import Throttle
 from cyberun_async.testing import Simulator, faults
 
 from ..whole.kit import until
-from .kit import client_of, jobs, query, quick_service, run_batch
-
-
-@pytest.fixture
-def sim() -> Simulator:
-    return quick_service()
-
-
-@pytest.fixture
-def ledger(tmp_path: Path) -> Path:
-    return tmp_path / "runs.sqlite"
+from .kit import client_of, jobs, query, run_batch
 
 
 async def test_stopped_while_a_permit_is_asked_for_nothing_leaves(

@@ -9,17 +9,7 @@ from cyberun_async import ClientStateError, CyberunClient, InvalidInputError, Ta
 from cyberun_async.batch import Batch, UncertainSubmissionsError
 from cyberun_async.testing import Simulator, StreamingASGITransport, faults
 
-from .kit import Ran, client_of, jobs, quick_service, run_batch
-
-
-@pytest.fixture
-def sim() -> Simulator:
-    return quick_service()
-
-
-@pytest.fixture
-def ledger(tmp_path: Path) -> Path:
-    return tmp_path / "runs.sqlite"
+from .kit import Ran, client_of, jobs, run_batch
 
 
 # A batch of four: of the second job the answer is lost, with a task or without.
