@@ -4,9 +4,11 @@ import asyncio
 import contextlib
 import functools
 import socket
+import ssl
 import struct
 import threading
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from typing import Any, ClassVar
 
 import attrs
 import uvicorn
@@ -43,19 +45,23 @@ class ServerThread:
     Serves an application until it is stopped, and then at once.
 
     *beside* is run next to it and cancelled with it; *accepted* is called for
-    each connection.
+    each connection, which speaks TLS where *tls* is given.
     """
 
     _app: ASGIApp
     _sockets: Sequence[socket.socket]
     _accepted: Callable[[], None]
     _beside: Callable[[], Awaitable[None]]
+    tls: ssl.SSLContext | None = None
     _thread: threading.Thread = attrs.field(init=False)
     _started: threading.Event = attrs.field(init=False, factory=threading.Event)
     _loop: asyncio.AbstractEventLoop = attrs.field(init=False)
     _stop: asyncio.Event = attrs.field(init=False)
     _error: BaseException | None = attrs.field(init=False, default=None)
     _transports: set[asyncio.Transport] = attrs.field(init=False, factory=set[asyncio.Transport])
+    _handshakes: "set[asyncio.Task[None]]" = attrs.field(
+        init=False, factory=set["asyncio.Task[None]"]
+    )
 
     def start(self) -> None:
         """Start serving and return once connections are accepted."""
@@ -84,6 +90,12 @@ class ServerThread:
     def disconnected(self, transport: asyncio.Transport) -> None:
         """Take note of the end of a connection."""
         self._transports.discard(transport)
+
+    def shake_hands(self, handshake: Coroutine[Any, Any, None]) -> None:
+        """Own a handshake until it is done."""
+        task = self._loop.create_task(handshake)
+        self._handshakes.add(task)
+        task.add_done_callback(self._handshakes.discard)
 
     def severable(self, app: ASGIApp, transport: asyncio.Transport) -> ASGIApp:
         """Return *app* with the power to cut the connection of its requests."""
@@ -135,11 +147,10 @@ class ServerThread:
                 transport.abort()
         for listener in server.servers:
             listener.close()
-        beside.cancel()
-        requests = tuple(server.server_state.tasks)
-        for request in requests:
-            request.cancel()
-        await asyncio.gather(beside, *requests, return_exceptions=True)
+        tasks = (beside, *self._handshakes, *server.server_state.tasks)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
         for listener in server.servers:
             await listener.wait_closed()
         # Transports let go of their sockets one turn after they were aborted.
@@ -163,19 +174,76 @@ class ServerThread:
 
 def _protocol(thread: ServerThread) -> type[H11Protocol]:
     """Return a protocol class that reports to *thread* and lets the app cut the line."""
+    base = _Severable if thread.tls is None else _Secured
+    return type(base.__name__, (base,), {"_server_thread": thread})
 
-    class Severable(H11Protocol):
-        def connection_made(self, transport: asyncio.BaseTransport) -> None:
-            assert isinstance(transport, asyncio.Transport)
-            super().connection_made(transport)
-            thread.connected(transport)
-            self.app = thread.severable(self.app, transport)
 
-        def connection_lost(self, exc: Exception | None) -> None:
+class _Severable(H11Protocol):
+    _server_thread: ClassVar[ServerThread]
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        super().connection_made(transport)
+        self._server_thread.connected(transport)
+        self.app = self._server_thread.severable(self.app, transport)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        super().connection_lost(exc)
+        self._server_thread.disconnected(self.transport)
+
+
+class _Secured(H11Protocol):
+    """
+    The same over TLS.
+
+    The handshake is made here and not by the listener, which knows no connection before its
+    handshake is over: one that never ends could be neither counted nor cut.
+    """
+
+    _server_thread: ClassVar[ServerThread]
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        self._line = transport
+        self._early: list[bytes] | None = []
+        self._server_thread.connected(transport)
+        # What is read before TLS is in place would be lost.
+        transport.pause_reading()
+        self._server_thread.shake_hands(self._secure())
+
+    async def _secure(self) -> None:
+        context = self._server_thread.tls
+        assert context is not None
+        transport = None
+        try:
+            # None where the client went away during the handshake.
+            transport = await self.loop.start_tls(self._line, self, context, server_side=True)
+        except OSError:  # and ssl.SSLError, which is one
+            self._line.abort()
+        finally:
+            if transport is None:
+                self._server_thread.disconnected(self._line)
+        if transport is not None:
+            self._secured(transport)
+
+    def _secured(self, transport: asyncio.Transport) -> None:
+        super().connection_made(transport)
+        self.app = self._server_thread.severable(self.app, transport)
+        early, self._early = self._early or [], None
+        for data in early:
+            self.data_received(data)
+
+    def data_received(self, data: bytes) -> None:
+        # A request may come together with the last bytes of the handshake.
+        if self._early is None:
+            super().data_received(data)
+        else:
+            self._early.append(data)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        if self._early is None:
             super().connection_lost(exc)
-            thread.disconnected(self.transport)
-
-    return Severable
+            self._server_thread.disconnected(self._line)
 
 
 def _abort(transport: asyncio.Transport, reset: bool) -> None:

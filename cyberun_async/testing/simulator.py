@@ -1,6 +1,7 @@
 """The simulated service as its users see it."""
 
 import random
+import ssl
 import threading
 import types
 from collections.abc import Mapping, Sequence
@@ -62,6 +63,9 @@ class Simulator:
         webhook_sender: What posts webhooks; None opens real connections.
         record_limit: How many requests are remembered, oldest forgotten first.
         team_id: What its team is called; None makes a UUID.
+        tls: Serves HTTPS with the certificate of this server-side context, at
+            :attr:`url` and at :attr:`store_url`; None serves plain HTTP. In
+            process there is no TLS.
     """
 
     def __init__(
@@ -78,6 +82,7 @@ class Simulator:
         webhook_sender: Sender | None = None,
         record_limit: int = 100_000,
         team_id: str | None = None,
+        tls: ssl.SSLContext | None = None,
     ) -> None:
         chance = random.Random(seed)
         clock = ServiceClock(starts_at)
@@ -99,6 +104,7 @@ class Simulator:
         self._app = routes(self._world)
         self._courier = Courier(self._world, webhook_sender or post)
         self._ports = (port, 0)
+        self._tls = tls
         self._server: ServerThread | None = None
         self._switching = threading.Lock()
         self.key: str = self.issue_key("sk")
@@ -154,10 +160,11 @@ class Simulator:
         self._world.clock.follow_threads()
         sockets = listen(*self._ports)
         self._ports = (sockets[0].getsockname()[1], sockets[1].getsockname()[1])
+        scheme = "http" if self._tls is None else "https"
         self._world.api_base, self._world.store_base = (
-            f"http://127.0.0.1:{port}" for port in self._ports
+            f"{scheme}://127.0.0.1:{port}" for port in self._ports
         )
-        server = ServerThread(self._app, sockets, self._accepted, self._courier.run)
+        server = ServerThread(self._app, sockets, self._accepted, self._courier.run, self._tls)
         server.start()
         return server
 
