@@ -2,14 +2,14 @@
 
 import inspect
 from collections.abc import AsyncIterable, Awaitable, Callable, Iterable, Mapping
-from typing import Any
+from typing import Any, Literal, overload
 from uuid import UUID
 
 import anyio
 
 from ._client_following import FollowingClient
 from ._errors import CyberunError, TaskCancelledError, TaskFailedError, WaitTimeoutError
-from ._events import ProgressEvent
+from ._events import Event, Notice, ProgressEvent
 from ._files import file_parameters_of
 from ._group import MergedEvents, Outcome, Submission, in_order, outcomes, submissions
 from ._handle import TaskHandle, TaskRef, starting_point
@@ -60,7 +60,7 @@ class CyberunClient(FollowingClient):
         http_client: Serves plain requests in place of connections of the library's own.
         user_agent: Put in front of the library's own.
         headers: Sent with every request to the API, never to other origins.
-        on_notice: Called with each :class:`Notice` of any watch. It must not block.
+        on_notice: Called with each :data:`Notice` of any watch. It must not block.
         observer: Told of everything that watches do, for tracing and metrics.
 
     Raises:
@@ -233,9 +233,19 @@ class CyberunClient(FollowingClient):
 
     # Many tasks
 
+    @overload
+    def watch_many(
+        self, tasks: Iterable[TaskRef] | AsyncIterable[TaskRef], *, notices: Literal[False] = False
+    ) -> MergedEvents[Event]: ...
+
+    @overload
+    def watch_many(
+        self, tasks: Iterable[TaskRef] | AsyncIterable[TaskRef], *, notices: bool
+    ) -> MergedEvents[Event | Notice]: ...
+
     def watch_many(
         self, tasks: Iterable[TaskRef] | AsyncIterable[TaskRef], *, notices: bool = False
-    ) -> MergedEvents:
+    ) -> MergedEvents[Any]:
         """
         Follow many tasks in one iterator; it ends when all have ended.
 
@@ -246,7 +256,7 @@ class CyberunClient(FollowingClient):
 
         Args:
             tasks: Handles, ids or resume tokens.
-            notices: Deliver :class:`Notice` values in between, too.
+            notices: Deliver :data:`Notice` values in between, too.
 
         Raises:
             InvalidInputError: *tasks* is no iterable.

@@ -1,8 +1,11 @@
 """What a client does with one task that there is: follow it, wait, ask, cancel."""
 
+from typing import Any, Literal, overload
+
 import anyio
 
 from ._client_base import BaseClient
+from ._events import Event, Notice
 from ._handle import TaskRef, starting_point
 from ._inputs import positive_seconds
 from ._models import ResultRecord, TaskSnapshot
@@ -21,9 +24,19 @@ class FollowingClient(BaseClient):
         """The team's tasks, those of other programs included."""
         return Tasks(self._session.ask, self)
 
+    @overload
+    def watch(
+        self, task: TaskRef, *, notices: Literal[False] = False, cancel_on_exit: bool = False
+    ) -> EventStream[Event]: ...
+
+    @overload
+    def watch(
+        self, task: TaskRef, *, notices: bool, cancel_on_exit: bool = False
+    ) -> EventStream[Event | Notice]: ...
+
     def watch(
         self, task: TaskRef, *, notices: bool = False, cancel_on_exit: bool = False
-    ) -> EventStream:
+    ) -> EventStream[Any]:
         """
         Follow a task to its end.
 
@@ -36,7 +49,7 @@ class FollowingClient(BaseClient):
 
         Args:
             task: A handle, an id, or the resume token of an earlier watch.
-            notices: Deliver :class:`Notice` values in between, too.
+            notices: Deliver :data:`Notice` values in between, too.
             cancel_on_exit: Ask the service to cancel the task if the watch is left early.
 
         Raises:

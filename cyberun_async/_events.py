@@ -3,8 +3,11 @@ What a watch delivers: the events of a task, and notices about the watch itself.
 
 Event classes are made for ``match``. Each names its task, its attempt (counted
 from 1; the service may dispatch a task again after a failure) and its origin:
-``"stream"`` for the event stream, ``"poll"`` for what was learnt by asking.
-:attr:`Event.raw` is the decoded payload with every field the service sent.
+``"stream"`` for the event stream, ``"poll"`` for what a status check brought.
+``raw`` is the decoded payload with every field the service sent.
+
+:data:`Event` and :data:`Notice` are closed unions of the classes, so that a type checker
+accepts ``assert_never`` after the last of them, and ``isinstance`` takes them, too.
 """
 
 from collections.abc import Mapping
@@ -31,9 +34,9 @@ def parse_moment(value: object) -> datetime | None:
 
 
 @attrs.frozen(kw_only=True)
-class Event:
+class BaseEvent:
     """
-    Something that happened to a task.
+    What every event has.
 
     Attributes:
         task_id: The task.
@@ -59,7 +62,7 @@ class Event:
 
 
 @attrs.frozen(kw_only=True)
-class StatusEvent(Event):
+class StatusEvent(BaseEvent):
     """
     The task entered a state.
 
@@ -72,7 +75,7 @@ class StatusEvent(Event):
 
 
 @attrs.frozen(kw_only=True)
-class ProgressEvent(Event):
+class ProgressEvent(BaseEvent):
     """
     A tick of a running task, as the service sent it.
 
@@ -93,7 +96,7 @@ class ProgressEvent(Event):
 
 
 @attrs.frozen(kw_only=True)
-class CompletedEvent(Event):
+class CompletedEvent(BaseEvent):
     """
     The task completed; always the last event of its watch.
 
@@ -117,7 +120,7 @@ class CompletedEvent(Event):
 
 
 @attrs.frozen(kw_only=True)
-class FailedEvent(Event):
+class FailedEvent(BaseEvent):
     """The task failed; always the last event of its watch. ``error`` is the service's text."""
 
     error: str | None = None
@@ -134,7 +137,7 @@ class FailedEvent(Event):
 
 
 @attrs.frozen(kw_only=True)
-class CancelledEvent(Event):
+class CancelledEvent(BaseEvent):
     """The task was cancelled; always the last event of its watch."""
 
     @property
@@ -149,7 +152,7 @@ class CancelledEvent(Event):
 
 
 @attrs.frozen(kw_only=True)
-class ServerErrorEvent(Event):
+class ServerErrorEvent(BaseEvent):
     """
     The service reported trouble of its own on the stream (its ``error`` event).
 
@@ -161,7 +164,7 @@ class ServerErrorEvent(Event):
 
 
 @attrs.frozen(kw_only=True)
-class UnknownEvent(Event):
+class UnknownEvent(BaseEvent):
     """
     An event whose name this version does not know, delivered rather than dropped.
 
@@ -174,21 +177,26 @@ class UnknownEvent(Event):
 
 TerminalEvent = CompletedEvent | FailedEvent | CancelledEvent
 
+# Closed: a new class of event is a change of the interface, `UnknownEvent` is for those of
+# the service.
+Event = StatusEvent | ProgressEvent | TerminalEvent | ServerErrorEvent | UnknownEvent
+"""Something that happened to a task."""
+
 
 @attrs.frozen(kw_only=True)
-class Notice:
-    """Something that happened to a watch rather than to its task."""
+class BaseNotice:
+    """What every notice has: the task whose watch it is about."""
 
     task_id: str
 
 
 @attrs.frozen(kw_only=True)
-class Connected(Notice):
+class Connected(BaseNotice):
     """The event stream is open."""
 
 
 @attrs.frozen(kw_only=True)
-class StreamLost(Notice):
+class StreamLost(BaseNotice):
     """The event stream broke or ended early; it is opened again after *delay* seconds."""
 
     cause: str
@@ -196,7 +204,7 @@ class StreamLost(Notice):
 
 
 @attrs.frozen(kw_only=True)
-class PollingStarted(Notice):
+class PollingStarted(BaseNotice):
     """
     The watch goes on by polling; there is no live progress until it streams again.
 
@@ -208,19 +216,19 @@ class PollingStarted(Notice):
 
 
 @attrs.frozen(kw_only=True)
-class StreamingResumed(Notice):
+class StreamingResumed(BaseNotice):
     """Events come from the stream again after a time of polling."""
 
 
 @attrs.frozen(kw_only=True)
-class Gap(Notice):
+class Gap(BaseNotice):
     """Progress of *seconds* without a stream was not seen and cannot be had again."""
 
     seconds: float
 
 
 @attrs.frozen(kw_only=True)
-class GaveUp(Notice):
+class GaveUp(BaseNotice):
     """
     The watch ends with an error; *token* resumes it.
 
@@ -230,3 +238,7 @@ class GaveUp(Notice):
     cause: str
     token: ResumeToken
     snapshot: TaskSnapshot | None = None
+
+
+Notice = Connected | StreamLost | PollingStarted | StreamingResumed | Gap | GaveUp
+"""Something that happened to a watch rather than to its task."""

@@ -8,10 +8,10 @@ import anyio
 import attrs
 
 from ._errors import ClientStateError, CyberunError, InvalidInputError
-from ._events import Event, Notice
 from ._handle import TaskHandle, TaskRef
 from ._models import TaskSnapshot, TaskStatus
 from ._pump import Emit, Pump, Spawner, each
+from ._stream import Delivered
 from ._waiting import ended_badly
 
 
@@ -72,9 +72,11 @@ class Submission:
     error: CyberunError | None = None
 
 
-class MergedEvents(Pump[Event | Notice]):
+class MergedEvents(Pump[Delivered]):
     """
     The events of many tasks in one iterator; each names its task.
+
+    As with :class:`EventStream`, ``MergedEvents`` alone is ``MergedEvents[Event]``.
 
     Tasks may be added while it runs. It ends when all have ended; the errors of watches
     that failed are raised then, so that one does not hide the others.
@@ -123,7 +125,7 @@ class MergedEvents(Pump[Event | Notice]):
                 await self._changed.wait()
                 self._changed = anyio.Event()
 
-    async def _follow(self, task: TaskRef, emit: Emit[Event | Notice]) -> None:
+    async def _follow(self, task: TaskRef, emit: Emit[Any]) -> None:
         try:
             async with self._client.watch(task, notices=self._notices) as events:
                 async for event in events:

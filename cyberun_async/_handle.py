@@ -1,7 +1,7 @@
 """A submitted task as its caller holds it: plain data, bound to a client or not."""
 
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Literal, Self, overload
 from uuid import UUID
 
 from ._errors import DetachedHandleError, InvalidInputError
@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Generator
 
     from ._client import CyberunClient
+    from ._events import Event, Notice
     from ._progress_view import ProgressView
     from ._results import TaskResult
     from ._stream import EventStream
@@ -71,14 +72,20 @@ class TaskHandle:
             )
         return self._client
 
-    def events(self, *, notices: bool = False) -> "EventStream":
+    @overload
+    def events(self, *, notices: Literal[False] = False) -> "EventStream[Event]": ...
+
+    @overload
+    def events(self, *, notices: bool) -> "EventStream[Event | Notice]": ...
+
+    def events(self, *, notices: bool = False) -> "EventStream[Any]":
         """
         Follow the task to its end; see :meth:`CyberunClient.watch`.
 
         To stop reading, or to be cancelled, does not cancel the remote task.
 
         Args:
-            notices: Deliver :class:`Notice` values in between, too.
+            notices: Deliver :data:`Notice` values in between, too.
 
         Raises:
             DetachedHandleError: The handle has no client.

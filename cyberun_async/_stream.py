@@ -2,19 +2,30 @@
 
 import warnings
 from abc import ABC, abstractmethod
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
 from types import TracebackType
-from typing import Generic, Protocol, Self, TypeVar
+from typing import TYPE_CHECKING, Generic, Protocol, Self, TypeVar, cast
 
 import anyio
 import attrs
 
 from ._errors import ClientStateError
-from ._events import Event, Notice
 from ._feed import Feed
 from ._models import ResumeToken, TaskSnapshot
 from ._reader import Reader
 
+
+if TYPE_CHECKING:
+    from typing_extensions import TypeVar as TypeVarWithDefault
+
+    from ._events import Event
+
+    # Python itself knows defaults from 3.13 on.
+    Delivered = TypeVarWithDefault("Delivered", default=Event)
+    Delivered_co = TypeVarWithDefault("Delivered_co", covariant=True, default=Event)
+else:
+    Delivered = TypeVar("Delivered")
+    Delivered_co = TypeVar("Delivered_co", covariant=True)
 
 Item_co = TypeVar("Item_co", covariant=True)
 
@@ -204,9 +215,13 @@ class Subscription(ABC, Generic[Item_co]):
             )
 
 
-class EventStream(Subscription[Event | Notice]):
+class EventStream(Subscription[Delivered_co]):
     """
     The events of one task, in order, up to and including its end.
+
+    It yields :data:`Event`, and :data:`Notice` in between where the watch was made with
+    ``notices=True``: ``EventStream`` alone is ``EventStream[Event]``, the other one is
+    ``EventStream[Event | Notice]``.
 
     Use it as ``async with client.watch(task) as events: async for event in events``:
     the connection is then given back before the block is left, however it is left. A
@@ -227,9 +242,12 @@ class EventStream(Subscription[Event | Notice]):
     ) -> None:
         reader = Reader(capacity, notices=notices)
         super().__init__(client, token, reader=reader, cancel_on_exit=cancel_on_exit)
+        # Without notices nothing but events is pushed: the type says what the setting does.
+        self._take = cast("Callable[[], Delivered_co | None]", reader.take)
+        self._wait = cast("Callable[[], Awaitable[Delivered_co | None]]", reader.next)
 
-    def _ready(self) -> Event | Notice | None:
-        return self._reader.take()
+    def _ready(self) -> Delivered_co | None:
+        return self._take()
 
-    def _next(self) -> Awaitable[Event | Notice | None]:
-        return self._reader.next()
+    def _next(self) -> Awaitable[Delivered_co | None]:
+        return self._wait()

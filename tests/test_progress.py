@@ -9,6 +9,7 @@ from cyberun_async import (
     CompletedEvent,
     Event,
     FailedEvent,
+    Notice,
     PollingStarted,
     ProgressEvent,
     ServerErrorEvent,
@@ -132,7 +133,8 @@ def test_polling_that_goes_on_is_no_news() -> None:
     tracker = ProgressTracker(TASK, 1.0)
     reader = ProgressReader(tracker, now=float, is_live=bool)
     polling = PollingStarted(task_id=TASK, cause="refused")
-    expected = [(polling, True), (polling, False), (StreamingResumed(task_id=TASK), True)]
+    expected: list[tuple[Notice, bool]] = [(polling, True), (polling, False)]
+    expected.append((StreamingResumed(task_id=TASK), True))
     for notice, is_news in [*expected, *expected]:
         reader.push(notice)
         assert (tracker.due_at() is not None) is is_news

@@ -21,7 +21,7 @@ async def everything(reader: Reader) -> list[Event | Notice]:
 async def test_what_was_pushed_comes_out_in_order() -> None:
     """A reader that keeps up sees everything."""
     reader = Reader(10)
-    life = [status("queued"), tick(0.1), tick(0.2), completed()]
+    life: list[Event] = [status("queued"), tick(0.1), tick(0.2), completed()]
     for event in life:
         reader.push(event)
 
@@ -32,8 +32,9 @@ async def test_what_was_pushed_comes_out_in_order() -> None:
 async def test_a_slow_reader_loses_ticks_only() -> None:
     """When full, the newest tick takes the place of an older one, and statuses stay."""
     reader = Reader(3)
-    for event in (status("queued"), status("running"), *(tick(n / 100) for n in range(100))):
-        reader.push(event)
+    reader.push_all([status("queued"), status("running")])
+    for n in range(100):
+        reader.push(tick(n / 100))
     reader.push(completed())
 
     assert await everything(reader) == [status("queued"), status("running"), completed()]
@@ -43,8 +44,9 @@ async def test_a_slow_reader_loses_ticks_only() -> None:
 async def test_the_newest_tick_is_the_one_that_stays() -> None:
     """A reader that catches up sees where the task is, not where it was."""
     reader = Reader(2)
-    for event in (status("running"), *(tick(n / 100) for n in range(100))):
-        reader.push(event)
+    reader.push(status("running"))
+    for n in range(100):
+        reader.push(tick(n / 100))
 
     assert await everything(reader) == [status("running"), tick(0.99)]
 

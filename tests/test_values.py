@@ -23,7 +23,6 @@ from cyberun_async import (
     Gap,
     GaveUp,
     Limits,
-    Notice,
     Outcome,
     PollingStarted,
     ProgressEvent,
@@ -58,7 +57,6 @@ MODULES: Final = (cyberun_async, webhooks, batch, relay, testing, otel)
 
 # Values of the service's replies have tests of their own in test_models.py.
 EXAMPLES: Final[list[Any]] = [
-    Event(task_id=TASK),
     StatusEvent(task_id=TASK, status="running", attempt=2, unconfirmed=True),
     ProgressEvent(task_id=TASK, progress=0.5, step_current=10, step_total=20, message="half"),
     CompletedEvent(task_id=TASK, output={"a": [1, {"b": None}]}, origin="poll"),
@@ -66,7 +64,6 @@ EXAMPLES: Final[list[Any]] = [
     CancelledEvent(task_id=TASK),
     ServerErrorEvent(task_id=TASK, message="later"),
     UnknownEvent(task_id=TASK, name="of_tomorrow", data='{"a": [1]}'),
-    Notice(task_id=TASK),
     Connected(task_id=TASK),
     StreamLost(task_id=TASK, cause="cut", delay=1.5),
     PollingStarted(task_id=TASK, cause="refused"),

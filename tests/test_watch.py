@@ -295,7 +295,8 @@ def test_readers_that_leave_during_a_rest_end_it_with_polling() -> None:
 
 def test_a_life_is_told_in_order() -> None:
     """Statuses, ticks and the end pass as they come, the end last."""
-    life = [status("pending"), status("queued"), status("running"), tick(0.5), completed(OUTPUT)]
+    life: list[Event] = [status("pending"), status("queued"), status("running")]
+    life += [tick(0.5), completed(OUTPUT)]
 
     played = play(connected(1), *(received(event, 2) for event in life))
 
@@ -618,7 +619,7 @@ def test_a_status_is_told_once(by_ask: bool) -> None:
 
 def test_a_replayed_life_is_dropped_whole() -> None:
     """With or without ids, a stream that repeats all it said tells nothing new."""
-    life = [status("pending"), status("queued"), status("running"), tick(0.5)]
+    life: list[Event] = [status("pending"), status("queued"), status("running"), tick(0.5)]
     replay = [received(event, 4) for event in life]
 
     played = play(

@@ -10,6 +10,7 @@ from typing import Any
 import attrs
 
 from .. import (
+    CancelledEvent,
     CompletedEvent,
     CyberunError,
     Event,
@@ -76,8 +77,8 @@ def line_of(item: Event | Notice) -> str:
             return f"failed: {clean(error)}" if error else "failed"
         case CompletedEvent(output_error=problem) if problem:
             return clean(f"completed; its output cannot be read: {problem}")
-        case Event() if item.is_terminal:
-            return str(getattr(item, "status", ""))
+        case CompletedEvent() | CancelledEvent():
+            return item.status
         case _:
             return note_of(item)
 
@@ -106,8 +107,8 @@ def record_of(item: Event | Notice) -> dict[str, Any]:
         for field in attrs.fields(type(item))
         if field.name != "raw"
     }
-    if isinstance(item, Event) and item.is_terminal:
-        fields["status"] = getattr(item, "status", None)
+    if isinstance(item, CompletedEvent | FailedEvent | CancelledEvent):
+        fields["status"] = item.status
     return {"type": kind, **{key: value for key, value in fields.items() if value is not None}}
 
 

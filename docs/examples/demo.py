@@ -84,8 +84,9 @@ class Screen:
                 self.bars.update(row, total=1.0, completed=1.0, share="100%", note=note)
             case PollingStarted():
                 self.bars.update(row, total=None, share="?", note=note)  # a bar that only moves
-            case _ if note:
-                self.bars.update(row, note=note)
+            case _:
+                if note:
+                    self.bars.update(row, note=note)
         if not self.console.is_terminal:
             self._print_line(name, note, event)
 

@@ -16,13 +16,18 @@ from cyberun_async import (
     CancelledEvent,
     ClientStatistics,
     CompletedEvent,
+    Connected,
     CyberunClient,
     CyberunError,
     Event,
     EventStream,
     FailedEvent,
+    Gap,
+    GaveUp,
+    MergedEvents,
     Notice,
     Outcome,
+    PollingStarted,
     ProgressEvent,
     ProgressUpdate,
     ProgressView,
@@ -30,6 +35,8 @@ from cyberun_async import (
     ResumeToken,
     ServerErrorEvent,
     StatusEvent,
+    StreamingResumed,
+    StreamLost,
     Submission,
     TaskFailedError,
     TaskHandle,
@@ -52,9 +59,16 @@ async def the_main_job(client: CyberunClient) -> None:
     assert_type(task.id, str)
 
     async with client.watch(task) as events:
-        assert_type(events, EventStream)
+        assert_type(events, EventStream[Event])
         async for event in events:
-            assert_type(event, Event | Notice)
+            assert_type(event, Event)
+    async with client.watch(task, notices=True) as events_and_notices:
+        assert_type(events_and_notices, EventStream[Event | Notice])
+        async for item in events_and_notices:
+            assert_type(item, Event | Notice)
+    async with task.events() as by_handle:
+        assert_type(by_handle, EventStream[Event])
+    assert_type(task.events(notices=True), EventStream[Event | Notice])
 
     assert_type(await client.wait(task, timeout=60), TaskSnapshot)
     result = await client.result(task)
@@ -84,7 +98,33 @@ def what_an_event_says(event: Event) -> str:
         case CancelledEvent() | ServerErrorEvent() | UnknownEvent():
             return assert_type(event.task_id, str)
         case _:
-            return event.origin
+            assert_never(event)
+
+
+def what_a_watch_says(item: Event | Notice) -> float | str:
+    """`isinstance` tells events from notices, and the notices are as closed."""
+    if isinstance(item, Event):
+        assert_type(item, Event)
+        return what_an_event_says(item)
+    match item:
+        case StreamLost(delay=seconds) | Gap(seconds=seconds):
+            return assert_type(seconds, float)
+        case PollingStarted(cause=cause) | GaveUp(cause=cause):
+            return assert_type(cause, str)
+        case Connected() | StreamingResumed():
+            return assert_type(item.task_id, str)
+        case _:
+            assert_never(item)
+
+
+def a_stream_of_either_kind(events: EventStream[Event | Notice]) -> None:
+    """Who reads notices, too, reads any stream; the plain name is that of events alone."""
+
+
+def a_stream_of_events(events: EventStream) -> None:
+    """`EventStream` is short for the stream without notices."""
+    assert_type(events, EventStream[Event])
+    a_stream_of_either_kind(events)
 
 
 async def one_message(task: TaskHandle) -> str:
@@ -114,8 +154,10 @@ async def many_tasks(client: CyberunClient, tasks: list[TaskHandle]) -> None:
     async for submission in client.submit_many("text-to-image", [{"prompt": "a fox"}]):
         assert_type(submission, Submission)
     async with client.watch_many(tasks) as merged:
+        assert_type(merged, MergedEvents[Event])
         async for event in merged:
-            assert_type(event, Event | Notice)
+            assert_type(event, Event)
+    assert_type(client.watch_many(tasks, notices=True), MergedEvents[Event | Notice])
     assert_type(await asyncio.gather(*tasks), list[TaskResult])
     async with asyncio.TaskGroup() as group:
         assert_type(group.create_task(tasks[0].result()), asyncio.Task[TaskResult])

@@ -91,7 +91,7 @@ class Watched:
         return [type(item).__name__ for item in self.items]
 
 
-async def follow(events: EventStream) -> Watched:
+async def follow(events: EventStream[Event | Notice]) -> Watched:
     """Read *events* to their end, or to the error that stands in its place."""
     items: list[Event | Notice] = []
     async with events:

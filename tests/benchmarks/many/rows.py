@@ -22,7 +22,7 @@ import attrs
 import httpx
 from httpx_sse import aconnect_sse
 
-from cyberun_async import CyberunClient, Event, Limits, ProgressEvent
+from cyberun_async import CyberunClient, Limits, ProgressEvent
 
 from ..harness import report, serving
 from .server import OWN, task_id
@@ -364,7 +364,7 @@ async def killed(count: int, down: float) -> None:
                 async with client.watch(one) as events:
                     async for event in events:
                         heard[one] = heard.get(one, 0) + isinstance(event, ProgressEvent)
-                        if isinstance(event, Event) and event.is_terminal:
+                        if event.is_terminal:
                             ended.append(one)
 
             tasks = [asyncio.create_task(watch(one)) for one in ids(count)]
