@@ -82,7 +82,7 @@ class RuntimeApi:
         task = self._task(call)
         now = self._world.clock.now()
         behaviour = self._world.behaviour_towards(task)
-        mark = task.mark(now)
+        mark = task.mark(now - behaviour.result_lag)
         _check_result(task, mark, now, behaviour)
         links = self._links(task, behaviour) if mark.status == "completed" else {}
         expires_at = now + behaviour.link_lifetime

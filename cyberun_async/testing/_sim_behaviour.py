@@ -95,6 +95,9 @@ class Behaviour:
     early_result: Literal["nulls", "conflict"] = "nulls"
     """What `/result` says before the end: nulls, or 409."""
 
+    result_lag: float = 0.0
+    """Seconds after its end for which a task's result is still what it was before."""
+
     result_retention: float | None = None
     """Seconds after its end at which a task's result is gone."""
 

@@ -76,6 +76,8 @@ def _payload(task: SimTask, mark: Mark, behaviour: Behaviour, clock: ServiceCloc
 
 def _told(task: SimTask, mark: Mark, behaviour: Behaviour) -> Fields:
     match mark.name:
+        case "status" if mark.is_over:
+            return {"status": mark.status}
         case "status" | "cancelled" | "failed":
             return {"status": mark.status, **mark.details}
         case "completed":

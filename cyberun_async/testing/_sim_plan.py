@@ -59,6 +59,9 @@ class TaskPlan:
     outcome: Outcome = "completed"
     """How the task ends."""
 
+    unknown_end: str | None = None
+    """A state that no page documents, in which the task ends instead of by its outcome."""
+
     stop_at_step: int | None = None
     """The step after which a failed or cancelled task ends; None is the last."""
 

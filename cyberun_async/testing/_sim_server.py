@@ -174,8 +174,17 @@ class ServerThread:
 
 def _protocol(thread: ServerThread) -> type[H11Protocol]:
     """Return a protocol class that reports to *thread* and lets the app cut the line."""
-    base = _Severable if thread.tls is None else _Secured
-    return type(base.__name__, (base,), {"_server_thread": thread})
+    if thread.tls is not None:
+
+        class Secured(_Secured):
+            _server_thread = thread
+
+        return Secured
+
+    class Severable(_Severable):
+        _server_thread = thread
+
+    return Severable
 
 
 class _Severable(H11Protocol):

@@ -24,7 +24,8 @@ class Mark:
     One moment of a task's life, with all that holds from then on.
 
     *at* and *started* are seconds since the task was created, *name* is the
-    event on the stream, *details* what that event says beyond the state.
+    event on the stream, *details* what that event says beyond the state, and
+    *is_over* that the task ends here although the state is none of the known ends.
     """
 
     at: float
@@ -33,11 +34,12 @@ class Mark:
     attempt: int = 0
     started: float | None = None
     details: Mapping[str, object] = _NOTHING
+    is_over: bool = False
 
     @property
     def is_terminal(self) -> bool:
         """Whether the task has ended with this mark."""
-        return self.status in TERMINAL
+        return self.is_over or self.status in TERMINAL
 
 
 def born() -> Mark:
@@ -69,6 +71,12 @@ def ended(last: Mark, at: float, outcome: str, error: str = "") -> Mark:
     """Return the mark with which a task ends."""
     details = {"error": error} if outcome == "failed" else {}
     return followed_by(last, at, outcome, status=outcome, details=details)
+
+
+def ended_unknown(last: Mark, at: float, state: str, error: str) -> Mark:
+    """Return the mark with which a task ends in a state that no page names."""
+    mark = followed_by(last, at, "status", status=state, details={"error": error})
+    return attrs.evolve(mark, is_over=True)
 
 
 def cancelled(marks: Sequence[Mark], elapsed: float, stop_seconds: float) -> tuple[Mark, ...]:
@@ -140,7 +148,11 @@ class _Writer:
         self._reach_queue()
         cut = plan.stop_at_step if plan.outcome != "completed" else None
         self._run(self._steps if cut is None else cut)
-        self.marks.append(ended(self.marks[-1], self._at, plan.outcome, plan.error))
+        last = self.marks[-1]
+        if plan.unknown_end is not None:
+            self.marks.append(ended_unknown(last, self._at, plan.unknown_end, plan.error))
+        else:
+            self.marks.append(ended(last, self._at, plan.outcome, plan.error))
 
     def _reach_queue(self) -> None:
         self._status("waiting")

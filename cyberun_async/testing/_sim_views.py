@@ -27,7 +27,7 @@ def task_view(
         "creation_source": task.source,
         "task_status": mark.status,
         "created_at": clock.stamp(task.created),
-        "task_error": mark.details.get("error", "") if mark.status == "failed" else "",
+        "task_error": _error(mark),
         "retry_count": mark.attempt,
         **_execution(task, mark, clock),
         **task.dispatch,
@@ -37,6 +37,11 @@ def task_view(
     if not behaviour.reports_retry_count:
         del fields["retry_count"]
     return worded(with_empties(fields, behaviour.empties), behaviour.vocabulary, rest=True)
+
+
+def _error(mark: Mark) -> object:
+    is_told = mark.status == "failed" or mark.is_over
+    return mark.details.get("error", "") if is_told else ""
 
 
 def _execution(task: SimTask, mark: Mark, clock: ServiceClock) -> Fields:
@@ -70,7 +75,7 @@ def result_view(
         "download_url": single,
         "download_urls": many,
         "expires_at": clock.stamp(expires_at) if links else None,
-        "task_error": mark.details.get("error", "") if mark.status == "failed" else "",
+        "task_error": _error(mark),
         "completed_at": _stamp(clock, task, mark.at if mark.is_terminal else None),
     }
     return worded(with_empties(fields, behaviour.empties), behaviour.vocabulary, rest=True)
