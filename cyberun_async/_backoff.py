@@ -4,6 +4,7 @@ How long to pause: full jitter below a capped exponential, raised by the service
 Pure functions; random draws from 0 to 1 come in from outside.
 """
 
+import re
 from collections.abc import Callable
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
@@ -12,6 +13,10 @@ from ._options import WatchPolicy
 
 
 Draws = Callable[[], float]
+
+# Whole seconds, as the standard has it, or the fractions that some services send.
+_SECONDS = re.compile(r"([0-9]+)(?:\.([0-9]*))?")
+_MOST_DIGITS, _LONGEST_HINT = 11, 1e12
 
 
 def full_jitter(draw: float, tries: int, *, base: float, cap: float) -> float:
@@ -74,13 +79,17 @@ def parse_retry_after(value: str | None, date: str | None) -> float | None:
     Return the seconds that a ``Retry-After`` header asks for, or None for nonsense.
 
     A date is judged by the answer's own ``Date``, since the two clocks may differ;
-    without one it is unusable. A moment gone by is 0 (RFC 9110, section 10.2.3).
+    without one it is unusable. A moment gone by is 0 (RFC 9110, section 10.2.3). A fraction
+    of a second is not in the standard, but services send it: it is rounded up.
     """
     if value is None:
         return None
     text = value.strip()
-    if text.isascii() and text.isdigit():
-        return float(text) if len(text) < 12 else float("1e12")
+    if (number := _SECONDS.fullmatch(text)) is not None:
+        whole, fraction = number[1], number[2] or ""
+        if len(whole) > _MOST_DIGITS:
+            return _LONGEST_HINT
+        return float(whole) + (1.0 if fraction.strip("0") else 0.0)
     moment, now = _http_date(text), _http_date(date or "")
     if moment is None or now is None:
         return None

@@ -211,8 +211,9 @@ class Limits:
             Connections for plain requests (streams have their own): enough to keep a
             service busy from afar, too few to trouble it.
         poll_rate:
-            Status requests per second for the whole client: so a thousand tasks are
-            asked about singly in less than a minute, and by pages in a second.
+            Status checks and list pages per second for the whole client, whatever
+            happens: so a thousand tasks are asked about singly in less than a minute,
+            and by pages in a second.
         reconnect_spread:
             Seconds over which the streams lost together come back, so that a service
             that has just restarted is not met by all of them at once.

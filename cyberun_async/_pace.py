@@ -7,7 +7,8 @@ import anyio
 
 # What a 429 that names no pause is worth, in seconds; doubled while they go on.
 _UNNAMED_PAUSE = 2.0
-_LONGEST_PAUSE = 300.0
+# One task may have a limit of its own; several in a row show that it is the account's.
+_TASKS_OF_A_LIMIT = 3
 # Down to so little of the rate it goes, and with each success some of it comes back.
 # A service that declines one request in ten for other reasons must not bring all to a halt.
 _SLOWEST, _SLOW_DOWN = 16.0, 1.5
@@ -29,6 +30,8 @@ class Pace:
         self._usual_pause = self._pause = 1.0 / rate
         self._next_at = 0.0
         self._slow_downs = 0
+        self._line = anyio.Lock()
+        self._limited: set[str] = set()
         self.slowed_until: float = 0.0
         self.asks: int = 0
         self.pages: int = 0
@@ -39,38 +42,47 @@ class Pace:
         return 1.0 / self._pause
 
     async def turn(self) -> None:
-        """Wait for the next moment."""
-        now = self._now()
-        moment = max(now, self._next_at, self.slowed_until)
-        self._next_at = moment + self._pause
-        await self._until(moment)
+        """
+        Wait for the next moment, behind all who came before.
 
-    async def permission(self) -> None:
-        """Wait only while the service wants to be left alone."""
-        await self._until(self.slowed_until)
+        Cancelled, it uses up none.
+        """
+        async with self._line:
+            # Slowed down while it waits, the first waits on, and so all behind it.
+            moment = self._now()
+            while True:
+                moment = max(moment, self._next_at, self.slowed_until)
+                if (left := moment - self._now()) <= 0:
+                    break
+                await anyio.sleep(left)
+            self._next_at = moment + self._pause
 
-    def slow_down(self, retry_after: float | None) -> None:
-        """The service said that it is asked too much."""
+    def declined(self, task_id: str, retry_after: float | None, *, cap: float) -> None:
+        """
+        The status check of one task was answered with 429.
+
+        That delays no other task, unless the checks of several are answered so in a row.
+        """
+        self._limited.add(task_id)
+        if len(self._limited) >= _TASKS_OF_A_LIMIT:
+            self.slow_down(retry_after, cap=cap)
+
+    def slow_down(self, retry_after: float | None, *, cap: float) -> None:
+        """The service said, of all tasks, that it is asked too much; wait *cap* at most."""
         now = self._now()
         if now >= self.slowed_until:
             # Those that were under way already are told the same once more.
             self._slow_downs += 1
             self._pause = min(self._pause * _SLOW_DOWN, self._usual_pause * _SLOWEST)
         unnamed = _UNNAMED_PAUSE * 2.0 ** min(self._slow_downs - 1, 10)
-        pause = min(unnamed if retry_after is None else retry_after, _LONGEST_PAUSE)
+        pause = min(unnamed if retry_after is None else retry_after, cap)
         self.slowed_until = max(self.slowed_until, now + pause)
 
     def answered(self) -> None:
         """The service answered as it should."""
         self._slow_downs = 0
+        self._limited.clear()
         self._pause = max(self._usual_pause, self._pause * _RECOVERY)
-
-    async def _until(self, moment: float) -> None:
-        if (left := moment - self._now()) > 0:
-            await anyio.sleep(left)
-        # Slowed down while it waited, a request waits on.
-        if self.slowed_until > self._now():
-            await self._until(self.slowed_until)
 
 
 class Lately:

@@ -69,8 +69,9 @@ class Roster:
         self._sequence = count()
         self._waker: anyio.Event | None = None
         self._due: DueAsks[Feed] = DueAsks()
-        # To be confirmed, with the state in which the list did not show them.
-        self._hints: dict[Feed, str | None] = {}
+        # To be confirmed: the state in which the list did not show them, and since when.
+        self._hints: dict[Feed, tuple[str | None, float]] = {}
+        self._confirmed_last = False
         self._askers = 0
         self._spread_at = 0.0
         self._offset = wall_minus_monotonic()
@@ -216,9 +217,23 @@ class Roster:
 
     def _next_single(self) -> tuple[Feed, str | None, bool] | None:
         """Return whom to ask about next, in which state it was missed, and whether that is so."""
-        if self._hints:
-            feed = next(iter(self._hints))
-            return feed, self._hints.pop(feed), True
+        # By turns: thousands that ended together must not hold up those that are on no list.
+        kinds = [self._next_hint, self._next_due]
+        for take in reversed(kinds) if self._confirmed_last else kinds:
+            if (work := take()) is not None:
+                self._confirmed_last = work[2]
+                return work
+        return None
+
+    def _next_hint(self) -> tuple[Feed, str | None, bool] | None:
+        if not self._hints:
+            return None
+        feed = next(iter(self._hints))
+        missed_in, since = self._hints.pop(feed)
+        self._note_lags(_oldest({feed: since}))
+        return feed, missed_in, True
+
+    def _next_due(self) -> tuple[Feed, str | None, bool] | None:
         counts = self._due.counts()
         barred = {state for state in self._sweeping if counts.get(state, 0) > FEW}
         if self._sweeping and counts.get(None, 0) > FEW:
@@ -237,7 +252,7 @@ class Roster:
         try:
             left = await self._sweep.run(due, self._feeds, listed)
         except CyberunError as error:
-            self._slow_down(error)
+            self._heed(error)
             self._lists_failed(due, error)
         except Exception as error:  # noqa: BLE001 - theirs who wait for these tasks
             self._crash_all([feed for feed in due if feed.asking], error)
@@ -245,8 +260,10 @@ class Roster:
             self._list_failed_at = float("-inf")
             self._list_rests = 0
             self._note_lags(oldest)
-            # What the list did not tell is asked singly, in one go, before anything else.
-            self._hints.update((feed, self._missed_in(feed)) for feed in left if self._has(feed))
+            # What the list did not tell is asked singly.
+            self._hints.update(
+                (feed, (self._missed_in(feed), due[feed])) for feed in left if self._has(feed)
+            )
         finally:
             self._sweeping.difference_update(states)
         self._start()
@@ -314,8 +331,7 @@ class Roster:
 
     async def _work(self, feed: Feed, missed_in: str | None, confirms: bool) -> None:
         try:
-            # Each task ends once: what confirms that is no polling, and need not be slowed.
-            await (self.pace.permission() if confirms and not feed.unlisted else self.pace.turn())
+            await self.pace.turn()
             if self._has(feed) and not feed.is_done:
                 await self._ask(feed, missed_in if confirms else None)
         except Exception as error:  # noqa: BLE001 - theirs who wait for this task
@@ -338,7 +354,8 @@ class Roster:
             answer = ServiceUnavailableError("the status was not answered in time")
         except CyberunError as error:
             answer = error
-            self._slow_down(error)
+            if isinstance(error, RateLimitedError):
+                self.pace.declined(feed.task_id, error.retry_after, cap=self._policy.hint_cap)
         else:
             self._single_answered_at = self._now()
             self.pace.answered()
@@ -378,12 +395,12 @@ class Roster:
         feed.watch.rested(self._spread_at)
         self.schedule(feed)
 
-    def _slow_down(self, error: CyberunError) -> None:
-        # What one task's ask was told holds for all: they share one account.
+    def _heed(self, error: CyberunError) -> None:
+        # What the list says holds for all tasks; what one task's check says, for that one.
         if isinstance(error, RateLimitedError | ServiceUnavailableError):
             is_asked_for = isinstance(error, RateLimitedError) or error.retry_after is not None
             if is_asked_for:
-                self.pace.slow_down(error.retry_after)
+                self.pace.slow_down(error.retry_after, cap=self._policy.hint_cap)
 
 
 def _oldest(due: Mapping[Feed, float]) -> dict[bool, float]:

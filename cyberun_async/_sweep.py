@@ -1,16 +1,17 @@
 """One round through the list of tasks, for many asks at once."""
 
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 
 import attrs
 
 from ._errors import RateLimitedError, RequestRejectedError
 from ._feed import Feed
-from ._models import TaskSnapshot, is_terminal
+from ._models import TaskSnapshot, TaskStatus, is_terminal
 from ._pages import Page, Sighting
-from ._plan import FEW, PAGE_SIZE, ListMemory, is_worth_going_on
+from ._plan import FEW, PAGE_SIZE, USUAL_STATES, ListMemory, is_worth_going_on
 
 
+_COURSE = tuple(TaskStatus)
 ListPage = Callable[[str, int], Awaitable[Page[Sighting]]]
 
 
@@ -55,8 +56,15 @@ class Sweep:
         missing = {feed.task_id: feed for feed in due}
         if states is None:
             states = self._memory.states_to_list(_counted(missing.values()))
-        for state in states:
+        read = list(states)
+        for state in read:
             await self._read_state(state, missing, feeds)
+        # Tasks that start together are together on the pages of a later state.
+        shown = [state for state in read if not self._memory.is_refused(state)]
+        for state in USUAL_STATES:
+            gone = sum(_may_have_gone(shown, state, feed) for feed in missing.values())
+            if state not in read and self._memory.states_to_list({state: gone}):
+                await self._read_state(state, missing, feeds)
         return list(missing.values())
 
     async def _read_state(
@@ -128,6 +136,14 @@ def _snapshot(sighting: Sighting, known: TaskSnapshot | None) -> TaskSnapshot:
     if known.status == sighting.status and known.retry_count == sighting.retry_count:
         return known
     return attrs.evolve(known, status=sighting.status, retry_count=sighting.retry_count, raw=b"")
+
+
+def _may_have_gone(shown: Sequence[str], state: str, feed: Feed) -> bool:
+    """Return whether *feed* may be in the later *state*, its own having been *shown* without it."""
+    seen = feed.watch.status
+    if seen not in shown or seen not in _COURSE:
+        return False
+    return _COURSE.index(TaskStatus(seen)) < _COURSE.index(TaskStatus(state))
 
 
 def _is_not_asked_about(feed: Feed) -> bool:
