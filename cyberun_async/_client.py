@@ -7,6 +7,7 @@ from uuid import UUID
 
 import anyio
 
+from . import _group, _handle
 from ._client_following import FollowingClient
 from ._errors import CyberunError, TaskCancelledError, TaskFailedError, WaitTimeoutError
 from ._events import Event, Notice, ProgressEvent
@@ -363,3 +364,9 @@ class CyberunClient(FollowingClient):
         return submissions(
             self, self._session.opened.runtime.spawn, workflow, parameter_sets, concurrency, options
         )
+
+
+# Handles and groups speak of their client, which is made of them: whoever evaluates their
+# annotations (`typing.get_type_hints`) finds it there.
+for _module in (_handle, _group):
+    vars(_module)[CyberunClient.__name__] = CyberunClient

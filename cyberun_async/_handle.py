@@ -1,23 +1,22 @@
 """A submitted task as its caller holds it: plain data, bound to a client or not."""
 
+from collections.abc import Generator
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Literal, Self, overload
 from uuid import UUID
 
 from ._errors import DetachedHandleError, InvalidInputError
+from ._events import Event, Notice
 from ._inputs import task_id_of
 from ._models import ResumeToken, TaskSnapshot
+from ._progress_view import ProgressView
+from ._results import TaskResult
+from ._stream import EventStream
 from ._tokens import looks_like_a_token, token_of
 
 
 if TYPE_CHECKING:
-    from collections.abc import Generator
-
     from ._client import CyberunClient
-    from ._events import Event, Notice
-    from ._progress_view import ProgressView
-    from ._results import TaskResult
-    from ._stream import EventStream
 
 
 class TaskHandle:
@@ -57,7 +56,7 @@ class TaskHandle:
     def __reduce__(self) -> tuple[Any, ...]:
         return _detached, (self.id, self.submitted_at)
 
-    def __await__(self) -> "Generator[Any, None, TaskResult]":
+    def __await__(self) -> Generator[Any, None, TaskResult]:
         return self.result().__await__()
 
     def bound_to(self, client: "CyberunClient") -> Self:
@@ -73,12 +72,12 @@ class TaskHandle:
         return self._client
 
     @overload
-    def events(self, *, notices: Literal[False] = False) -> "EventStream[Event]": ...
+    def events(self, *, notices: Literal[False] = False) -> EventStream[Event]: ...
 
     @overload
-    def events(self, *, notices: bool) -> "EventStream[Event | Notice]": ...
+    def events(self, *, notices: bool) -> EventStream[Event | Notice]: ...
 
-    def events(self, *, notices: bool = False) -> "EventStream[Any]":
+    def events(self, *, notices: bool = False) -> EventStream[Any]:
         """
         Follow the task to its end; see :meth:`CyberunClient.watch`.
 
@@ -92,7 +91,7 @@ class TaskHandle:
         """
         return self._bound().watch(self, notices=notices)
 
-    def progress(self, *, min_interval: float = 1.0) -> "ProgressView":
+    def progress(self, *, min_interval: float = 1.0) -> ProgressView:
         """
         Follow the task for one message about it; see :meth:`CyberunClient.progress`.
 
@@ -137,7 +136,7 @@ class TaskHandle:
             cancel_on_timeout=cancel_on_timeout,
         )
 
-    async def result(self, *, timeout: float | None = None) -> "TaskResult":
+    async def result(self, *, timeout: float | None = None) -> TaskResult:
         """
         Wait for the end and return what the task made; see :meth:`CyberunClient.result`.
 

@@ -40,7 +40,7 @@ from ._upload_models import Upload, UploadedFile
 
 T = TypeVar("T")
 
-OnSent = Callable[[int, int], "Awaitable[None] | None"]
+OnSent = Callable[[int, int], Awaitable[None] | None]
 
 _PIECE_BYTES = 256 * 1024
 _MEGABYTE = 1024 * 1024

@@ -17,7 +17,7 @@ from ._errors import (
     UncertainSubmissionsError,
 )
 from ._jobs import Job, JobFault, read_jobs
-from ._outcomes import BatchProgress, BatchReport, JobOutcome, JobState, UnknownFate
+from ._outcomes import BatchProgress, BatchReport, JobOutcome, JobState, OutcomeState, UnknownFate
 from ._policy import BatchPolicy
 from ._run import BatchRun
 
@@ -39,6 +39,7 @@ __all__ = [
     "LedgerError",
     "LedgerVersionError",
     "LedgerWriteError",
+    "OutcomeState",
     "UncertainSubmissionsError",
     "UnknownFate",
     "read_jobs",

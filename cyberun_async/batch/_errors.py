@@ -15,17 +15,13 @@ What a batch raises beside what its client does.
     └── BatchStoppedError            a job did not complete and the policy says to stop
 """
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from .. import CyberunError, InvalidInputError
+from ._jobs import JobFault
+from ._outcomes import JobOutcome, UnknownFate
 
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from ._jobs import JobFault
-    from ._outcomes import JobOutcome, UnknownFate
 
 _SHOWN = 20
 
@@ -39,7 +35,7 @@ class InvalidJobsError(InvalidInputError):
         count: How many there were.
     """
 
-    def __init__(self, faults: "Sequence[JobFault]", *, count: int | None = None) -> None:
+    def __init__(self, faults: Sequence[JobFault], *, count: int | None = None) -> None:
         self.faults: tuple[JobFault, ...] = tuple(faults)
         self.count: int = len(self.faults) if count is None else count
         lines = [str(fault) for fault in self.faults[:_SHOWN]]
@@ -102,7 +98,7 @@ class UncertainSubmissionsError(CyberunError):
         fates: Each such run, with the tasks it may have become.
     """
 
-    def __init__(self, fates: "Sequence[UnknownFate]") -> None:
+    def __init__(self, fates: Sequence[UnknownFate]) -> None:
         self.fates: tuple[UnknownFate, ...] = tuple(fates)
         lines = [str(fate) for fate in self.fates[:_SHOWN]]
         if len(self.fates) > len(lines):
@@ -121,7 +117,7 @@ class BatchStoppedError(CyberunError):
         outcome: That job's.
     """
 
-    def __init__(self, outcome: "JobOutcome") -> None:
+    def __init__(self, outcome: JobOutcome) -> None:
         self.outcome = outcome
         said = f": {outcome.error}" if outcome.error else ""
         super().__init__(f"job {outcome.key!r} {outcome.state}{said}; the batch was stopped")

@@ -4,7 +4,7 @@ import enum
 from collections.abc import Mapping
 from datetime import datetime
 from pathlib import Path
-from typing import Literal, TypeAlias
+from typing import Literal, TypeAlias, get_args
 
 import attrs
 
@@ -45,12 +45,17 @@ class JobState(enum.StrEnum):
     """It may have been submitted, and was left at that."""
 
 
-OUTCOMES = frozenset(
-    {
-        *(JobState.COMPLETED, JobState.FAILED, JobState.CANCELLED),
-        *(JobState.REJECTED, JobState.LOST, JobState.SKIPPED),
-    }
-)
+OutcomeState: TypeAlias = Literal[
+    JobState.COMPLETED,
+    JobState.FAILED,
+    JobState.CANCELLED,
+    JobState.REJECTED,
+    JobState.LOST,
+    JobState.SKIPPED,
+]
+"""The six states that are outcomes."""
+
+OUTCOMES: Mapping[str, OutcomeState] = {state.value: state for state in get_args(OutcomeState)}
 
 Verdict: TypeAlias = Literal["uncertain", "probably not submitted"]
 
@@ -72,7 +77,7 @@ class JobOutcome:
     """
 
     key: str
-    state: JobState
+    state: OutcomeState
     task_id: str | None = None
     error: str | None = None
     files: tuple[Path, ...] = ()

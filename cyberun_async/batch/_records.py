@@ -180,7 +180,7 @@ def outcomes(
             number,
             JobOutcome(
                 key=key,
-                state=JobState(state),
+                state=OUTCOMES[state],
                 task_id=task_id,
                 error=error,
                 files=_files(db, number),

@@ -1,8 +1,10 @@
 """One job from its submission to its outcome, each step noted before the next is made."""
 
 import os
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
+from typing import Literal
 
 import attrs
 
@@ -20,7 +22,7 @@ from .. import (
 from . import _records as records
 from ._errors import LedgerError
 from ._ledger import Ledger
-from ._outcomes import JobOutcome, JobState
+from ._outcomes import JobOutcome, JobState, OutcomeState
 from ._policy import BatchPolicy
 from ._records import JobRow
 from ._saving import folder_of, remove_parts
@@ -37,7 +39,7 @@ STOPPERS = (
     ServiceUnavailableError,
 )
 
-_ENDS = {
+_ENDS: Mapping[TaskStatus, OutcomeState] = {
     TaskStatus.COMPLETED: JobState.COMPLETED,
     TaskStatus.FAILED: JobState.FAILED,
     TaskStatus.CANCELLED: JobState.CANCELLED,
@@ -130,20 +132,22 @@ class Worker:
             state=state,
         )
         await self._ledger.write(end)
-        if state == JobState.PLANNED:
+        if state is JobState.PLANNED:
             return None
-        if state == JobState.SAVING:
+        if state is JobState.SAVING:
             self._tally.move(row.key, state)
             return await self._save(row, snapshot, is_resumed=False)
-        error = None if state == JobState.COMPLETED else snapshot.error or str(snapshot.status)
+        error = None if state is JobState.COMPLETED else snapshot.error or str(snapshot.status)
         return self._outcome(row, state, error=error, snapshot=snapshot)
 
-    def _state_after(self, row: JobRow, snapshot: TaskSnapshot, *, may_retry: bool) -> JobState:
+    def _state_after(
+        self, row: JobRow, snapshot: TaskSnapshot, *, may_retry: bool
+    ) -> OutcomeState | Literal[JobState.PLANNED, JobState.SAVING]:
         state = _ENDS[TaskStatus(snapshot.status)]
-        if state == JobState.COMPLETED and self._policy.download_to is not None:
+        if state is JobState.COMPLETED and self._policy.download_to is not None:
             return JobState.SAVING
         has_tries = row.accepted < self._policy.max_submissions_per_job
-        return JobState.PLANNED if state == JobState.FAILED and may_retry and has_tries else state
+        return JobState.PLANNED if state is JobState.FAILED and may_retry and has_tries else state
 
     async def _save(
         self, row: JobRow, snapshot: TaskSnapshot | None, *, is_resumed: bool
@@ -177,7 +181,7 @@ class Worker:
     def _outcome(
         self,
         row: JobRow,
-        state: JobState,
+        state: OutcomeState,
         *,
         error: str | None = None,
         files: tuple[Path, ...] = (),

@@ -7,6 +7,7 @@ from typing import Any
 import attrs
 
 from ..batch import BatchPolicy, BatchReport, Job, JobFault, JobOutcome, JobState, UnknownFate
+from ..batch._outcomes import OUTCOMES
 from ._folder import Plan
 
 
@@ -113,6 +114,6 @@ def heard(message: Mapping[str, Any]) -> News:
 
 def _outcome(plain: dict[str, Any]) -> JobOutcome:
     fields: dict[str, Any] = dict(plain)
-    fields["state"] = JobState(plain["state"])
+    fields["state"] = OUTCOMES[plain["state"]]
     fields["files"] = tuple(Path(path) for path in plain["files"])
     return JobOutcome(**fields)

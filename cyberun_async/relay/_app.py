@@ -12,6 +12,7 @@ from uuid import UUID
 import anyio
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import PlainTextResponse, Response, StreamingResponse
+from starlette.types import Receive, Scope, Send
 
 from .. import ClientStateError, ConfigurationError, CyberunClient, InvalidInputError
 from ._follower import Bell, Browser, Follower
@@ -21,7 +22,6 @@ from ._signals import StopSignals
 
 if TYPE_CHECKING:
     from anyio.abc import TaskGroup
-    from starlette.types import Receive, Scope, Send
 
 
 Authorize = Callable[[Request, str], bool | Awaitable[bool]]
@@ -172,7 +172,7 @@ class TaskRelay:
 
     # Serving
 
-    async def __call__(self, scope: "Scope", receive: "Receive", send: "Send") -> None:
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one connection."""
         if scope["type"] == "websocket":
             await send({"type": "websocket.close", "code": 1003})
@@ -208,7 +208,7 @@ class TaskRelay:
         # Nothing but True: a hook that returns something else by mistake lets nobody in.
         return (await answer if isawaitable(answer) else answer) is True
 
-    def _task_id(self, scope: "Scope") -> str | None:
+    def _task_id(self, scope: Scope) -> str | None:
         named = scope.get("path_params", {}).get("task_id")
         if named is None:
             path: str = scope["path"]
@@ -222,7 +222,7 @@ class TaskRelay:
         # The text of a resume token would do there, but is no name of the task here.
         return task_id if task_id in (named, named.lower()) else None
 
-    async def _stream(self, task_id: str, request: Request, send: "Send") -> None:
+    async def _stream(self, task_id: str, request: Request, send: Send) -> None:
         browser = Browser(
             self._follower(task_id),
             last_event_id=request.headers.get("last-event-id"),

@@ -24,8 +24,6 @@ from ._sim_workflows import Catalogue, Workflow, defaults
 from .faults import Fault
 
 
-Planner = Callable[["RunRequest"], TaskPlan | None]
-
 _DEFAULT_STEPS = 20
 
 
@@ -39,6 +37,9 @@ class RunRequest:
     tool_type: str
     parameters: Mapping[str, object]
     body: Mapping[str, object]
+
+
+Planner = Callable[[RunRequest], TaskPlan | None]
 
 
 @attrs.define(eq=False)

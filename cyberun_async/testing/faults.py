@@ -14,13 +14,11 @@ Durations are real seconds, whatever the simulator's speed.
 
 import json
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Literal, TypeAlias
+from typing import Literal, TypeAlias
 
 import attrs
 
-
-if TYPE_CHECKING:
-    from ._sim_records import RecordedRequest
+from ._sim_records import RecordedRequest
 
 
 Endpoint: TypeAlias = Literal[
@@ -190,7 +188,7 @@ class Fault:
     times: int | None = 1
     skip: int = 0
     task: str | None = None
-    when: "Callable[[RecordedRequest], bool] | None" = None
+    when: Callable[[RecordedRequest], bool] | None = None
 
 
 def on(endpoint: Endpoint, *actions: Action, times: int | None = 1, skip: int = 0) -> Fault:

@@ -48,7 +48,7 @@ from cyberun_async import (
     WatchPolicy,
     Workflow,
 )
-from cyberun_async.batch import Batch, Job, JobOutcome
+from cyberun_async.batch import Batch, Job, JobOutcome, JobState, OutcomeState
 from cyberun_async.webhooks import WebhookEvent, verify
 
 
@@ -193,6 +193,21 @@ async def a_batch(client: CyberunClient, jobs: AsyncIterator[Job]) -> None:
     async with Batch(client, ledger="runs.sqlite") as batch:
         async for outcome in batch.run(jobs):
             assert_type(outcome, JobOutcome)
+            assert_type(outcome.state, OutcomeState)
+            what_came_of_it(outcome)
+
+
+def what_came_of_it(outcome: JobOutcome) -> str:
+    """The state of an outcome is one of six."""
+    match outcome.state:
+        case JobState.COMPLETED:
+            return "done"
+        case JobState.FAILED | JobState.CANCELLED | JobState.LOST:
+            return "no result"
+        case JobState.REJECTED | JobState.SKIPPED:
+            return "no task"
+        case _:
+            assert_never(outcome.state)
 
 
 def a_webhook(body: bytes, signature: str) -> None:
