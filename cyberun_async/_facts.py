@@ -39,12 +39,15 @@ def report_answer(
 
 
 def report_messages(
-    watch: Watch, batch: Sequence[Message], moment: float, loads: Callable[[str], Any]
+    watch: Watch,
+    batch: Sequence[Message],
+    last_event_id: str,
+    moment: float,
+    loads: Callable[[str], Any],
 ) -> None:
-    """Report what the stream has brought, in order."""
+    """Report what the stream has brought, in order; *last_event_id* is the framing's behind it."""
     # Ticks in a row are judged in one go: most of what comes are ticks.
     ticks: list[ProgressEvent] = []
-    message_id = ""
     for message in batch:
         data = message.data
         if not data:
@@ -54,9 +57,12 @@ def report_messages(
         except PayloadError as error:
             watch.ticked(ticks, moment)
             ticks = []
+            was_reading = watch.phase is Phase.READING
             watch.garbled(error.name, moment)
+            if was_reading and watch.phase is not Phase.READING:
+                # It was taken in, as far as it can be: it need not come again.
+                watch.last_event_id = resumable_id(message.id)
             continue
-        message_id = message.id or message_id
         if type(event) is ProgressEvent:
             ticks.append(event)
             continue
@@ -64,6 +70,11 @@ def report_messages(
         ticks = []
         watch.received(event, moment)
     watch.ticked(ticks, moment)
+    report_id(watch, last_event_id)
+
+
+def report_id(watch: Watch, last_event_id: str) -> None:
+    """Report the id as of the last complete block, whatever that block held."""
     # What came after the stream was given up is not taken in, and has to come again.
-    if message_id and watch.phase is Phase.READING:
-        watch.last_event_id = resumable_id(message_id)
+    if watch.phase is Phase.READING:
+        watch.last_event_id = resumable_id(last_event_id)

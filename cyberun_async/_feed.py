@@ -16,7 +16,7 @@ from ._caller import unavailable
 from ._errors import ClientStateError, CyberunError, ServiceUnavailableError
 from ._events import CompletedEvent, Event, Notice, TerminalEvent
 from ._exchange import ExchangeFailedError, FailureKind
-from ._facts import report_answer, report_messages
+from ._facts import report_answer, report_id, report_messages
 from ._models import ResumeToken, TaskSnapshot
 from ._opening import Connection, Message, Opener, open_connection, refusal_of
 from ._reader import Reader
@@ -414,8 +414,9 @@ class Feed:
         try:
             while batch := connection.messages():
                 self._heed_retry(connection)
-                self._read_batch(batch)
+                self._read_batch(batch, connection.last_event_id)
             self._heed_retry(connection)
+            report_id(self.watch, connection.last_event_id)
         except ExchangeFailedError as error:
             self._heed_retry(connection)
             self.watch.lost(error.reason, self._hub.now())
@@ -429,10 +430,10 @@ class Feed:
         if retry is not None:
             self.watch.hinted(retry / 1000)
 
-    def _read_batch(self, batch: Sequence[Message]) -> None:
+    def _read_batch(self, batch: Sequence[Message], last_event_id: str) -> None:
         watch = self.watch
         was_running = watch.is_running
-        report_messages(watch, batch, self._hub.now(), self._hub.loads)
+        report_messages(watch, batch, last_event_id, self._hub.now(), self._hub.loads)
         if watch.phase is Phase.READING and was_running == watch.is_running:
             self._deliver()
             self._reschedule_if_sooner()

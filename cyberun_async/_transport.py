@@ -268,6 +268,8 @@ class Transport:
                 body_timeout=body_timeout,
                 clock=self._settings.clock,
                 on_close=self._streams.discard,
+                # It holds until the stream sends another, or clears it.
+                last_event_id=request.headers.get("Last-Event-ID", ""),
             )
         except BaseException:
             await lane.aclose()

@@ -44,6 +44,7 @@ class EventConnection(EventSource):
         body_timeout: float,
         clock: Callable[[], float],
         on_close: Callable[["EventConnection"], None],
+        last_event_id: str = "",
     ) -> None:
         super().__init__(response)
         self._body = Body(response)
@@ -56,6 +57,7 @@ class EventConnection(EventSource):
             ServerSentEvent,
             max_line_bytes=limits.max_line_bytes,
             max_event_bytes=limits.max_event_bytes,
+            last_event_id=last_event_id,
         )
         self.status = response.status_code
         self.headers: Mapping[str, str] = dict(response.headers.items())
@@ -77,14 +79,19 @@ class EventConnection(EventSource):
         A compressor may hold events back for minutes and unpack to any size, so
         nothing but the identity that was asked for is read.
         """
-        kind = (self.content_type or "").partition(";")[0]
+        kind = (self.content_type or "").partition(";")[0].strip().lower()
         encoding = self.headers.get("content-encoding", "").strip().lower()
-        return CONTENT_TYPE in kind.lower() and encoding in {"", "identity"}
+        return kind == CONTENT_TYPE and encoding in {"", "identity"}
 
     @property
     def retry(self) -> int | None:
         """The last ``retry:`` in milliseconds, also of a block without data; None if none came."""
         return self._framer.retry
+
+    @property
+    def last_event_id(self) -> str:
+        """The id as of the last complete block, also of one without data; empty if cleared."""
+        return self._framer.last_event_id
 
     @property
     def is_closed(self) -> bool:

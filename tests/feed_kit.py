@@ -50,6 +50,7 @@ class FakeConnection:
     headers: Mapping[str, str] = attrs.field(factory=dict[str, str])
     last_byte_at: float = 0.0
     retry: int | None = None
+    last_event_id: str = ""
     is_closed: bool = False
     _waiting: list[ServerSentEvent] = attrs.field(factory=list[ServerSentEvent])
     _is_fresh: bool = False
@@ -99,6 +100,7 @@ class FakeConnection:
 
     def messages(self) -> Sequence[ServerSentEvent]:
         taken, self._waiting = self._waiting, []
+        self.last_event_id = next((one.id for one in reversed(taken) if one.id), self.last_event_id)
         return taken
 
     async def read_body(self, limit: int = 65536) -> bytes:
@@ -131,6 +133,8 @@ class FakeStreams:
         if isinstance(answer, ExchangeFailedError):
             raise answer
         connection = answer()
+        if isinstance(connection, FakeConnection):
+            connection.last_event_id = headers.get("Last-Event-ID", "")
         self.opened.append(connection)
         return connection
 

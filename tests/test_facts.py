@@ -4,7 +4,7 @@ import json
 
 from httpx_sse import ServerSentEvent
 
-from cyberun_async._facts import report_messages
+from cyberun_async._facts import report_id, report_messages
 from cyberun_async._watch import Phase, Watch
 
 from .feed_kit import status_message, tick_message
@@ -18,7 +18,8 @@ def numbered(message: ServerSentEvent, event_id: str) -> ServerSentEvent:
 def reported(*messages: ServerSentEvent) -> Watch:
     watch = play(connected(0.0))
     watch.take()
-    report_messages(watch, messages, 1.0, json.loads)
+    newest = next((one.id for one in reversed(messages) if one.id), "")
+    report_messages(watch, messages, newest, 1.0, json.loads)
     return watch
 
 
@@ -45,3 +46,20 @@ def test_what_comes_after_the_stream_was_given_up_has_to_come_again() -> None:
     assert watch.phase is not Phase.READING
     assert told(watch) == []
     assert watch.last_event_id is None
+
+
+def test_the_id_is_that_of_the_framing() -> None:
+    """A block without an id keeps it, an empty one clears it, and no message need say so."""
+    watch = reported(numbered(status_message("running"), "1"))
+    report_id(watch, "2")
+    assert watch.last_event_id == "2"
+
+    report_messages(watch, [tick_message(1)], "", 2.0, json.loads)
+    assert watch.last_event_id is None
+
+
+def test_what_could_not_be_read_need_not_come_again() -> None:
+    """The event that made the stream useless was taken in, and nothing behind it."""
+    noise = [ServerSentEvent(event="progress", data="{", id=str(n)) for n in range(1, 8)]
+
+    assert reported(*noise).last_event_id == "5"
