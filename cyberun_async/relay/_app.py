@@ -1,12 +1,12 @@
 """The ASGI application that browsers are connected to."""
 
+import inspect
 import logging
 import secrets
 from collections.abc import Awaitable, Callable, Generator
 from contextlib import AsyncExitStack, contextmanager, suppress
-from inspect import isawaitable
 from types import TracebackType
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Self, overload
 from uuid import UUID
 
 import anyio
@@ -14,8 +14,14 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import PlainTextResponse, Response, StreamingResponse
 from starlette.types import Receive, Scope, Send
 
-from .. import ClientStateError, ConfigurationError, CyberunClient, InvalidInputError
-from ._follower import Bell, Browser, Follower
+from .. import (
+    ClientStateError,
+    ConfigurationError,
+    CyberunClient,
+    InvalidInputError,
+    ServiceUnavailableError,
+)
+from ._follower import Bell, Browser, Follower, passing_failure
 from ._history import History, is_end
 from ._signals import StopSignals
 
@@ -33,6 +39,12 @@ _HEADERS = {
     "cache-control": "no-store, no-transform",
     "x-accel-buffering": "no",
 }
+# A refusal is of this moment: the next page may be let in, the next task may exist.
+_NOT_KEPT = {"cache-control": "no-store"}
+# How FastAPI sees a relay that is given to it as an endpoint: it takes the request.
+_SIGNATURE = inspect.Signature(
+    [inspect.Parameter("scope", inspect.Parameter.POSITIONAL_OR_KEYWORD, annotation=Request)]
+)
 _SECONDS_BETWEEN_LOOKS = 0.1
 # For browsers to take the end of their stream: many times what one needs that reads.
 _SECONDS_TO_LEAVE = 2.0
@@ -43,9 +55,13 @@ class TaskRelay:
     """
     Re-streams tasks to browsers: an ASGI application for a route with ``{task_id}``.
 
+    A route of Starlette takes it, and a route of FastAPI: ``app.add_api_route(path, relay)``.
+    Mounted, it takes the rest of the path for the task's id.
+
     Enter it beside its client, in the lifespan of the application: ``async with client,
     relay``. It may be made before, as routes are. Each task is followed once, however many
-    browsers look at it, from the first until *keep* seconds after the last has gone.
+    browsers look at it, from the first until *keep* seconds after the last has gone; a task of
+    which nothing was heard yet, only until the last has gone.
 
     A browser that comes back with an id of this relay gets what it missed; with any other
     id, or none, a snapshot of the present state. With the id of the end it gets 204, upon
@@ -73,6 +89,11 @@ class TaskRelay:
 
         keep: Seconds to go on following, and remembering, without a browser.
 
+        max_tasks:
+            How many tasks are followed at once. Beyond that, those without a browser make
+            room; where there are none, a browser is sent a ``relay-error`` and comes back
+            after 15 seconds.
+
         retry:
             Seconds after which a browser comes back when its connection broke. Each is told
             a moment between this and twice this, so that not all come at once.
@@ -91,6 +112,7 @@ class TaskRelay:
         heartbeat: float = 15.0,
         history: int = 64,
         keep: float = 30.0,
+        max_tasks: int = 1000,
         retry: float = 2.0,
         close_on_signals: bool = True,
     ) -> None:
@@ -99,6 +121,7 @@ class TaskRelay:
         self._heartbeat = _seconds("heartbeat", heartbeat)
         self._history = _whole("history", history)
         self._keep = _seconds("keep", keep)
+        self._max_tasks = _whole("max_tasks", max_tasks)
         self._retry = _seconds("retry", retry)
         self._signals = StopSignals()
         self._close_on_signals = close_on_signals
@@ -108,6 +131,7 @@ class TaskRelay:
         self._stack = AsyncExitStack()
         self._group: TaskGroup | None = None
         self._is_closed = False
+        self.__signature__ = _SIGNATURE
 
     # Lifetime
 
@@ -172,8 +196,27 @@ class TaskRelay:
 
     # Serving
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serve one connection."""
+    @overload
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None: ...
+
+    @overload
+    async def __call__(self, scope: Request) -> Response: ...
+
+    async def __call__(
+        self,
+        scope: Scope | Request,
+        receive: Receive | None = None,
+        send: Send | None = None,
+    ) -> Response | None:
+        """Serve one connection, or return the answer to the request that a route was given."""
+        if isinstance(scope, Request):
+            return _Relayed(self)
+        if receive is None or send is None:
+            raise TypeError("an ASGI application is called with a scope, receive and send")
+        await self._serve(scope, receive, send)
+        return None
+
+    async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "websocket":
             await send({"type": "websocket.close", "code": 1003})
             return
@@ -192,13 +235,13 @@ class TaskRelay:
     async def _refusal(self, request: Request, task_id: str | None) -> Response | None:
         """Return the answer that is no stream, or None where there is to be one."""
         if request.method != "GET":
-            return PlainTextResponse("use GET", 405, {"allow": "GET"})
+            return PlainTextResponse("use GET", 405, {"allow": "GET", **_NOT_KEPT})
         if task_id is None:
-            return PlainTextResponse("no such task", 404)
+            return PlainTextResponse("no such task", 404, _NOT_KEPT)
         if not await self._may_see(request, task_id):
-            return PlainTextResponse("not allowed to see this task", 403)
+            return PlainTextResponse("not allowed to see this task", 403, _NOT_KEPT)
         if is_end(request.headers.get("last-event-id")):
-            return Response(status_code=204)
+            return Response(status_code=204, headers=_NOT_KEPT)
         return None
 
     async def _may_see(self, request: Request, task_id: str) -> bool:
@@ -206,13 +249,12 @@ class TaskRelay:
             return False
         answer = self._authorize(request, task_id)
         # Nothing but True: a hook that returns something else by mistake lets nobody in.
-        return (await answer if isawaitable(answer) else answer) is True
+        return (await answer if inspect.isawaitable(answer) else answer) is True
 
     def _task_id(self, scope: Scope) -> str | None:
         named = scope.get("path_params", {}).get("task_id")
         if named is None:
-            path: str = scope["path"]
-            named = path.removeprefix(scope.get("root_path", "")).strip("/")
+            named = _rest_of_path(scope["path"], scope.get("root_path", ""))
         if isinstance(named, UUID):
             named = str(named)
         try:
@@ -223,8 +265,15 @@ class TaskRelay:
         return task_id if task_id in (named, named.lower()) else None
 
     async def _stream(self, task_id: str, request: Request, send: Send) -> None:
+        follower = self._follower(task_id)
+        if follower is None:
+            _LOGGER.warning("the relay follows %d tasks, and cannot take more", self._max_tasks)
+            content = passing_failure(task_id, ServiceUnavailableError.__name__)
+            full = Response(content, headers=_HEADERS, media_type="text/event-stream")
+            await full(request.scope, request.receive, send)
+            return
         browser = Browser(
-            self._follower(task_id),
+            follower,
             last_event_id=request.headers.get("last-event-id"),
             heartbeat=self._heartbeat,
             retry=self._retry * (1 + secrets.randbelow(1000) / 1000),
@@ -244,9 +293,12 @@ class TaskRelay:
                 self._open.discard(scope)
                 self._ended.ring()
 
-    def _follower(self, task_id: str) -> Follower:
+    def _follower(self, task_id: str) -> Follower | None:
+        """Return the task's follower, made if need be; None if there is no room for one more."""
         follower = self._followers.get(task_id)
         if follower is None or not follower.is_usable:
+            if not self._has_room(task_id):
+                return None
             history = History(secrets.token_hex(4), self._history)
             follower = Follower(self._client, task_id, history, keep=self._keep)
             if self._group is not None and not self._is_closed:
@@ -254,12 +306,48 @@ class TaskRelay:
                 self._group.start_soon(self._run, follower)
         return follower
 
+    def _has_room(self, task_id: str) -> bool:
+        if task_id in self._followers or len(self._followers) < self._max_tasks:
+            return True
+        # In the order in which they were begun, which is about that of their last use.
+        unused = next((one for one in self._followers.values() if not one.is_in_use), None)
+        if unused is None:
+            return False
+        unused.dismiss()
+        del self._followers[unused.task_id]
+        return True
+
     async def _run(self, follower: Follower) -> None:
         try:
             await follower.run()
         finally:
             if self._followers.get(follower.task_id) is follower:
                 del self._followers[follower.task_id]
+
+
+class _Relayed(Response):
+    """The answer of a route: the relay's own, once it is called with the connection."""
+
+    def __init__(self, relay: TaskRelay) -> None:
+        super().__init__()
+        self._relay = relay
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await self._relay(scope, receive, send)
+
+
+def _rest_of_path(path: str, root_path: str) -> str:
+    """
+    Return what follows the mount in *path*.
+
+    A proxy may have taken a prefix away that *root_path* still begins with.
+    """
+    root = root_path.strip("/").split("/")
+    for index in range(len(root) + 1):
+        prefix = "/".join(["", *root[index:]])
+        if path == prefix or path.startswith(f"{prefix}/"):
+            return path.removeprefix(prefix).strip("/")
+    return path.strip("/")
 
 
 def _may_be_cancellation(error: BaseException | None) -> bool:

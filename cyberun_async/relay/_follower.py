@@ -51,6 +51,8 @@ class Follower:
         self.history: History = history
         self.farewell: bytes = b""
         self.is_usable: bool = True
+        self._is_known = False
+        self._is_dismissed = False
         self._client = client
         self._keep = keep
         self._browsers = 0
@@ -75,19 +77,33 @@ class Follower:
         self._browsers += 1
         self._use_changed.ring()
 
+    def dismiss(self) -> None:
+        """Go now rather than later, as somebody else needs the place; nobody looks at it."""
+        self.is_usable = False
+        self._is_dismissed = True
+        self._use_changed.ring()
+
     def left(self) -> None:
         """Take note that a browser has gone."""
         self._browsers -= 1
         self._use_changed.ring()
 
+    @property
+    def is_in_use(self) -> bool:
+        """Whether a browser looks at it now."""
+        return self._browsers > 0
+
     async def _wait_unused(self) -> None:
+        """Return when nobody looks any more: at once for a task that nothing was heard of."""
         is_unused = False
         while not is_unused:
             while self._browsers:
                 await self._use_changed.wait()
+            if not self._is_known or self._is_dismissed:
+                return
             with anyio.move_on_after(self._keep) as patience:
                 await self._use_changed.wait()
-            is_unused = patience.cancelled_caught
+            is_unused = patience.cancelled_caught or self._is_dismissed
 
     def _end(self, scope: anyio.CancelScope) -> None:
         # Before the watch is closed, so that no browser joins what is about to end.
@@ -105,7 +121,7 @@ class Follower:
         except Exception:
             # A fault must not take down the task group, and with it the whole service.
             _LOGGER.exception("the relay failed to follow task %s", self.task_id)
-            self.farewell = retry_after(_RETRY_AFTER_FAILURE)
+            self.farewell = passing_failure(self.task_id, CyberunError.__name__)
         self._end(scope)
 
     async def _read(self) -> None:
@@ -115,6 +131,7 @@ class Follower:
         async with self._client.watch(start, notices=True) as events:
             async for item in events:
                 if isinstance(item, Event):
+                    self._is_known = True
                     name, data = told(item)
                     self.history.add(name, data, attempt=item.attempt)
                 if self._liveness.changed(
@@ -124,12 +141,21 @@ class Follower:
                 self.told.ring()
 
     def _fail(self, error: CyberunError) -> None:
-        is_final = isinstance(error, TaskNotFoundError)
-        data = {"task_id": self.task_id, "error": type(error).__name__, "is_final": is_final}
-        if is_final:
-            self.history.add_end("relay-error", data)
+        name = type(error).__name__
+        if isinstance(error, TaskNotFoundError):
+            self.history.add_end("relay-error", _failure(self.task_id, name, is_final=True))
         else:
-            self.farewell = frame("relay-error", data) + retry_after(_RETRY_AFTER_FAILURE)
+            self.farewell = passing_failure(self.task_id, name)
+
+
+def passing_failure(task_id: str, error: str) -> bytes:
+    """Return the event after which a browser comes back, with some patience."""
+    data = _failure(task_id, error, is_final=False)
+    return retry_after(_RETRY_AFTER_FAILURE) + frame("relay-error", data)
+
+
+def _failure(task_id: str, error: str, *, is_final: bool) -> dict[str, object]:
+    return {"task_id": task_id, "error": error, "is_final": is_final}
 
 
 class Browser:
@@ -147,7 +173,8 @@ class Browser:
         self._follower = follower
         self._last_event_id = last_event_id
         self._heartbeat = heartbeat
-        self._retry = retry
+        # Goes within the block of the first event; until then it is owed.
+        self._retry = retry_after(retry)
         self._is_leaving = is_leaving
         self._position: int | None = None
         # What was missed before it came back, ticks included, goes up to this entry.
@@ -168,7 +195,8 @@ class Browser:
         if self._is_over:
             raise StopAsyncIteration
         if self._position is None:
-            return retry_after(self._retry) + self._take()
+            # A comment where there is no event yet, so that proxies pass the headers on.
+            return self._take() or HEARTBEAT
         if part := self._take() or await self._wait():
             return part
         raise StopAsyncIteration
@@ -187,6 +215,9 @@ class Browser:
         """Return what comes next, if anything is there, and note whether more can follow."""
         history = self._follower.history
         parts = [entry.frame for entry in self._entries()]
+        if parts:
+            parts.insert(0, self._retry)
+            self._retry = b""
         is_ending = history.is_over or self._is_leaving()
         self._is_over = is_ending and self._position == history.last
         if self._is_over:

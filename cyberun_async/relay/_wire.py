@@ -17,8 +17,9 @@ from .. import (
 )
 
 
-# A comment: it proves the connection to every proxy on the way, and is no event.
-HEARTBEAT = b":\n\n"
+# A comment: it proves the connection to every proxy on the way, and is no event. One line
+# end, not two: parsers that dispatch at every empty line would make an empty event of it.
+HEARTBEAT = b":\n"
 
 _TICK_FIELDS = (
     *("progress", "step_current", "step_total"),
@@ -65,8 +66,13 @@ def frame(name: str, data: Mapping[str, Any], event_id: str | None = None) -> by
 
 
 def retry_after(seconds: float) -> bytes:
-    """Return the field that tells a browser when to come back after a lost connection."""
-    return f"retry: {round(seconds * 1000)}\n\n".encode()
+    """
+    Return the field that says when a browser comes back after a lost connection.
+
+    It belongs in front of a frame, within the block of that event: many parsers make an
+    empty event of a block that has no other field.
+    """
+    return f"retry: {round(seconds * 1000)}\n".encode()
 
 
 def _json(data: Mapping[str, Any]) -> str:
