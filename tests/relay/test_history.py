@@ -226,6 +226,6 @@ def test_numbers_beyond_json_become_null() -> None:
 
 
 def test_heartbeat_and_retry_are_no_events() -> None:
-    """A comment, and a field in whole milliseconds."""
-    assert HEARTBEAT == b":\n\n"
-    assert retry_after(2.0006) == b"retry: 2001\n\n"
+    """A comment, and a field in whole milliseconds; neither is a block of its own."""
+    assert HEARTBEAT == b":\n"
+    assert retry_after(2.0006) == b"retry: 2001\n"
