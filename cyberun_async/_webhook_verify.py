@@ -1,6 +1,7 @@
 """Whether a webhook delivery comes from the service, is recent and is new; and what it says."""
 
 import hmac
+import inspect
 import re
 from collections.abc import Sequence
 from datetime import datetime
@@ -54,7 +55,7 @@ class DedupStore(Protocol):
 
 def is_store(value: object) -> bool:
     """Return whether *value* has what it takes to be a store of either kind."""
-    can_tell = hasattr(value, "contains") or hasattr(value, "__contains__")
+    can_tell = any(callable(getattr(value, name, None)) for name in ("contains", "__contains__"))
     return can_tell and callable(getattr(value, "add", None))
 
 
@@ -123,8 +124,12 @@ def check_new(event: WebhookEvent, seen: DedupStore) -> None:
         RepeatedDeliveryError: It was.
         InvalidInputError: *seen* remembers nothing.
     """
-    if not is_store(seen):
-        raise InvalidInputError(f"seen must be what can add and tell deliveries, not {told(seen)}")
+    methods = [getattr(seen, name, None) for name in ("__contains__", "add")]
+    if not all(callable(each) for each in methods):
+        raise InvalidInputError(f"seen must know `in` and add(), which {told(seen)} does not")
+    if any(inspect.iscoroutinefunction(each) for each in methods):
+        # The truth of a coroutine is True: every delivery would count as seen.
+        raise InvalidInputError("verify() cannot await a store; use one that is not asynchronous")
     if event.key in seen:
         raise RepeatedDeliveryError(event)
     seen.add(event.key)
@@ -180,7 +185,7 @@ def check_signature(
         raise WebhookVerificationError(f"the body must be the bytes as received, not {kind}")
     if len(raw_body) > limit:
         raise WebhookVerificationError(f"the body is larger than {limit} bytes")
-    signature = _signature_in(header)
+    signature = signature_in(header)
     matches = False
     for key in keys:
         # Every key is tried, so that the time taken does not tell which one fits.
@@ -189,7 +194,13 @@ def check_signature(
         raise WebhookVerificationError("the signature does not fit the body and the secret")
 
 
-def _signature_in(header: object) -> bytes:
+def signature_in(header: object) -> bytes:
+    """
+    Return the signature that a header holds.
+
+    Raises:
+        WebhookVerificationError: It holds none.
+    """
     if header is None:
         raise WebhookVerificationError(f"the header {SIGNATURE_HEADER} is missing")
     if isinstance(header, str) and header.isascii():
