@@ -1,11 +1,11 @@
 """An ASGI application that receives webhook deliveries; it needs no framework."""
 
 import logging
-from collections.abc import Awaitable, Callable, Iterable, MutableMapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, MutableMapping, Sequence
 from contextlib import aclosing
 from datetime import UTC, datetime
 from inspect import Parameter, Signature, isawaitable
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar, cast, overload
+from typing import Any, Protocol, TypeVar, cast, overload
 
 import anyio
 import attrs
@@ -26,11 +26,6 @@ from ._webhook_verify import (
     keys_of,
     signature_in,
 )
-
-
-if TYPE_CHECKING:
-    from starlette.requests import Request
-    from starlette.responses import Response
 
 
 Message = MutableMapping[str, Any]
@@ -58,6 +53,19 @@ class AsyncDedupStore(Protocol):
 
     async def add(self, key: DeliveryKey, /) -> None:
         """Remember *key*."""
+        ...
+
+
+class RouteRequest(Protocol):
+    """A request as Starlette and FastAPI hand it to a route."""
+
+    @property
+    def scope(self) -> Scope:
+        """What the server knows of the connection."""
+        ...
+
+    def stream(self) -> AsyncIterator[bytes]:
+        """Return the parts of the body."""
         ...
 
 
@@ -182,21 +190,21 @@ class WebhookEndpoint:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None: ...
 
     @overload
-    async def __call__(self, scope: "Request") -> "Response": ...
+    async def __call__(self, scope: RouteRequest) -> Any: ...
 
     async def __call__(
         self,
-        scope: "Scope | Request",
+        scope: Scope | RouteRequest,
         receive: Receive | None = None,
         send: Send | None = None,
-    ) -> "Response | None":
-        """Serve one ASGI connection, or answer the request that a route was given."""
+    ) -> Any:
+        """Serve one ASGI connection, or return the answer to the request a route was given."""
         if receive is None or send is None:
             return await self._response_to(scope)
         await self._serve(cast("Scope", scope), receive, send)
         return None
 
-    async def _response_to(self, request: object) -> "Response":
+    async def _response_to(self, request: object) -> Any:
         from starlette.requests import ClientDisconnect, Request
         from starlette.responses import Response
 

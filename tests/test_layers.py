@@ -178,7 +178,7 @@ SHARED: dict[tuple[str, str], str] = {
 # Packages that one module uses beyond its layer: (importer, package) -> reason.
 SIGNATURES = {
     ("_client_base", "ssl"): "a TLS context may be given as `verify`",
-    ("_webhook_asgi", "starlette"): "for checkers, and once a route of it calls the endpoint",
+    ("_webhook_asgi", "starlette"): "once a route of it calls the endpoint",
     ("_stream", "typing_extensions"): "for checkers alone: a type variable with a default",
 }
 

@@ -469,8 +469,10 @@ async def status_of(app: Any, parts: Callable[[], AsyncIterator[bytes]] | None) 
     sent: list[Any] = []
 
     async def receive() -> Any:
-        part = await anext(body) if body is not None else await anyio.sleep_forever()
-        return {"type": "http.request", "body": part, "more_body": True}
+        if body is None:
+            await anyio.sleep_forever()
+            return None
+        return {"type": "http.request", "body": await anext(body), "more_body": True}
 
     async def send(message: Any) -> None:
         sent.append(message)
