@@ -1,6 +1,7 @@
 """An httpx transport that calls an ASGI app in process and really streams."""
 
 import logging
+import sys
 from collections.abc import (
     AsyncIterator,
     Awaitable,
@@ -10,11 +11,13 @@ from collections.abc import (
     Sequence,
 )
 from contextlib import contextmanager, suppress
-from typing import Any, Final, TypeAlias
+from typing import Any, Final, Self, TypeAlias
 
 import anyio
+import anyio.lowlevel
 import httpx
 
+from ._asgi_lifespan import Lifespan
 from ._asgi_task import OwnedTask
 
 
@@ -26,6 +29,7 @@ ASGIApp: TypeAlias = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 _LOGGER: Final = logging.getLogger("cyberun_async.testing")
 _MAX_DROPPED: Final = 1000
+_ERROR: Final = 400
 _CUT: Final = "peer closed connection without sending complete message body"
 
 
@@ -41,20 +45,33 @@ class StreamingASGITransport(httpx.AsyncBaseTransport):
     response the app may go on (background work) until it ends or the transport is closed.
 
     Works on asyncio and trio, in virtual time too. A response may be closed by another task
-    than the one that opened it. The app's lifespan events are not sent. The read time-out
-    of a request is obeyed; connect, write and pool time-outs cannot occur.
+    than the one that opened it. The read timeout of a request is obeyed; connect, write and
+    pool timeouts cannot occur.
 
-    Failures of the app show as a server's would:
+    Entered, as ``async with httpx.AsyncClient(transport=...)`` does, it runs the lifespan of
+    an application of Starlette or FastAPI: what that yields is in ``request.state``. Closing
+    ends it, after the last request.
 
-    - An exception before the headers is raised to the caller as it is, or becomes a plain
-      response 500 if *raise_app_exceptions* is False.
-    - An exception behind them, or an end without the last part of the body, raises
+    Exceptions of the app reach the caller, as with :class:`httpx.ASGITransport`:
+
+    - One that is raised before the headers is raised as it is, and so is one behind a whole
+      response of 400 or more, which stands for it: Starlette and FastAPI answer an exception
+      of a handler with a whole 500 and raise it then. So a response of 400 or more is
+      returned once it is whole, or after the *disconnect_grace*. With *raise_app_exceptions*
+      off, it is that response, or a plain 500 where there is none.
+    - One that breaks a body off, or an end without the last part, raises
       :class:`httpx.RemoteProtocolError` from that exception, behind what was sent before.
+    - One behind a whole response of less than 400, or one that comes later, is logged.
 
     Args:
         app: The application.
 
-        raise_app_exceptions: Whether exceptions before the headers reach the caller.
+        raise_app_exceptions: Whether exceptions of the app reach the caller.
+
+        lifespan:
+            Whether entering the transport runs the app's lifespan. None does so for
+            applications of Starlette and FastAPI; False is for those whose lifespan is run
+            by something else.
 
         root_path: Where the app is mounted.
 
@@ -73,6 +90,7 @@ class StreamingASGITransport(httpx.AsyncBaseTransport):
         app: ASGIApp,
         *,
         raise_app_exceptions: bool = True,
+        lifespan: bool | None = None,
         root_path: str = "",
         client: tuple[str, int] = ("127.0.0.1", 123),
         max_waiting_parts: int = 16,
@@ -85,7 +103,21 @@ class StreamingASGITransport(httpx.AsyncBaseTransport):
         self._max_waiting_parts = max_waiting_parts
         self._grace = disconnect_grace
         self._exchanges: set[_Exchange] = set()
+        has_lifespan = _is_starlette(app) if lifespan is None else lifespan
+        self._lifespan = Lifespan(app) if has_lifespan else None
         self._closed = False
+
+    async def __aenter__(self) -> Self:
+        """
+        Run the app's lifespan up to its startup.
+
+        Raises:
+            Exception: The app's own, which ended its startup.
+            RuntimeError: The app says that its startup failed.
+        """
+        if self._lifespan is not None:
+            await self._lifespan.start()
+        return self
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         """
@@ -105,16 +137,19 @@ class StreamingASGITransport(httpx.AsyncBaseTransport):
             message = "the transport is closed"
             raise RuntimeError(message)
         scope = _scope_of(request, self._root_path, self._client)
+        if self._lifespan is not None:
+            scope["state"] = self._lifespan.state.copy()
         exchange = _Exchange(
             request,
             max_waiting_parts=self._max_waiting_parts,
             grace=self._grace,
+            raise_app_exceptions=self._raise_app_exceptions,
             on_change=self._forget_if_finished,
         )
         self._exchanges.add(exchange)
         exchange.begin(self._app, scope)
         try:
-            return await exchange.response(raise_app_exceptions=self._raise_app_exceptions)
+            return await exchange.response()
         except BaseException:
             await exchange.aclose()
             raise
@@ -124,12 +159,20 @@ class StreamingASGITransport(httpx.AsyncBaseTransport):
         Disconnect every app that still runs, and wait for the end of them all.
 
         Those that do not end within the grace are cancelled; it is counted once for all.
+        The app's lifespan, if it runs, ends after them.
+
+        Raises:
+            Exception: The app's own, which ended its shutdown.
         """
         self._closed = True
         exchanges = list(self._exchanges)
         for exchange in exchanges:
             exchange.disconnect()
-        await end_all(exchanges, self._grace)
+        try:
+            await end_all(exchanges, self._grace)
+        finally:
+            if self._lifespan is not None:
+                await self._lifespan.stop()
 
     def _forget_if_finished(self, exchange: "_Exchange") -> None:
         if exchange.is_finished:
@@ -145,10 +188,12 @@ class _Exchange:
         *,
         max_waiting_parts: int,
         grace: float,
+        raise_app_exceptions: bool,
         on_change: Callable[["_Exchange"], None],
     ) -> None:
         self._request = request
         self._grace = grace
+        self._raise_app_exceptions = raise_app_exceptions
         self._on_change = on_change
         self._upload = _Upload(request)
         self._task: OwnedTask
@@ -157,13 +202,17 @@ class _Exchange:
         self._begun = anyio.Event()
         self._start: Message | None = None
         self._is_complete = False
+        self._was_read = False
         self._failure: Exception | None = None
 
         # What the reader has left to hear, and whether anybody still listens
         self._sender, self._parts = anyio.create_memory_object_stream[bytes](max_waiting_parts)
         self._is_gone = False
         self._dropped = 0
+        self._goodbyes = 0
         self._over = anyio.Event()
+        # Whether the response is whole, or as much of it as there is room for
+        self._filled = anyio.Event()
 
     @property
     def is_finished(self) -> bool:
@@ -186,16 +235,20 @@ class _Exchange:
 
     def _note_failure(self, error: Exception) -> None:
         self._failure = error
-        if self._is_complete:
+        if self._is_complete and (self._is_gone or not self._is_raised()):
             _LOGGER.error("the app failed behind its complete response", exc_info=error)
 
     # The client's side
 
-    async def response(self, *, raise_app_exceptions: bool) -> httpx.Response:
+    async def response(self) -> httpx.Response:
         """Wait for the headers."""
         with _read_timeout(self._request):
             await self._begun.wait()
+        if self._stands_for_failure():
+            with anyio.move_on_after(self._grace):
+                await self._filled.wait()
         if self._start is not None:
+            self._raise_if_failed()
             return httpx.Response(
                 self._start["status"],
                 headers=[(bytes(name), bytes(value)) for name, value in self._start["headers"]],
@@ -204,9 +257,9 @@ class _Exchange:
             )
         if self._upload.failure is not None:
             raise self._upload.failure
-        if raise_app_exceptions and self._failure is not None:
+        if self._raise_app_exceptions and self._failure is not None:
             raise self._failure
-        if raise_app_exceptions:
+        if self._raise_app_exceptions:
             message = "the app returned without a response"
             raise httpx.RemoteProtocolError(message, request=self._request)
         self.disconnect()
@@ -223,7 +276,20 @@ class _Exchange:
                 raise httpx.ReadError(message, request=self._request) from None
             if not self._is_complete:
                 raise httpx.RemoteProtocolError(_CUT, request=self._request) from self._failure
+            self._raise_if_failed()
+            self._was_read = True
             return None
+
+    def _stands_for_failure(self) -> bool:
+        return self._start is not None and self._start["status"] >= _ERROR
+
+    def _is_raised(self) -> bool:
+        return self._raise_app_exceptions and self._stands_for_failure() and not self._was_read
+
+    def _raise_if_failed(self) -> None:
+        """Raise the exception for which a whole response stands."""
+        if self._failure is not None and self._is_complete and self._is_raised():
+            raise self._failure
 
     def disconnect(self) -> None:
         """Tell the app that the client is gone, and free whoever waits for a part."""
@@ -250,7 +316,16 @@ class _Exchange:
     # The app's side
 
     async def _receive(self) -> Message:
-        if not self._over.is_set() and not self._upload.is_over:
+        if self._over.is_set():
+            # Without waiting, as servers do: `request.is_disconnected()` asks in a scope that
+            # is cancelled already. But an app that never stops asking must run into its grace.
+            self._goodbyes += 1
+            if self._goodbyes > _MAX_DROPPED:
+                await anyio.sleep(self._grace)
+            return {"type": "http.disconnect"}
+        if not self._upload.is_over:
+            # Nor may such a look take a part of the body along.
+            await anyio.lowlevel.checkpoint_if_cancelled()
             message = await self._upload.next_message()
             if self._upload.failure is not None:
                 self._begun.set()
@@ -279,15 +354,30 @@ class _Exchange:
         elif part and self._request.method != "HEAD":
             # Broken while waiting: the client has gone meanwhile.
             with suppress(anyio.BrokenResourceError, anyio.ClosedResourceError):
-                await self._sender.send(part)
+                await self._put(part)
         if not message.get("more_body", False):
             self._is_complete = True
             self._over.set()
             self._end_body()
 
+    async def _put(self, part: bytes) -> None:
+        try:
+            await anyio.lowlevel.checkpoint()
+            self._sender.send_nowait(part)
+        except anyio.WouldBlock:
+            self._filled.set()
+            await self._sender.send(part)
+
     def _end_body(self) -> None:
         self._begun.set()
+        self._filled.set()
         self._sender.close()
+
+
+def _is_starlette(app: ASGIApp) -> bool:
+    # Without an import: what is no part of the program is needed by no app of it.
+    applications = sys.modules.get("starlette.applications")
+    return applications is not None and isinstance(app, applications.Starlette)
 
 
 async def end_all(exchanges: Sequence[_Exchange], grace: float) -> None:
