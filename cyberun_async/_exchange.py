@@ -35,7 +35,7 @@ class FailureKind(enum.Enum):
     """Why an exchange gave no complete answer."""
 
     CONNECT = "could not connect"
-    TLS = "the TLS connection could not be verified or set up"
+    TLS = "the certificate could not be verified"
     PROXY = "the proxy refused"
     TIMEOUT = "timed out"
     LOST = "the connection was lost"

@@ -162,11 +162,19 @@ class _Requester:
 
     async def aclose(self) -> None:
         # aiohttp sends what it has taken of a body first, though nobody may ever read it.
-        for opened in self._sockets if self.upload is not None else ():
+        if self.upload is not None:
+            self._shut_down()
+        try:
+            if self._session is not None:
+                await self._session.close()
+        finally:
+            # asyncio loses a connection that is cancelled just before its handshake begins.
+            self._shut_down()
+
+    def _shut_down(self) -> None:
+        for opened in self._sockets:
             with contextlib.suppress(OSError):
                 opened.shutdown(socket.SHUT_RDWR)
-        if self._session is not None:
-            await self._session.close()
 
     def _open(self) -> aiohttp.ClientSession:
         connector = aiohttp.TCPConnector(

@@ -61,9 +61,11 @@ def failure(error: Exception, *, host: str, is_sent: bool | None) -> ExchangeFai
     kind, maybe_sent = _outcome(error)
     if is_sent is not None:
         maybe_sent = is_sent
-    # A certificate is looked at before the request leaves; later it is a loss.
-    if kind is FailureKind.CONNECT and _tls_error(error) is not None:
-        kind = FailureKind.TLS
+    # Only what the peer's certificate says will be the same at the next try: a handshake
+    # ends in any other way because a server restarts, a proxy has none behind it, a line is
+    # cut. A certificate is looked at before the request leaves, so later it is a loss.
+    if is_sent is not True and _certificate_error(error) is not None:
+        kind, maybe_sent = FailureKind.TLS, False
     return ExchangeFailedError(kind, maybe_sent=maybe_sent, reason=_reason(kind, error, host))
 
 
@@ -115,7 +117,8 @@ def _detail(error: Exception) -> str:
     if (tls := _tls_error(error)) is not None:
         if isinstance(tls, ssl.SSLCertVerificationError):
             return tls.verify_message
-        return (tls.reason or "").replace("_", " ").lower()
+        words = (tls.reason or "").replace("_", " ").lower()
+        return f"the TLS handshake failed ({words})" if words else "the TLS handshake failed"
     for cause in _chain(error):
         if isinstance(cause, socket.gaierror):
             return "the name could not be resolved"
@@ -124,6 +127,11 @@ def _detail(error: Exception) -> str:
         if isinstance(cause, OSError) and cause.errno is not None:
             return os.strerror(cause.errno)
     return ""
+
+
+def _certificate_error(error: BaseException) -> ssl.SSLCertVerificationError | None:
+    certificates = (one for one in _chain(error) if isinstance(one, ssl.SSLCertVerificationError))
+    return next(certificates, None)
 
 
 def _tls_error(error: BaseException) -> ssl.SSLError | None:
@@ -141,4 +149,11 @@ def _chain(error: BaseException | None) -> Iterator[BaseException]:
 def _below(error: BaseException) -> BaseException | None:
     # Several addresses of one host fail together.
     grouped: tuple[BaseException, ...] = getattr(error, "exceptions", ())
-    return grouped[0] if grouped else error.__cause__ or error.__context__
+    if grouped:
+        return grouped[0]
+    if error.__cause__ is not None:
+        return error.__cause__
+    # httpcore cuts the cause off and keeps it as argument. What stands in the context alone
+    # is no cause: a caller may be handling it, or anyio was waiting when a time-out came.
+    wrapped: object = error.args[0] if error.args else None
+    return wrapped if isinstance(wrapped, BaseException) else None

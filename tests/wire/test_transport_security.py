@@ -120,13 +120,14 @@ async def test_a_certificate_of_another_name_is_a_tls_failure(
     assert "not valid for '127.0.0.1'" in failure.reason
 
 
-async def test_a_server_without_tls_is_a_tls_failure(trusting: ssl.SSLContext):
-    """Plain HTTP on the port of HTTPS is told as what it is."""
+async def test_a_server_without_tls_is_no_question_of_trust(trusting: ssl.SSLContext):
+    """Plain HTTP on the port of HTTPS is a handshake that failed, which a restart may mend."""
     with serving([Send(reply()), Stall()]) as server:
         async with connected(f"https://127.0.0.1:{server.port}", verify=trusting) as transport:
             failure = await refused(transport)
 
-    assert (failure.kind, failure.maybe_sent) == (FailureKind.TLS, False)
+    assert (failure.kind, failure.maybe_sent) == (FailureKind.CONNECT, False)
+    assert "the TLS handshake failed" in failure.reason
 
 
 async def test_verification_can_be_given_a_file_or_turned_off(
