@@ -252,34 +252,37 @@ class CyberunClient(FollowingClient):
 
         More may be added while it runs, with its ``add``. A watch that fails does not
         disturb the others: its error, or an ``ExceptionGroup`` of several, is raised at
-        the end. Use it with ``async with``, or close it. Cancelled while it is read, it
-        closes, and the remote tasks go on.
+        the end. Use it with ``async with``, or close it: inside the block a read that is
+        cancelled loses nothing, and the next goes on; outside of it the iterator closes.
+        The remote tasks go on either way.
 
         Args:
-            tasks: Handles, ids or resume tokens.
+            tasks: Handles, ids or resume tokens; of a mapping, its keys.
             notices: Deliver :data:`Notice` values in between, too.
 
         Raises:
             InvalidInputError: *tasks* is no iterable.
         """
-        return MergedEvents(self, self._session.opened.runtime.spawn, tasks, notices=notices)
+        return MergedEvents(self, self._session.home(), tasks, notices=notices)
 
     def as_completed(self, tasks: Iterable[TaskRef] | AsyncIterable[TaskRef]) -> Pump[Outcome]:
         """
         Return an async iterator over the :class:`Outcome` of each task, as they end.
 
         It raises for no single task: its outcome has the error. Use it with ``async
-        with``, or close it. Cancelled while it is read, it closes, and the remote tasks go
-        on; what had ended is told again to whoever asks again.
+        with``, or close it: inside the block a read that is cancelled loses nothing, and the
+        next goes on; outside of it the iterator closes. The remote tasks go on either way,
+        and what had ended is reported again to whoever asks again.
 
         Args:
             tasks: Handles, ids or resume tokens; taken as they come, all followed at once.
+                Of a mapping, its keys: ``labels[outcome.handle]`` works where they are handles.
 
         Raises:
             InvalidInputError: *tasks* is no iterable; or, while reading, one is no task.
             ClientStateError: The client is not open.
         """
-        return outcomes(self, self._session.opened.runtime.spawn, tasks)
+        return outcomes(self, self._session.home(), tasks)
 
     async def wait_many(
         self,
@@ -346,10 +349,11 @@ class CyberunClient(FollowingClient):
         end. A submission that fails is yielded with its error and stops none of the
         others.
 
-        Closed, left early or cancelled while it is read, it submits no more. The few runs
-        whose answers were awaited just then may or may not have been accepted, since the
-        service documents no key by which a run could be sent twice and made once. Where
-        none may be lost, use ``cyberun_async.batch``.
+        Closed or left early, it submits no more. A read that is cancelled inside ``async
+        with`` loses nothing, and the next goes on; outside of it the iterator closes. The
+        few runs whose answers were awaited when it was closed may or may not have been
+        accepted, since the service documents no key by which a run could be sent twice and
+        made once. Where none may be lost, use ``cyberun_async.batch``.
 
         Args:
             workflow: As for :meth:`submit`.
@@ -362,7 +366,7 @@ class CyberunClient(FollowingClient):
             ClientStateError: The client is not open.
         """
         return submissions(
-            self, self._session.opened.runtime.spawn, workflow, parameter_sets, concurrency, options
+            self, self._session.home(), workflow, parameter_sets, concurrency, options
         )
 
 

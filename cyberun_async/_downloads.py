@@ -9,7 +9,7 @@ way of reading serves memory, files and whoever passes the bytes on.
 import re
 import zlib
 from collections.abc import AsyncIterator, Iterator, Mapping
-from typing import NoReturn, Protocol, Self
+from typing import NoReturn, Protocol
 from urllib.parse import urlsplit
 
 import anyio
@@ -17,6 +17,7 @@ import anyio
 from ._backoff import full_jitter, parse_retry_after
 from ._errors import TransferError
 from ._exchange import ExchangeFailedError, FailureKind
+from ._held import HeldIterator, Home
 from ._models import ArtifactLink, ResultRecord
 from ._options import RetryPolicy
 from ._redaction import shown
@@ -52,6 +53,7 @@ class Download(Protocol):
 class Fetcher(Protocol):
     """What fetching files needs of the client."""
 
+    def home(self) -> Home: ...
     async def fetch(self, url: str, headers: Mapping[str, str], /) -> Download: ...
     async def result_record(self, task_id: str, /) -> ResultRecord: ...
 
@@ -90,14 +92,17 @@ class Links:
             self._links.update({name: link for name, link in fresh.items() if name in self._links})
 
 
-class ArtifactStream:
+class ArtifactStream(HeldIterator[bytes]):
     """
     The bytes of one artifact, to be read once with ``async for``.
 
     A connection that breaks is replaced and the bytes go on where they stopped; a link
     that is refused is minted anew, also midway. The length is verified at the end.
-    Cancelled while it waits, it may be read on; leave it early with :meth:`aclose`, or
-    use it as an async context manager.
+
+    Use it with ``async with``: its connection is then given back however the block is
+    left, and a read that is cancelled inside loses nothing, so that the next one goes on.
+    A bare ``async for`` closes itself at its end, on errors and on cancellation; left by
+    ``break`` it holds its connection until it is closed or collected, and warns.
 
     Raises:
         TransferError: The file could not be fetched whole; bytes read before are sound.
@@ -121,7 +126,7 @@ class ArtifactStream:
         self._download: Download | None = None
         self._chunks: AsyncIterator[bytes] | None = None
         self._unpacker: _Unpacker | None = None
-        self._ready: Iterator[bytes] = iter(())
+        self._ready_pieces: Iterator[bytes] = iter(())
         self._raw = 0
         self._skip = 0
         # What is known of the file.
@@ -133,7 +138,11 @@ class ArtifactStream:
         self._mark = 0
         self._failures = 0
         self._refusals = 0
-        self._is_over = False
+        self._is_complete = False
+        self._scope: anyio.CancelScope | None = None
+
+    def __repr__(self) -> str:
+        return f"<ArtifactStream of {shown(self._name)}: {self._done} bytes>"
 
     @property
     def done(self) -> int:
@@ -143,24 +152,37 @@ class ArtifactStream:
     @property
     def total(self) -> int | None:
         """Bytes of the whole file, or None while that is not known."""
-        if self._is_over:
+        if self._is_complete:
             return self._done
         return None if self._unpacker is not None else self._raw_size
 
-    def __aiter__(self) -> Self:
-        return self
+    @property
+    def _what(self) -> str:
+        return "download"
 
-    async def __aenter__(self) -> Self:
-        return self
+    @property
+    def _call(self) -> str:
+        return "call artifact.aiter_bytes()"
 
-    async def __aexit__(self, *exc: object) -> None:
-        await self.aclose()
+    @property
+    def _is_holding(self) -> bool:
+        return self._download is not None
 
-    async def __anext__(self) -> bytes:
-        while not self._is_over:
+    def _begin(self) -> Home:
+        return self._links.fetcher.home()
+
+    async def _next(self) -> bytes | None:
+        with anyio.CancelScope() as self._scope:
+            return await self._read_on()
+        raise self._refusal()  # another task has closed it
+
+    async def _read_on(self) -> bytes | None:
+        while not self._is_complete:
             try:
                 piece = await self._next_piece()
             except ExchangeFailedError as error:
+                if self._is_closed:
+                    raise self._refusal() from error
                 await self._lost(error)
                 continue
             except BaseException:
@@ -168,16 +190,26 @@ class ArtifactStream:
                 raise
             if piece:
                 return piece
-        raise StopAsyncIteration
+        return None
 
     async def aclose(self) -> None:
-        """Close the connection; nothing more can be read."""
-        self._is_over = True
+        """
+        Close the connection; to read on raises :class:`ClientStateError`.
+
+        Raises:
+            WrongEventLoopError: On another event loop than the client's.
+        """
+        await super().aclose()
+
+    async def _let_go(self) -> None:
+        self._is_over = self._is_over or self._is_complete
+        if self._scope is not None:
+            self._scope.cancel()
         await self._drop()
 
     async def _drop(self) -> None:
         download, self._download, self._chunks = self._download, None, None
-        self._ready = iter(())
+        self._ready_pieces = iter(())
         if download is not None:
             with anyio.CancelScope(shield=True):
                 await download.aclose()
@@ -185,7 +217,7 @@ class ArtifactStream:
     # One piece
 
     async def _next_piece(self) -> bytes:
-        for piece in self._ready:
+        for piece in self._ready_pieces:
             return self._delivered(piece)
         if self._chunks is None:
             self._chunks = await self._open()
@@ -199,7 +231,7 @@ class ArtifactStream:
             raise TransferError(f"{shown(self._name)} is longer than the store announced")
         if self._unpacker is None:
             return self._delivered(chunk)
-        self._ready = self._unpacker.pieces(chunk, self._name)
+        self._ready_pieces = self._unpacker.pieces(chunk, self._name)
         return b""
 
     def _delivered(self, piece: bytes) -> bytes:
@@ -217,7 +249,8 @@ class ArtifactStream:
         is_cut = is_cut or (self._unpacker is not None and not self._unpacker.is_complete)
         if is_cut or self._skip:
             raise ExchangeFailedError(FailureKind.LOST, maybe_sent=True, reason="the file was cut")
-        await self.aclose()
+        self._is_complete = True
+        await self._drop()
 
     # One connection
 
@@ -236,7 +269,7 @@ class ArtifactStream:
             await self._no_such_range(download)
             return None
         if download.status == 200:
-            self._begin(download)
+            self._from_start(download)
         elif download.status == 206 and resume:
             self._resume(download)
         else:
@@ -244,7 +277,7 @@ class ArtifactStream:
         self._refusals = 0
         return download.aiter_bytes()
 
-    def _begin(self, download: Download) -> None:
+    def _from_start(self, download: Download) -> None:
         self._check_tag(download)
         encoding = download.headers.get("content-encoding", "").strip().lower()
         self._unpacker = _unpacker_for(encoding, self._name)
@@ -297,7 +330,7 @@ class ArtifactStream:
         await self._drop()
         if size is not None and int(size[1]) == self._done:
             # The connection broke after the last byte of a file of unknown length.
-            self._is_over = True
+            self._is_complete = True
         self._can_resume = False
 
     def _answered_otherwise(self, download: Download) -> NoReturn:

@@ -291,7 +291,11 @@ class TransferError(CyberunError):
 
 
 class SlowReaderError(CyberunError):
-    """A reader fell so far behind that even statuses would have been lost; watch again."""
+    """
+    A reader fell so far behind that events were dropped; watch again with the token.
+
+    Statuses are never dropped before it, and where the end has come it is raised no more.
+    """
 
 
 class TaskEndedError(CyberunError):

@@ -10,7 +10,7 @@ import attrs
 from ._errors import ClientStateError, CyberunError, InvalidInputError
 from ._handle import TaskHandle, TaskRef
 from ._models import TaskSnapshot, TaskStatus
-from ._pump import Emit, Pump, Spawner, each
+from ._pump import Emit, Owner, Pump, Work, each
 from ._stream import Delivered
 from ._waiting import ended_badly
 
@@ -72,48 +72,30 @@ class Submission:
     error: CyberunError | None = None
 
 
-class MergedEvents(Pump[Delivered]):
-    """
-    The events of many tasks in one iterator; each names its task.
-
-    As with :class:`EventStream`, ``MergedEvents`` alone is ``MergedEvents[Event]``.
-
-    Tasks may be added while it runs. It ends when all have ended; the errors of watches
-    that failed are raised then, so that one does not hide the others.
-    """
+class _Merging(Work[Any]):
+    """Follows tasks, those that are added later included."""
 
     def __init__(
         self,
         client: "CyberunClient",
-        spawn: Spawner,
         tasks: Iterable[TaskRef] | AsyncIterable[TaskRef],
         *,
-        notices: bool = False,
+        notices: bool,
     ) -> None:
+        super().__init__()
         self._client = client
+        self._tasks = tasks
         self._notices = notices
         self._added: list[TaskRef] = []
         self._running = 0
-        self._changed = anyio.Event()
-        check_several("tasks", tasks)
-        super().__init__(spawn, self._arriving(tasks), self._follow)
+        self._news = anyio.Event()
 
     def add(self, task: TaskRef) -> None:
-        """
-        Follow *task*, too.
-
-        Raises:
-            ClientStateError: All tasks have ended, or the iterator is closed.
-        """
-        if self._is_closed or self._ended.is_set():
-            raise ClientStateError("this iterator has ended; call client.watch_many() again")
         self._added.append(task)
-        self._changed.set()
+        self._news.set()
 
-    async def _arriving(
-        self, tasks: Iterable[TaskRef] | AsyncIterable[TaskRef]
-    ) -> AsyncGenerator[TaskRef, None]:
-        async with aclosing(each(tasks)) as given:
+    async def arriving(self) -> AsyncGenerator[TaskRef, None]:
+        async with aclosing(each(self._tasks)) as given:
             async for task in given:
                 self._running += 1
                 yield task
@@ -122,23 +104,62 @@ class MergedEvents(Pump[Delivered]):
                 self._running += 1
                 yield self._added.pop(0)
             if self._running:
-                await self._changed.wait()
-                self._changed = anyio.Event()
+                await self._news.wait()
+                self._news = anyio.Event()
 
-    async def _follow(self, task: TaskRef, emit: Emit[Any]) -> None:
+    async def follow(self, task: TaskRef, emit: Emit[Any]) -> None:
         try:
             async with self._client.watch(task, notices=self._notices) as events:
                 async for event in events:
                     await emit(event)
         except CyberunError as error:
-            self.fail(error)
+            self.failures.append(error)
         finally:
             self._running -= 1
-            self._changed.set()
+            self._news.set()
+
+
+class MergedEvents(Pump[Delivered]):
+    """
+    The events of many tasks in one iterator; each names its task.
+
+    As with :class:`EventStream`, ``MergedEvents`` alone is ``MergedEvents[Event]``.
+
+    Tasks may be added while it runs. It ends when all have ended; the errors of watches
+    that failed are raised then, so that one does not hide the others. A read that is
+    cancelled inside ``async with`` loses nothing, and the next goes on.
+    """
+
+    def __init__(
+        self,
+        client: "CyberunClient",
+        owner: Owner,
+        tasks: Iterable[TaskRef] | AsyncIterable[TaskRef],
+        *,
+        notices: bool = False,
+    ) -> None:
+        check_several("tasks", tasks)
+        merging = self._merging = _Merging(client, tasks, notices=notices)
+        super().__init__(
+            owner, merging.arriving(), merging.follow, method="watch_many", behind=merging
+        )
+
+    def add(self, task: TaskRef) -> None:
+        """
+        Follow *task*, too.
+
+        Raises:
+            ClientStateError: All tasks have ended, or the iterator is closed.
+            WrongEventLoopError: On another event loop than the client's.
+        """
+        self._owner.check()
+        if self._is_closed or self._merging.is_over:
+            raise ClientStateError("this iterator has ended; call client.watch_many() again")
+        self._merging.add(task)
 
 
 def outcomes(
-    client: "CyberunClient", spawn: Spawner, tasks: Iterable[TaskRef] | AsyncIterable[TaskRef]
+    client: "CyberunClient", owner: Owner, tasks: Iterable[TaskRef] | AsyncIterable[TaskRef]
 ) -> Pump[Outcome]:
     """Return an iterator over the outcomes of *tasks*, in the order in which they end."""
 
@@ -152,32 +173,35 @@ def outcomes(
             await emit(Outcome(handle=handle, snapshot=snapshot))
 
     check_several("tasks", tasks)
-    return Pump(spawn, tasks, follow)
+    return Pump(owner, tasks, follow, method="as_completed")
 
 
-def check_several(name: str, values: object) -> None:
+def check_several(name: str, values: object, *, of_mappings: bool = False) -> None:
     """
     Check that *values* can be iterated over, and are no single text.
+
+    A mapping counts by its keys, as everywhere, but for what is itself *of_mappings*.
 
     Raises:
         InvalidInputError: They cannot.
     """
     kind = type(values).__name__
     is_several = isinstance(values, Iterable | AsyncIterable)
-    if not is_several or isinstance(values, str | bytes | Mapping):
+    is_single = isinstance(values, str | bytes) or (of_mappings and isinstance(values, Mapping))
+    if not is_several or is_single:
         raise InvalidInputError(f"{name} must be an iterable, synchronous or not, not {kind}")
 
 
 def submissions(
     client: "CyberunClient",
-    spawn: Spawner,
+    owner: Owner,
     workflow: str,
     parameter_sets: Iterable[Mapping[str, Any]] | AsyncIterable[Mapping[str, Any]],
     concurrency: int,
     options: Mapping[str, Any],
 ) -> Pump[Submission]:
     """Return an iterator over the submissions of *workflow*, as they are answered."""
-    check_several("parameter_sets", parameter_sets)
+    check_several("parameter_sets", parameter_sets, of_mappings=True)
     if type(concurrency) is not int or concurrency < 1:
         raise InvalidInputError("concurrency must be a whole number from 1 on")
     count = 0
@@ -192,7 +216,7 @@ def submissions(
         else:
             await emit(Submission(index=index, parameters=parameters, handle=handle))
 
-    return Pump(spawn, parameter_sets, submit, concurrency=concurrency)
+    return Pump(owner, parameter_sets, submit, method="submit_many", concurrency=concurrency)
 
 
 async def in_order(

@@ -1,28 +1,37 @@
 """The public view of a task's progress: coalesced, throttled, ready to be shown."""
 
 from collections.abc import Awaitable, Callable, Sequence
+from typing import TYPE_CHECKING
 
 import anyio
 
 from ._events import Event, Notice, PollingStarted, StreamingResumed
+from ._held import Home
 from ._models import ResumeToken
 from ._progress import ProgressTracker, ProgressUpdate
 from ._reader import Reader
 from ._stream import Subscription, Subscriptions
 
 
+if TYPE_CHECKING:
+    from ._feed import Feed
+
+
 class ProgressReader(Reader):
-    """A reader that keeps the newest state instead of a queue of events."""
+    """
+    A reader that keeps the newest state instead of a queue of events.
 
-    __slots__ = ("_is_live", "_now", "_polls", "_tracker")
+    Attributes:
+        feed: What it reads. Not the view, which could not be collected then.
+    """
 
-    def __init__(
-        self, tracker: ProgressTracker, *, now: Callable[[], float], is_live: Callable[[], bool]
-    ) -> None:
+    __slots__ = ("_now", "_polls", "_tracker", "feed")
+
+    def __init__(self, tracker: ProgressTracker, *, now: Callable[[], float]) -> None:
         super().__init__(1, notices=True)
         self._tracker = tracker
         self._now = now
-        self._is_live = is_live
+        self.feed: Feed | None = None
         self._polls = False
 
     def push(self, item: Event | Notice) -> None:
@@ -46,18 +55,24 @@ class ProgressReader(Reader):
         while True:
             due = self._tracker.due_at()
             if due is not None and due <= self._now():
-                return self._tracker.tell(self._now(), is_live=self._is_live())
+                return self._tracker.tell(self._now(), is_live=self._is_live)
             if due is None and self.is_finished:
                 self._raise_failure()
                 return None
             await self._changed(None if due is None else due - self._now())
 
+    @property
+    def is_drained(self) -> bool:
+        """Whether the end was read."""
+        return super().is_drained and self._tracker.due_at() is None
+
+    @property
+    def _is_live(self) -> bool:
+        return self.feed is not None and self.feed.watch.progress_is_live
+
     async def _changed(self, seconds: float | None) -> None:
-        with anyio.move_on_after(seconds) as scope:
+        with anyio.move_on_after(seconds):
             await self._woken()
-        if scope.cancelled_caught:
-            # What arrived in the same moment was left to this reader, which waited until now.
-            self.pull()
 
 
 class ProgressView(Subscription[ProgressUpdate]):
@@ -81,8 +96,21 @@ class ProgressView(Subscription[ProgressUpdate]):
         cancel_on_exit: bool = False,
     ) -> None:
         tracker = ProgressTracker(token.task_id, min_interval)
-        self._updates = ProgressReader(tracker, now=now, is_live=lambda: self.progress_is_live)
+        self._updates = ProgressReader(tracker, now=now)
         super().__init__(client, token, reader=self._updates, cancel_on_exit=cancel_on_exit)
+
+    @property
+    def _what(self) -> str:
+        return "progress view"
+
+    @property
+    def _call(self) -> str:
+        return "call client.progress(task)"
+
+    def _begin(self) -> Home:
+        home = super()._begin()
+        self._updates.feed = self._feed
+        return home
 
     def _next(self) -> Awaitable[ProgressUpdate | None]:
         return self._updates.next_update()

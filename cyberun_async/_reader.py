@@ -2,7 +2,9 @@
 The bounded, coalescing slot between a task's feed and one reader of it.
 
 A reader that falls behind loses ticks (the newest overwrites the one before), never a
-status and never the end.
+status and never the end. Where it does not read at all, what is bounded by nothing else
+(errors of the service, unknown events) is dropped in the end, and an error says so behind
+what was kept, unless the task has ended by then.
 """
 
 from collections.abc import Callable, Sequence
@@ -10,11 +12,13 @@ from collections.abc import Callable, Sequence
 import anyio
 
 from ._errors import CyberunError, SlowReaderError
-from ._events import Event, Notice, ProgressEvent, StatusEvent
+from ._events import Event, Notice, ProgressEvent, StatusEvent, TerminalEvent
 
 
-# Statuses of an attempt are few; a reader this far behind is not reading at all.
+# A reader this far behind is not reading at all.
 _OVERFLOW_FACTOR = 8
+# Statuses of an attempt are few, but attempts may be many.
+_STATUS_FACTOR = 16
 
 
 class Reader:
@@ -24,6 +28,7 @@ class Reader:
     Attributes:
         notices: Whether notices are pushed, too.
         coalesced: How many ticks were overwritten.
+        has_lost: Whether more than ticks was dropped: it ends with :class:`SlowReaderError`.
         pull: Called when the reader was woken: what has come by then is pushed by it.
         told: The status that was read last.
     """
@@ -36,6 +41,7 @@ class Reader:
         "_make_event",
         "_waker",
         "coalesced",
+        "has_lost",
         "notices",
         "pull",
         "told",
@@ -50,6 +56,7 @@ class Reader:
         self._waker: anyio.Event | None = None
         self._make_event: type[anyio.Event] = anyio.Event
         self.coalesced: int = 0
+        self.has_lost: bool = False
         self.notices: bool = notices
         self.pull: Callable[[], None] = _nothing
         self.told: StatusEvent | None = None
@@ -59,7 +66,7 @@ class Reader:
         if self._finished:
             return
         buffer = self._buffer
-        if len(buffer) >= self._capacity:
+        if len(buffer) >= self._capacity or self.has_lost:
             self._make_room(item)
         else:
             buffer.append(item)
@@ -67,7 +74,8 @@ class Reader:
 
     def push_all(self, items: Sequence[Event | Notice]) -> None:
         """Add *items* in order, as :meth:`push` does; who overrides one overrides both."""
-        if len(self._buffer) + len(items) > self._capacity or self._finished:
+        is_full = len(self._buffer) + len(items) > self._capacity
+        if is_full or self._finished or self.has_lost:
             for item in items:
                 self.push(item)
         elif items:
@@ -95,6 +103,11 @@ class Reader:
         """Whether nothing more will be pushed."""
         return self._finished
 
+    @property
+    def is_drained(self) -> bool:
+        """Whether the end was read."""
+        return self._finished and self._failure is None and not self._buffer
+
     def take(self) -> Event | Notice | None:
         """Return the next item that is there, or None."""
         if not self._buffer:
@@ -107,6 +120,8 @@ class Reader:
     async def next(self) -> Event | Notice | None:
         """Return the next item, or None at the end; raise the failure that ended it."""
         while (item := self.take()) is None:
+            if self.has_lost and not self._finished:
+                self.finish(SlowReaderError(_TOO_SLOW))
             if self._finished:
                 self._raise_failure()
                 return None
@@ -115,8 +130,8 @@ class Reader:
 
     @property
     def is_behind(self) -> bool:
-        """Whether more waits than progress: a status that was not read yet, or the end."""
-        return any(
+        """Whether a status, or the end, was pushed that was not read and may never be."""
+        return self.has_lost or any(
             isinstance(item, Event) and not isinstance(item, ProgressEvent) for item in self._buffer
         )
 
@@ -132,11 +147,12 @@ class Reader:
             await waker.wait()
         finally:
             self._waker = None
-        self.pull()
+            # Cancelled, too: who woke this reader leaves to it what has come.
+            self.pull()
 
     def _make_room(self, item: Event | Notice) -> None:
         buffer = self._buffer
-        if isinstance(item, ProgressEvent) and isinstance(buffer[-1], ProgressEvent):
+        if isinstance(item, ProgressEvent) and buffer and isinstance(buffer[-1], ProgressEvent):
             buffer[-1] = item
             self.coalesced += 1
             return
@@ -145,10 +161,22 @@ class Reader:
                 del buffer[index]
                 self.coalesced += 1
                 break
-        buffer.append(item)
-        if len(buffer) > self._capacity * _OVERFLOW_FACTOR:
-            buffer.clear()
-            self.finish(SlowReaderError("the reader fell too far behind; watch the task again"))
+        if self._must_drop(item):
+            self.has_lost = True
+        else:
+            buffer.append(item)
+
+    def _must_drop(self, item: Event | Notice) -> bool:
+        """Return whether there is no room left: least for what may come without limit."""
+        if isinstance(item, TerminalEvent):
+            return False
+        factor = _STATUS_FACTOR if isinstance(item, StatusEvent) else _OVERFLOW_FACTOR
+        # Nothing follows what is missing but what must not be missed.
+        is_full = len(self._buffer) >= self._capacity * factor
+        return is_full or (self.has_lost and not isinstance(item, StatusEvent))
+
+
+_TOO_SLOW = "the reader fell too far behind, and events were dropped; watch the task again"
 
 
 def _nothing() -> None:

@@ -68,9 +68,9 @@ class Artifact:
         Return the file's bytes as they come, to be passed on.
 
         A connection that breaks is replaced, and a link that is refused is minted anew.
-        Cancelled while it waits, it may be read on.
-        Read to its end it closes itself; leave it early with ``aclose()`` or by
-        using it as an async context manager.
+        Use it with ``async with``: a read that is cancelled inside may be followed by the
+        next, and the connection is given back however the block is left. A bare ``async
+        for`` that is left early holds it until the iterator is closed or collected, and warns.
 
         Args:
             max_bytes: A larger file raises; None takes any.

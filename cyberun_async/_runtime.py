@@ -8,17 +8,22 @@ the client, and left with it, in the same task.
 """
 
 import asyncio
+import os
 import random
 import time
 from collections.abc import Callable, Coroutine
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Protocol, cast
 
 import anyio
 import anyio.abc
 
 from ._errors import ClientClosedError, ClientStateError, WrongEventLoopError
+
+
+class _TrioToken(Protocol):
+    def run_sync_soon(self, function: Callable[..., object], *args: object) -> None: ...
 
 
 class Runtime:
@@ -27,14 +32,17 @@ class Runtime:
     def __init__(self) -> None:
         self.is_asyncio: bool = _asyncio_is_running()
         self._token = anyio.lowlevel.current_token()
+        self._process = os.getpid()
         self._tasks: set[asyncio.Task[Any]] = set()
         self._group: anyio.abc.TaskGroup | None = None
         self._stack = AsyncExitStack()
         self._home: int | None = None
         self._is_closed = False
         self.now: Callable[[], float] = anyio.current_time
+        self._loop: asyncio.AbstractEventLoop | None = None
         if self.is_asyncio:
-            self.now = asyncio.get_running_loop().time
+            self._loop = asyncio.get_running_loop()
+            self.now = self._loop.time
 
     async def open(self) -> None:
         """Make ready to start tasks."""
@@ -43,13 +51,29 @@ class Runtime:
             self._group = await self._stack.enter_async_context(anyio.create_task_group())
 
     def check(self) -> None:
-        """Raise :class:`WrongEventLoopError` unless the running loop is the one opened on."""
+        """Raise :class:`WrongEventLoopError` unless this is the loop, and process, opened on."""
+        # A child may run its parent's loop, on sockets that are the parent's.
+        if os.getpid() != self._process:
+            raise WrongEventLoopError(_FORKED)
+        self.check_loop()
+
+    def check_loop(self) -> None:
+        """Check the loop alone, for what is done with every event."""
         try:
-            same = anyio.lowlevel.current_token() == self._token
+            if self._loop is None:
+                is_same = anyio.lowlevel.current_token() == self._token
+            else:
+                is_same = asyncio.get_running_loop() is self._loop
         except Exception as error:
-            raise WrongEventLoopError(_WRONG_LOOP) from error
-        if not same:
-            raise WrongEventLoopError(_WRONG_LOOP)
+            raise WrongEventLoopError(self._complaint()) from error
+        if not is_same:
+            raise WrongEventLoopError(self._complaint())
+
+    def _complaint(self) -> str:
+        if os.getpid() != self._process:
+            return _FORKED
+        is_gone = self._loop is not None and self._loop.is_closed()
+        return _LOOP_IS_GONE if is_gone else _WRONG_LOOP
 
     def check_closable(self) -> None:
         """Raise :class:`ClientStateError` where the running task may not call :meth:`aclose`."""
@@ -77,6 +101,25 @@ class Runtime:
         task = asyncio.create_task(function(*args))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+
+    def spawn_soon(self, function: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        """
+        Start *function* as a task, called by a finalizer: in any thread, on any loop or none.
+
+        Where the loop or the client has ended by then, nothing is left to be done.
+        """
+        if os.getpid() != self._process:
+            return
+        with suppress(RuntimeError):  # the loop is closed
+            if self._loop is not None:
+                self._loop.call_soon_threadsafe(self._spawn_late, function)
+            else:
+                token = cast("_TrioToken", self._token.native_token)
+                token.run_sync_soon(self._spawn_late, function)
+
+    def _spawn_late(self, function: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        with suppress(ClientClosedError):
+            self.spawn(function)
 
     async def aclose(self) -> None:
         """Cancel every task and wait until all have ended."""
@@ -110,6 +153,14 @@ def _asyncio_is_running() -> bool:
 
 _WRONG_LOOP = (
     "this client belongs to another event loop; make one client per loop and use it only there"
+)
+_LOOP_IS_GONE = (
+    "the event loop that this client belongs to is closed; "
+    "make one client per loop and use it only there"
+)
+_FORKED = (
+    "this client was opened by the process that this one was forked from; "
+    "make a new client here, on an event loop of its own"
 )
 
 

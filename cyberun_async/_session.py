@@ -243,6 +243,15 @@ class Session:
         """
         _ = self.hub
 
+    def home(self) -> Runtime:
+        """
+        Return the loop this belongs to, and who owns its tasks.
+
+        Raises:
+            ClientStateError: The client is not open, or not on this event loop.
+        """
+        return self.opened.runtime
+
     def subscribe(self, token: ResumeToken, reader: Reader) -> Feed:
         """Attach *reader* to the task's feed."""
         return self.hub.subscribe(token, reader)
@@ -318,6 +327,7 @@ class Session:
         return ClientStatistics(
             transport=self.core.settings.kind,
             open_streams=network.open_streams,
+            open_transfers=network.open_fetches,
             followed_tasks=sum(1 for _ in opened.feeds),
             stream_slots=self.core.settings.limits.max_streams,
             polled_tasks=sum(each.tasks for each in polling),

@@ -20,6 +20,8 @@ class ClientStatistics:
     Attributes:
         transport: What speaks HTTP: ``"httpx"`` or ``"aiohttp"``.
         open_streams: Event streams open now.
+        open_transfers: Connections to the store of files open now, those of downloads that
+            are being read among them.
         followed_tasks: Tasks being watched or waited for now.
         stream_slots: The most streams that may be open.
         polled_tasks: Those of them that are polled, for want of a stream or of a reader.
@@ -48,6 +50,7 @@ class ClientStatistics:
 
     transport: str
     open_streams: int
+    open_transfers: int
     followed_tasks: int
     stream_slots: int
     polled_tasks: int

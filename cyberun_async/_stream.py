@@ -1,16 +1,13 @@
 """The public iterator over a task's events."""
 
-import warnings
-from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable
-from types import TracebackType
-from typing import TYPE_CHECKING, Generic, Protocol, Self, TypeVar, cast
+from typing import TYPE_CHECKING, Protocol, Self, TypeVar, cast
 
-import anyio
 import attrs
 
-from ._errors import ClientStateError
+from ._errors import ClientStateError, CyberunError
 from ._feed import Feed
+from ._held import HeldIterator, Home
 from ._models import ResumeToken, TaskSnapshot
 from ._reader import Reader
 
@@ -33,8 +30,8 @@ Item_co = TypeVar("Item_co", covariant=True)
 class Subscriptions(Protocol):
     """What a stream needs of its client."""
 
-    def check_open(self) -> None:
-        """Raise unless the client may be used here and now."""
+    def home(self) -> Home:
+        """Return the loop it belongs to; raise unless the client may be used here and now."""
         ...
 
     def subscribe(self, token: ResumeToken, reader: Reader) -> Feed:
@@ -50,7 +47,7 @@ class Subscriptions(Protocol):
         ...
 
 
-class Subscription(ABC, Generic[Item_co]):
+class Subscription(HeldIterator[Item_co]):
     """What one reader sees of a task's feed, from its first item to the feed's end."""
 
     def __init__(
@@ -66,8 +63,6 @@ class Subscription(ABC, Generic[Item_co]):
         self._token = token
         self._cancel_on_exit = cancel_on_exit
         self._feed: Feed | None = None
-        self._is_closed = False
-        self._is_reading = False
 
     def __repr__(self) -> str:
         phase = "closed" if self._is_closed else self.phase
@@ -109,73 +104,53 @@ class Subscription(ABC, Generic[Item_co]):
         """Return what another process needs to go on from what was read here."""
         if self._feed is None or self._is_closed:
             return self._token
-        token = self._feed.watch.token()
-        return self._as_read(token) if self._reader.is_behind else token
+        return self._present_token(self._feed)
 
     # Reading.
 
     async def __aenter__(self) -> Self:
-        self._begin()
+        await super().__aenter__()
+        self._start()
         return self
-
-    async def __aexit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        await self.aclose()
-
-    def __aiter__(self) -> Self:
-        return self
-
-    async def __anext__(self) -> Item_co:
-        if self._is_reading:
-            raise ClientStateError(
-                "two tasks read one event stream; call client.watch(task) once for each"
-            )
-        if self._is_closed:
-            raise StopAsyncIteration
-        if self._feed is None:
-            # Later on, what has been received is still delivered when the client closes.
-            self._begin()
-        if (item := self._ready()) is not None:
-            return item
-        self._is_reading = True
-        try:
-            item = await self._next()
-        except BaseException:
-            self._is_reading = False
-            await self.aclose()
-            raise
-        self._is_reading = False
-        if item is None:
-            await self.aclose()
-            raise StopAsyncIteration
-        return item
 
     async def aclose(self) -> None:
         """
         Stop watching and give the connection back. The task itself goes on.
 
+        A read in another task raises :class:`ClientStateError`, and so does reading on.
         Cancelled meanwhile, it is closed all the same. Closing again does
         nothing. With ``cancel_on_exit=True`` a task that has not ended is asked to cancel.
+
+        Raises:
+            WrongEventLoopError: On another event loop than the client's.
         """
-        if self._is_closed:
-            return
-        # The feed goes on for others, but what was read here does not.
-        self._token = self.token()
-        self._is_closed = True
+        await super().aclose()
+
+    async def _let_go(self) -> None:
         feed = self._feed
         if feed is None:
             return
-        with anyio.CancelScope(shield=True):
-            await self._client.unsubscribe(feed, self._reader)
-            # One that waits in another task is at its end.
-            if not self._reader.is_finished:
-                self._reader.finish()
-            if self._cancel_on_exit and feed.watch.terminal is None:
-                await self._client.request_cancel(self.task_id)
+        # The feed goes on for others, but what was read here does not.
+        self._token = self._present_token(feed)
+        # Whoever left right behind the end may read on, to be told that it was the end.
+        self._is_over = self._is_over or self._reader.is_drained
+        await self._client.unsubscribe(feed, self._reader)
+        if not self._reader.is_finished:
+            self._reader.finish(self._refusal())
+        if self._cancel_on_exit and feed.watch.terminal is None:
+            await self._client.request_cancel(self.task_id)
+
+    def _note_failure(self, error: Exception) -> None:
+        if self._reader.has_lost and isinstance(error, CyberunError):
+            # That of the watch may be behind what was dropped here.
+            error.with_token(self.token())
+
+    def _refusal(self) -> ClientStateError:
+        return super()._refusal().with_token(self.token())
+
+    def _present_token(self, feed: Feed) -> ResumeToken:
+        token = feed.watch.token()
+        return self._as_read(token) if self._reader.is_behind else token
 
     def _as_read(self, token: ResumeToken) -> ResumeToken:
         """Return *token* as it was before what waits for this reader."""
@@ -190,29 +165,14 @@ class Subscription(ABC, Generic[Item_co]):
             last_event_id=None,  # it may belong to what was not read
         )
 
-    def _ready(self) -> Item_co | None:
-        """Return the next item if it is there already: spares most items a coroutine."""
-        return None
+    @property
+    def _is_holding(self) -> bool:
+        return not self._reader.is_finished
 
-    @abstractmethod
-    def _next(self) -> Awaitable[Item_co | None]:
-        """Return the next item, or None at the end; raise the failure that ended it."""
-
-    def _begin(self) -> None:
-        if self._is_closed:
-            raise ClientStateError("this event stream is closed; call client.watch(task) again")
-        self._client.check_open()
-        if self._feed is None:
-            self._feed = self._client.subscribe(self._token, self._reader)
-
-    def __del__(self) -> None:
-        if self._feed is not None and not self._is_closed and not self._reader.is_finished:
-            warnings.warn(
-                f"{self!r} was left without being closed; use `async with client.watch(...)`",
-                ResourceWarning,
-                source=self,
-                stacklevel=2,
-            )
+    def _begin(self) -> Home:
+        home = self._client.home()
+        self._feed = self._client.subscribe(self._token, self._reader)
+        return home
 
 
 class EventStream(Subscription[Delivered_co]):
@@ -224,9 +184,11 @@ class EventStream(Subscription[Delivered_co]):
     ``EventStream[Event | Notice]``.
 
     Use it as ``async with client.watch(task) as events: async for event in events``:
-    the connection is then given back before the block is left, however it is left. A
+    the connection is then given back before the block is left, however it is left, and a
+    read that is cancelled or times out inside loses nothing: the next one goes on. A
     bare ``async for`` works too and closes itself at its end, on errors and on
-    cancellation; left by ``break`` it stays open until it is closed, and warns.
+    cancellation; left by ``break`` it stays open until it is closed or collected, and warns.
+    Read on after it was closed, it raises :class:`ClientStateError`.
 
     One reader per stream: call :meth:`CyberunClient.watch` once for each.
     """
@@ -245,6 +207,14 @@ class EventStream(Subscription[Delivered_co]):
         # Without notices nothing but events is pushed: the type says what the setting does.
         self._take = cast("Callable[[], Delivered_co | None]", reader.take)
         self._wait = cast("Callable[[], Awaitable[Delivered_co | None]]", reader.next)
+
+    @property
+    def _what(self) -> str:
+        return "event stream"
+
+    @property
+    def _call(self) -> str:
+        return "call client.watch(task)"
 
     def _ready(self) -> Delivered_co | None:
         return self._take()

@@ -49,6 +49,7 @@ WATCH = "tests/test_watch.py::"
 VERDICT = "tests/test_verdict.py::"
 HUB = "tests/test_hub.py::test_"
 WAITING = "tests/whole/test_waiting.py::test_"
+READING = "tests/contract/test_reading.py::test_"
 
 MUTATIONS = (
     Mutation(
@@ -276,7 +277,7 @@ MUTATIONS = (
         "Bounded",
         "a slow reader's buffer grows",
         "_reader.py",
-        "        if len(buffer) >= self._capacity:",
+        "        if len(buffer) >= self._capacity or self.has_lost:",
         "        if False:",
         (
             "tests/test_reader.py::test_a_slow_reader_loses_ticks_only[asyncio]",
@@ -284,15 +285,34 @@ MUTATIONS = (
         ),
     ),
     Mutation(
-        "Yours to stop",
+        "Yours to stop, and to read on",
         "leaving the block gives nothing back",
-        "_stream.py",
+        "_held.py",
         "        traceback: TracebackType | None,\n    ) -> None:\n        await self.aclose()",
         "        traceback: TracebackType | None,\n    ) -> None:\n        pass",
         ("tests/whole/test_lifetime.py::test_break_gives_the_connection_back[asyncio]",),
     ),
     Mutation(
-        "Yours to stop",
+        "Yours to stop, and to read on",
+        "a read that is given up closes the watch",
+        "_held.py",
+        "            if not self._is_entered:",
+        "            if True:",
+        (
+            f"{READING}a_watch_is_read_on_after_a_read_that_timed_out[virtual-asyncio-move_on_after]",
+            f"{READING}merged_events_are_read_on_after_a_read_that_timed_out[virtual-asyncio-move_on_after]",
+        ),
+    ),
+    Mutation(
+        "Yours to stop, and to read on",
+        "an iterator that was closed seems to be at its end",
+        "_held.py",
+        "            if self._is_over:",
+        "            if True:",
+        (f"{READING}a_closed_iterator_says_so[virtual-asyncio-watch]",),
+    ),
+    Mutation(
+        "Yours to stop, and to read on",
         "a stream that is given up is not closed",
         "_feed.py",
         "            self._line_scope.cancel()",
@@ -303,11 +323,11 @@ MUTATIONS = (
         ),
     ),
     Mutation(
-        "Yours to stop",
+        "Yours to stop, and to read on",
         "the remote task is cancelled unasked",
         "_stream.py",
-        "            if self._cancel_on_exit and feed.watch.terminal is None:",
-        "            if feed.watch.terminal is None:",
+        "        if self._cancel_on_exit and feed.watch.terminal is None:",
+        "        if feed.watch.terminal is None:",
         (
             f"{WAITING}leaving_a_watch_cancels_the_task_only_where_asked[virtual-asyncio-break-not-asked]",
         ),

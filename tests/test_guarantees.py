@@ -12,7 +12,8 @@ ROOT = Path(__file__).parents[1]
 PAGE = ROOT / "docs" / "guarantees.md"
 PROMISES = (
     *("Ordered", "Settled", "Not twice", "Never mute"),
-    *("Switches by itself", "Server trouble is not task trouble", "Bounded", "Yours to stop"),
+    *("Switches by itself", "Server trouble is not task trouble", "Bounded"),
+    "Yours to stop, and to read on",
 )
 
 

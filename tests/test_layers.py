@@ -125,6 +125,7 @@ LAYERS = (
                 "_files",
                 "_group",
                 "_handle",
+                "_held",
                 "_progress_view",
                 "_pump",
                 "_resources",

@@ -1,5 +1,7 @@
 """What waits for a slow reader is bounded, and holds all that must not be lost."""
 
+import asyncio
+
 import anyio
 import pytest
 
@@ -52,13 +54,42 @@ async def test_the_newest_tick_is_the_one_that_stays() -> None:
 
 
 async def test_a_reader_that_never_reads_is_told_so() -> None:
-    """Even what may not be dropped is bounded: beyond it the reader fails, and keeps nothing."""
+    """What may come without limit is bounded: behind what was kept stands the error."""
     reader = Reader(4)
     for _ in range(10_000):
         reader.push(server_error())
+    kept = len(reader._buffer)
+    for _ in range(kept):
+        await reader.next()
 
-    assert reader.is_finished
-    assert len(reader._buffer) <= 32
+    assert kept == 32
+    with pytest.raises(SlowReaderError):
+        await reader.next()
+
+
+async def test_statuses_and_the_end_outlive_what_was_dropped() -> None:
+    """A reader that lost other events still gets both, and then the end instead of an error."""
+    reader = Reader(4)
+    for event in (*[server_error()] * 100, status("running"), *[server_error()] * 100):
+        reader.push(event)
+    reader.push_all([tick(0.5), server_error(), completed()])
+    found = [event for event in await everything(reader) if event != server_error()]
+
+    assert found == [status("running"), completed()]
+    assert reader.is_drained
+
+
+async def test_nothing_but_statuses_and_the_end_follows_a_gap() -> None:
+    """A reader that catches up is not told half of what comes then, but the error."""
+    reader = Reader(4)
+    for _ in range(100):
+        reader.push(server_error())
+    while reader.take() is not None:
+        pass
+    reader.push_all([tick(0.5), server_error()])
+    reader.push(status("running"))
+
+    assert await reader.next() == status("running")
     with pytest.raises(SlowReaderError):
         await reader.next()
 
@@ -90,9 +121,9 @@ async def test_equal_ticks_are_no_special_case() -> None:
 
 
 async def test_statuses_may_exceed_the_capacity() -> None:
-    """Those of several attempts are kept whole, up to eight times what fits."""
+    """Those of several attempts are kept whole, up to sixteen times what fits."""
     reader = Reader(2)
-    kept = [status("queued", attempt=attempt) for attempt in range(1, 17)]
+    kept = [status("queued", attempt=attempt) for attempt in range(1, 33)]
     for event in kept:
         reader.push(event)
 
@@ -122,3 +153,19 @@ async def test_a_reader_knows_what_it_has_read() -> None:
 
     first, second = status("queued"), status("running")
     assert seen == [(first, True), (first, True), (second, False), (second, False)]
+
+
+@pytest.mark.asyncio_only(reason="task.cancel() takes the place of a wake-up")
+async def test_a_read_cancelled_as_it_is_woken_leaves_nothing_behind() -> None:
+    """Who wakes a reader leaves to it what has come, so a cancelled one takes it in, too."""
+    reader = Reader(4)
+    arrived = [tick(0.1)]
+    reader.pull = lambda: reader.push_all([arrived.pop()] if arrived else [])
+    reading = asyncio.ensure_future(reader.next())
+    await anyio.sleep(0.01)
+    reader.wake()
+    reading.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await reading
+
+    assert reader.take() == tick(0.1)

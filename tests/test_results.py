@@ -13,6 +13,7 @@ import httpx
 import pytest
 
 from cyberun_async import (
+    ClientStateError,
     CyberunClient,
     InvalidInputError,
     RequestRejectedError,
@@ -394,7 +395,7 @@ async def test_bytes_can_be_passed_on_and_left_early(service: FakeService) -> No
         whole = b"".join([piece async for piece in artifact.aiter_bytes()])
         async with artifact.aiter_bytes() as stream:
             first = await anext(stream)
-        with pytest.raises(StopAsyncIteration):
+        with pytest.raises(ClientStateError, match="closed"):
             await anext(stream)
         fetches = client._session.opened.transport.statistics().open_fetches
 

@@ -11,6 +11,7 @@ import pytest
 
 from cyberun_async import (
     ClientClosedError,
+    ClientStateError,
     CompletedEvent,
     CyberunClient,
     Limits,
@@ -67,20 +68,25 @@ async def test_a_token_of_what_was_left_stays_where_it_was() -> None:
 
 
 async def test_closing_from_another_task_ends_the_reader() -> None:
-    """A loop that waits for a quiet task ends, as at its end, when somebody closes its watch."""
+    """A loop that waits for a quiet task ends when its watch is closed, and not as at its end."""
     sim = Simulator(seed=7)
     live = sim.create_task(TaskPlan(waiting=3600))
     async with virtual_client(sim) as client, anyio.create_task_group() as group:
         events = client.watch(live.id)
 
         async def read() -> None:
-            async for _ in events:
-                pass
+            with pytest.raises(ClientStateError, match="closed") as caught:
+                async for _ in events:
+                    pass
+            told.append(caught.value)
 
+        told: list[ClientStateError] = []
         group.start_soon(read)
         await anyio.sleep(10)
         with anyio.fail_after(1):
             await events.aclose()
+
+    assert [error.resume_token for error in told] == [events.token()]
 
 
 async def test_a_token_of_an_attempt_not_read_goes_on_before_it() -> None:

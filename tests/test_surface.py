@@ -216,7 +216,6 @@ LEFT_OUT: Final = {
     "handle.bound_to": "client.task() is what users call",
     "result.index": "of the sequence protocol",
     "result.count": "of the sequence protocol",
-    "merged.fail": "what reads a task calls it",
     "files.sent_along": "submit() calls it, with parameters that were checked",
 }
 

@@ -190,14 +190,15 @@ async def test_a_stream_that_was_closed_says_nothing_when_collected(
         gc.collect()
 
 
-async def test_a_closed_watch_is_at_its_end(sim: Simulator, open_client: CyberunClient) -> None:
-    """Read on after closing, there is nothing more; entered again, it says what to do."""
+async def test_a_closed_watch_says_so(sim: Simulator, open_client: CyberunClient) -> None:
+    """Read on after closing or entered again, it says what to do, and never seems to end."""
     live = sim.create_task(manual=True)
     events = open_client.watch(live.id)
     async with events:
         await anext(events)
 
-    assert [event async for event in events] == []
+    with pytest.raises(ClientStateError, match="watch"):
+        await anext(events)
     with pytest.raises(ClientStateError, match="watch"):
         async with events:
             pass
