@@ -48,8 +48,8 @@ def main() -> None:
     root = Path(sys.argv[1] if len(sys.argv) > 1 else "cyberun_async")
     counts: Counter[str] = Counter()
     for path in root.rglob("*.py"):
-        folder = path.relative_to(root).parts[:-1]
-        counts[folder[0] if folder else "."] += code_lines(path.read_text(encoding="utf-8"))
+        folders = path.relative_to(root).parts[:-1]
+        counts[folders[0] if folders else "."] += code_lines(path.read_text(encoding="utf-8"))
     for folder, count in sorted(counts.items()):
         print(f"{folder:14} {count:6}")
     print(f"{'in all':14} {sum(counts.values()):6}")
