@@ -59,8 +59,8 @@ async def test_a_429_stops_and_slows_everybody() -> None:
     """Nothing leaves for as long as was asked for, then less, and success mends it."""
     pace = Pace(anyio.current_time, 10.0)
     began = anyio.current_time()
-    pace.slow_down(30.0)
-    pace.slow_down(30.0)  # an answer to what was under way already
+    pace.slow_down(30.0, cap=300.0)
+    pace.slow_down(30.0, cap=300.0)  # an answer to what was under way already
     first, second = await departures(pace, 2)
 
     assert first - began == pytest.approx(30.0)
@@ -76,8 +76,8 @@ async def test_a_429_without_a_pause_is_taken_ever_more_seriously() -> None:
     pauses = list[float]()
     for _ in range(3):
         began = anyio.current_time()
-        pace.slow_down(None)
-        await pace.permission()
+        pace.slow_down(None, cap=300.0)
+        await pace.turn()
         pauses.append(anyio.current_time() - began)
 
     assert pauses == pytest.approx([2.0, 4.0, 8.0])
