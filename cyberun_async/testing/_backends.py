@@ -18,7 +18,8 @@ def virtual_backend(
         def anyio_backend(request):
             return virtual_backend(request.param)
 
-    Nothing that goes through real sockets or threads fits on it.
+    Nothing that goes through real sockets, threads or subprocesses fits on it: the clock of
+    asyncio waits for threads and subprocesses for a second at a time, that of trio for none.
     """
     if name == "trio":
         import trio.testing

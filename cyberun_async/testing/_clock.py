@@ -5,8 +5,9 @@ import math
 import selectors
 import threading
 import time
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Callable, Coroutine, Generator, Iterator
 from concurrent.futures import Executor
+from contextlib import contextmanager
 from typing import Any, Final, TypeVar, TypeVarTuple, Unpack
 
 import anyio.to_thread
@@ -17,6 +18,8 @@ Ts = TypeVarTuple("Ts")
 
 # How long the loop waits, in real seconds, for a thread or a socket that might wake it.
 PATIENCE: Final = 1.0
+# How long where no timer is due and a thread or a subprocess is known to be at work.
+LONG_PATIENCE: Final = 30.0
 
 _RESOLUTION: Final = time.get_clock_info("monotonic").resolution
 
@@ -39,14 +42,22 @@ class VirtualClockLoop(asyncio.SelectorEventLoop):
     and :func:`anyio.current_time` follow it; :func:`time.monotonic` and
     :class:`datetime.datetime` do not.
 
-    A program in which every task waits for ever ends with :class:`DeadlockError` at once,
-    or after a second if other threads or sockets might still have woken it.
+    A program in which every task waits forever ends with :class:`DeadlockError` at once,
+    after a second if other threads or sockets might still have woken it, or after half a
+    minute if it has work going on in a thread or a subprocess.
 
     While work given to :func:`anyio.to_thread.run_sync` (with the default limiter) or to an
-    executor is going on, the clock stands still for up to a second of real time; then it
-    moves on, because the thread may be waiting for the loop. ``call_soon_threadsafe`` wakes
-    the loop from any thread. Sockets work too, but the clock does not wait for them if a
-    timer is pending: a time-out around a real network read fires early.
+    executor is going on, or a subprocess that the loop has started is running, the clock
+    stands still for up to a second of real time; then it moves on to the next timer, because
+    the thread or the program may be waiting for the loop. So a timeout around something that
+    runs for longer than a second fires, and a program that runs in the background makes
+    every jump take a second. ``call_soon_threadsafe`` wakes the loop from any thread. Sockets
+    work too, but the clock does not wait for them if a timer is pending: a timeout around a
+    real network read fires early. Programs that are started past the loop, with
+    :mod:`subprocess` or :mod:`multiprocessing`, are not seen. Closing the loop waits for the
+    threads of its executor in real time.
+
+    Trio's ``MockClock`` waits for neither threads nor subprocesses.
 
     With pytest and anyio's plugin, override the fixture (trio has such a clock of its own)::
 
@@ -63,8 +74,8 @@ class VirtualClockLoop(asyncio.SelectorEventLoop):
     """
 
     def __init__(self) -> None:
-        self._threads = _ThreadsAtWork(self)
-        self._jumping = _JumpingSelector(self._threads, self._describe_tasks)
+        self._outside = _WorkOutside(self)
+        self._jumping = _JumpingSelector(self._outside, self._describe_tasks)
         super().__init__(self._jumping)
 
     @classmethod
@@ -94,30 +105,70 @@ class VirtualClockLoop(asyncio.SelectorEventLoop):
     ) -> asyncio.Future[T]:
         """Run *func* in a thread, during which the clock stands still."""
         future = super().run_in_executor(executor, func, *args)
-        self._threads.add(future)
+        self._outside.add_future(future)
         return future
+
+    async def subprocess_exec(self, *args: Any, **options: Any) -> Any:
+        """Start a program, during which the clock stands still for a second at a time."""
+        transport, protocol = await super().subprocess_exec(*args, **options)
+        self._outside.add_process(transport)
+        return transport, protocol
+
+    async def subprocess_shell(self, *args: Any, **options: Any) -> Any:
+        """Start a command, during which the clock stands still for a second at a time."""
+        transport, protocol = await super().subprocess_shell(*args, **options)
+        self._outside.add_process(transport)
+        return transport, protocol
+
+    async def shutdown_default_executor(
+        self,
+        timeout: float | None = None,  # noqa: ARG002 - asyncio's own, from Python 3.12 on
+    ) -> None:
+        """
+        Wait until the threads of the executor have ended, in real time.
+
+        Args:
+            timeout: Not used: in virtual time it would be over before a thread can end.
+        """
+        with self._outside.closing():
+            await super().shutdown_default_executor()
 
     def _describe_tasks(self) -> str:
         tasks = sorted(asyncio.all_tasks(self), key=lambda task: task.get_name())
         return "".join(f"\n  {task.get_name()} at {_place(task)}" for task in tasks)
 
 
-class _ThreadsAtWork:
-    """Knows whether the loop has given work to threads that is not finished."""
+class _WorkOutside:
+    """Knows whether work that the loop has given to threads or programs is not finished."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
         self._futures: set[asyncio.Future[Any]] = set()
+        self._processes: list[asyncio.SubprocessTransport] = []
+        self._is_closing = False
         self._limiter: anyio.CapacityLimiter | None = None
         self._probe: asyncio.Task[None] | None = None
 
-    def add(self, future: asyncio.Future[Any]) -> None:
+    def add_future(self, future: asyncio.Future[Any]) -> None:
         self._futures.add(future)
         future.add_done_callback(self._futures.discard)
 
+    def add_process(self, transport: asyncio.SubprocessTransport) -> None:
+        self._processes.append(transport)
+
+    @contextmanager
+    def closing(self) -> Generator[None]:
+        """Count the threads that are about to end as work."""
+        self._is_closing = True
+        try:
+            yield
+        finally:
+            self._is_closing = False
+
     def any(self) -> bool:
+        self._processes = [each for each in self._processes if each.get_returncode() is None]
         borrowed = self._limiter is not None and self._limiter.borrowed_tokens > 0
-        return borrowed or bool(self._futures)
+        return borrowed or self._is_closing or bool(self._futures or self._processes)
 
     def must_look(self) -> bool:
         """
@@ -138,19 +189,19 @@ class _ThreadsAtWork:
 class _JumpingSelector(selectors.DefaultSelector):
     """Instead of sleeping until a timer is due, moves the clock there."""
 
-    def __init__(self, threads: _ThreadsAtWork, describe_tasks: Callable[[], str]) -> None:
+    def __init__(self, outside: _WorkOutside, describe_tasks: Callable[[], str]) -> None:
         super().__init__()
         self.now = 0.0
-        self._threads = threads
+        self._outside = outside
         self._describe_tasks = describe_tasks
 
     def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
         ready = super().select(0)
-        if ready or (timeout is not None and timeout <= 0) or self._threads.must_look():
+        if ready or (timeout is not None and timeout <= 0) or self._outside.must_look():
             return ready
         if timeout is None:
             return self._wait_for_the_outside()
-        if self._threads.any():
+        if self._outside.any():
             ready = super().select(PATIENCE)
         if not ready:
             self._jump(timeout)
@@ -165,11 +216,16 @@ class _JumpingSelector(selectors.DefaultSelector):
 
     def _wait_for_the_outside(self) -> list[tuple[selectors.SelectorKey, int]]:
         # A thread may have posted something and ended between the two looks.
-        ready = super().select(PATIENCE if self._may_be_woken() else 0)
+        ready = super().select(self._patience())
         if not ready:
-            message = f"every task waits for ever, no timer is due:{self._describe_tasks()}"
+            message = f"every task waits forever, no timer is due:{self._describe_tasks()}"
             raise DeadlockError(message)
         return ready
+
+    def _patience(self) -> float:
+        if self._outside.any():
+            return LONG_PATIENCE
+        return PATIENCE if self._may_be_woken() else 0
 
     def _may_be_woken(self) -> bool:
         # One file is the pipe by which threads wake the loop.

@@ -269,5 +269,5 @@ def test_a_deadlocked_test_fails_and_the_next_one_runs(tmp_path: Path) -> None:
         check=False,
     )
 
-    assert "DeadlockError: every task waits for ever" in done.stdout
+    assert "DeadlockError: every task waits forever" in done.stdout
     assert "1 failed, 1 passed" in done.stdout
