@@ -17,7 +17,7 @@ import anyio
 import anyio.lowlevel
 import httpx
 
-from ._asgi_lifespan import Lifespan
+from ._asgi_lifespan import Lifespan, lifespan_of
 from ._asgi_task import OwnedTask
 
 
@@ -50,7 +50,7 @@ class StreamingASGITransport(httpx.AsyncBaseTransport):
 
     Entered, as ``async with httpx.AsyncClient(transport=...)`` does, it runs the lifespan of
     an application of Starlette or FastAPI: what that yields is in ``request.state``. Closing
-    ends it, after the last request.
+    ends it, after the last request; transports of one app that are open together share it.
 
     Exceptions of the app reach the caller, as with :class:`httpx.ASGITransport`:
 
@@ -70,8 +70,9 @@ class StreamingASGITransport(httpx.AsyncBaseTransport):
 
         lifespan:
             Whether entering the transport runs the app's lifespan. None does so for
-            applications of Starlette and FastAPI; False is for those whose lifespan is run
-            by something else.
+            applications of Starlette and FastAPI, and serves one that does not start, for
+            instance because its lifespan runs already, without it, which is logged. False
+            is for those whose lifespan is run by something else and can be run twice.
 
         root_path: Where the app is mounted.
 
@@ -103,8 +104,9 @@ class StreamingASGITransport(httpx.AsyncBaseTransport):
         self._max_waiting_parts = max_waiting_parts
         self._grace = disconnect_grace
         self._exchanges: set[_Exchange] = set()
-        has_lifespan = _is_starlette(app) if lifespan is None else lifespan
-        self._lifespan = Lifespan(app) if has_lifespan else None
+        self._has_lifespan = _is_starlette(app) if lifespan is None else lifespan
+        self._must_start = lifespan is True
+        self._lifespan: Lifespan | None = None
         self._closed = False
 
     async def __aenter__(self) -> Self:
@@ -112,11 +114,23 @@ class StreamingASGITransport(httpx.AsyncBaseTransport):
         Run the app's lifespan up to its startup.
 
         Raises:
-            Exception: The app's own, which ended its startup.
-            RuntimeError: The app says that its startup failed.
+            Exception: The app's own, which ended its startup, where *lifespan* is True.
+            RuntimeError: The app says that its startup failed, likewise.
         """
-        if self._lifespan is not None:
-            await self._lifespan.start()
+        if self._has_lifespan:
+            lifespan = lifespan_of(self._app)
+            try:
+                await lifespan.start()
+            except Exception:
+                await lifespan.stop()
+                if self._must_start:
+                    raise
+                _LOGGER.exception("the app's lifespan did not start; it is served without")
+            except BaseException:
+                await lifespan.stop()
+                raise
+            else:
+                self._lifespan = lifespan
         return self
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
@@ -171,8 +185,9 @@ class StreamingASGITransport(httpx.AsyncBaseTransport):
         try:
             await end_all(exchanges, self._grace)
         finally:
-            if self._lifespan is not None:
-                await self._lifespan.stop()
+            lifespan, self._lifespan = self._lifespan, None
+            if lifespan is not None:
+                await lifespan.stop()
 
     def _forget_if_finished(self, exchange: "_Exchange") -> None:
         if exchange.is_finished:

@@ -4,6 +4,7 @@ from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 
 import anyio
+import anyio.lowlevel
 
 from ._asgi_task import OwnedTask
 
@@ -14,10 +15,12 @@ ASGIApp = Callable[
     Awaitable[None],
 ]
 
+_KEPT = "_cyberun_async_lifespan"
+
 
 class Lifespan:
     """
-    The task in which an app's lifespan runs, from its startup to its shutdown.
+    The task in which an app's lifespan runs, from its first user to its last.
 
     An app that ends, fails or reads on before its startup is complete has no lifespan; it
     is served all the same, as servers do with it.
@@ -29,6 +32,8 @@ class Lifespan:
     def __init__(self, app: ASGIApp) -> None:
         self.state: dict[str, Any] = {}
         self._app = app
+        self._users = 0
+        self._loop = anyio.lowlevel.current_token()
         self._task: OwnedTask | None = None
         self._answered = anyio.Event()
         self._stopping = anyio.Event()
@@ -37,27 +42,30 @@ class Lifespan:
         self._refusal: str | None = None
         self._failure: Exception | None = None
 
+    @property
+    def is_usable(self) -> bool:
+        """Whether it has users, on this event loop."""
+        return self._users > 0 and self._loop == anyio.lowlevel.current_token()
+
     async def start(self) -> None:
         """
-        Send the startup and wait for the answer.
+        Send the startup, unless another user did, and wait for the answer.
 
         Raises:
-            Exception: The app's own, which ended its startup.
-            RuntimeError: The app says that its startup failed.
+            Exception: The app's own, which ended its startup; :meth:`stop` is due all the same.
+            RuntimeError: The app says that its startup failed; likewise.
         """
-        self._task = OwnedTask(self._run, on_done=self._answered.set)
-        try:
-            await self._answered.wait()
-            if not self._is_up:
-                await self._end()
-        except BaseException:
+        self._users += 1
+        if self._task is None:
+            self._task = OwnedTask(self._run, on_done=self._answered.set)
+        await self._answered.wait()
+        if not self._is_up:
             await self._end()
-            raise
         self._raise_refusal("startup")
 
     async def stop(self) -> None:
         """
-        Send the shutdown and wait until the app is through with it.
+        After the last user, send the shutdown and wait until the app is through with it.
 
         Cancelled meanwhile, the lifespan is cancelled and awaited.
 
@@ -65,8 +73,12 @@ class Lifespan:
             Exception: The app's own, which ended its shutdown.
             RuntimeError: The app says that its shutdown failed.
         """
+        self._users -= 1
         task = self._task
-        if task is None or task.is_done:
+        if self._users or task is None or task.is_done:
+            return
+        if not self._is_up:
+            await self._end()
             return
         self._stopping.set()
         try:
@@ -126,3 +138,18 @@ class Lifespan:
             case kind:
                 raise RuntimeError(f"the app sent {kind!r} in its lifespan")
         self._answered.set()
+
+
+def lifespan_of(app: ASGIApp) -> Lifespan:
+    """
+    Return the lifespan that *app* has on this event loop, or a new one.
+
+    It is kept where it belongs, with the app: two clients of one app are served by one, as
+    two browsers are.
+    """
+    kept: dict[str, Any] = getattr(app, "__dict__", {})
+    found = kept.get(_KEPT)
+    if isinstance(found, Lifespan) and found.is_usable:
+        return found
+    fresh = kept[_KEPT] = Lifespan(app)
+    return fresh

@@ -233,10 +233,46 @@ async def test_a_lifespan_that_fails_fails_the_test(moment: str) -> None:
 
     steps: list[str] = []
     with pytest.raises(OddityError):
-        async with client_of(Starlette(lifespan=failing)):
+        async with client_of(Starlette(lifespan=failing), lifespan=True):
             steps.append("entered")
 
     assert steps == ([] if moment == "startup" else ["entered"])
+
+
+async def test_clients_of_one_app_share_its_lifespan() -> None:
+    """Two browsers at one app are served by one lifespan, which ends with the last of them."""
+    app = Starlette(routes=[Route("/", pool)], lifespan=with_a_pool)
+    async with client_of(app) as one:
+        async with client_of(app) as other:
+            assert (await other.get("/")).json() == ["connection"]
+        assert app.state.events == ["up"]
+        assert (await one.get("/")).json() == ["connection"]
+    assert app.state.events == ["up", "down"]
+
+    async with client_of(app) as later:
+        assert (await later.get("/")).json() == ["connection"]
+    assert app.state.events == ["up", "down"]
+
+
+async def test_a_lifespan_that_runs_already_is_left_alone(caplog: pytest.LogCaptureFixture) -> None:
+    """A test that runs the lifespan by itself is served, and the log says what was tried."""
+    opened: list[str] = []
+
+    @asynccontextmanager
+    async def once(app: Starlette) -> AsyncIterator[None]:
+        if opened:
+            raise OddityError
+        opened.append("opened")
+        yield
+
+    app = Starlette(routes=[Route("/", has_mine)], lifespan=once)
+    with caplog.at_level(logging.ERROR, "cyberun_async.testing"):
+        async with app.router.lifespan_context(app), client_of(app) as client:
+            assert (await client.get("/")).json() is False
+            async with client_of(app) as other:
+                assert (await other.get("/")).json() is False
+
+    assert "lifespan did not start" in caplog.text
 
 
 async def does_not_look(scope: Any, receive: Any, send: Any) -> None:
