@@ -40,7 +40,7 @@ def tick(progress: float | None, attempt: int = 1, step: int | None = None) -> P
 
 async def test_a_view_looks_for_what_came_in_the_moment_its_time_was_up() -> None:
     """What arrives is left to a reader that waits, which must not leave it to anybody else."""
-    reader = ProgressReader(ProgressTracker(TASK, 0.01), now=anyio.current_time, is_live=bool)
+    reader = ProgressReader(ProgressTracker(TASK, 0.01), now=anyio.current_time)
     reader.push_all([status("running")])
     assert (await reader.next_update()) is not None
     pulled: list[float] = []
@@ -131,7 +131,7 @@ def test_what_is_no_progress_is_no_news(event: Event) -> None:
 def test_polling_that_goes_on_is_no_news() -> None:
     """A view tells a switch once, however often a stream is tried in vain."""
     tracker = ProgressTracker(TASK, 1.0)
-    reader = ProgressReader(tracker, now=float, is_live=bool)
+    reader = ProgressReader(tracker, now=float)
     polling = PollingStarted(task_id=TASK, cause="refused")
     expected: list[tuple[Notice, bool]] = [(polling, True), (polling, False)]
     expected.append((StreamingResumed(task_id=TASK), True))

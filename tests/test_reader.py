@@ -70,7 +70,8 @@ async def test_a_reader_that_never_reads_is_told_so() -> None:
 async def test_statuses_and_the_end_outlive_what_was_dropped() -> None:
     """A reader that lost other events still gets both, and then the end instead of an error."""
     reader = Reader(4)
-    for event in (*[server_error()] * 100, status("running"), *[server_error()] * 100):
+    troubles: list[Event] = [server_error()] * 100
+    for event in (*troubles, status("running"), *troubles):
         reader.push(event)
     reader.push_all([tick(0.5), server_error(), completed()])
     found = [event for event in await everything(reader) if event != server_error()]

@@ -59,17 +59,25 @@ async def begin(sim: Simulator) -> Begun:
     return begun
 
 
+def _of(name: str, call: Callable[[Any], Any]) -> Callable[[Begun, Path], Any]:
+    return lambda begun, _: call(begun.iterators[name])
+
+
+def _without_folder(call: Callable[[Begun], Any]) -> Callable[[Begun, Path], Any]:
+    return lambda begun, _: call(begun)
+
+
 CALLS: Final[dict[str, Callable[[Begun, Path], Any]]] = {
     **{
-        f"read {name}": lambda b, _, n=name: anext(b.iterators[n])
+        f"read {name}": _of(name, lambda iterator: anext(iterator))
         for name in ("watch", "progress", "watch_many", "as_completed", "submit_many", "download")
     },
     **{
-        f"close {name}": lambda b, _, n=name: b.iterators[n].aclose()
+        f"close {name}": _of(name, lambda iterator: iterator.aclose())
         for name in ("watch", "progress", "watch_many", "as_completed", "submit_many", "download")
     },
     **{
-        f"enter {name}": lambda b, _, n=name: b.iterators[n].__aenter__()
+        f"enter {name}": _of(name, lambda iterator: iterator.__aenter__())
         for name in ("watch", "progress", "watch_many", "as_completed", "submit_many", "download")
     },
     "begin a watch": lambda b, _: anext(b.client.watch(b.handle)),
@@ -114,7 +122,7 @@ async def refused(begun: Begun, folder: Path, match: str) -> list[str]:
     wrong = []
     for name, call in {
         **CALLS,
-        **{n: lambda b, _, c=c: c(b) for n, c in SYNCHRONOUS.items()},
+        **{n: _without_folder(c) for n, c in SYNCHRONOUS.items()},
     }.items():
         try:
             awaitable = call(begun, folder)
