@@ -8,7 +8,7 @@ import attrs
 
 from ._errors import ConfigurationError
 from ._events import Notice
-from ._inputs import header_text
+from ._inputs import header_text, is_asynchronous
 from ._options import RetryPolicy, Timeouts, WatchPolicy
 
 
@@ -16,8 +16,13 @@ T = TypeVar("T")
 
 OnNotice = Callable[[Notice], None]
 
-_OWN_HEADERS = frozenset(
-    {"authorization", "x-team-id", "content-length", "transfer-encoding", "host", "connection"}
+OWN_HEADERS = frozenset({"authorization", "x-team-id", "content-length", "host"})
+# They are of one connection, which knows them itself.
+HOP_HEADERS = frozenset(
+    {
+        *("connection", "keep-alive", "te", "trailer", "transfer-encoding", "upgrade"),
+        *("proxy-authenticate", "proxy-authorization", "proxy-connection"),
+    }
 )
 
 
@@ -97,7 +102,7 @@ def _added(
     for name, value in cast("Mapping[object, object]", headers).items():
         text = header_text(name, value)
         lower = str(name).lower()
-        if lower in _OWN_HEADERS:
+        if lower in OWN_HEADERS | HOP_HEADERS:
             raise ConfigurationError(f"the header {lower} is set by the library itself")
         named[lower] = (lower, str(name), text)
     return tuple(named.values())
@@ -107,6 +112,8 @@ def _callback(on_notice: object) -> OnNotice:
     if not callable(on_notice):
         kind = type(on_notice).__name__
         raise ConfigurationError(f"on_notice must be callable with a Notice, not {kind}")
+    if is_asynchronous(on_notice):
+        raise ConfigurationError("on_notice is asynchronous, and nobody awaits it; use `def`")
     told = cast("OnNotice", on_notice)
     # Choices are compared and hashed, which a callable object need not allow.
     return told if _is_hashable(told) else functools.partial(told)

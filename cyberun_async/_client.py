@@ -129,9 +129,11 @@ class CyberunClient(FollowingClient):
         await check_parameters(
             values, self.workflows, ref, workflow=workflow, definition=definition, wanted=validate
         )
-        body: dict[str, Any] = {"parameters": await self.files.sent_along(values), **extras}
-        sent_at = utc_now()
-        task_id = await send_run(hub.caller, ref, body, sent_at=sent_at, repeat=repeat)
+        with hub.submitting(ref.text) as sent:
+            body: dict[str, Any] = {"parameters": await self.files.sent_along(values), **extras}
+            sent_at = utc_now()
+            task_id = await send_run(hub.caller, ref, body, sent_at=sent_at, repeat=repeat)
+            sent.task_id = task_id
         return TaskHandle(task_id, client=self, submitted_at=sent_at)
 
     async def run(

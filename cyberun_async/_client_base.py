@@ -14,7 +14,7 @@ from ._events import Notice
 from ._exchange import Reply
 from ._files import Files
 from ._inputs import method_of, positive_seconds, raw_path_of
-from ._observer import Observer
+from ._observer import Observer, observer_of
 from ._options import Limits, RetryPolicy, Timeouts, WatchPolicy
 from ._resources import Agents, Workflows, json_of, query_of
 from ._session import Core, Session
@@ -71,7 +71,7 @@ class BaseClient:
             headers=headers,
             on_notice=on_notice,
         )
-        self._session = Session(Core(settings, keyring, observer), choices)
+        self._session = Session(Core(settings, keyring, observer_of(observer)), choices)
 
     def __repr__(self) -> str:
         core = self._session.core

@@ -7,6 +7,7 @@ of the library comes through here.
 
 import logging
 from collections.abc import Callable, Coroutine, Mapping
+from contextlib import AbstractContextManager
 from typing import Any
 
 import anyio
@@ -39,7 +40,7 @@ from ._runtime import Runtime, draw, utc_now
 from ._slots import StreamSlots
 from ._sse_codec import resumable_id
 from ._statistics import Polling
-from ._told import Told
+from ._told import SentRun, Told
 from ._transport import EventConnection, Transport
 from ._watch import Counters, Phase, Watch
 
@@ -162,6 +163,10 @@ class Hub:
             else:
                 return True
         return False
+
+    def submitting(self, workflow: str) -> AbstractContextManager[SentRun]:
+        """Tell the observer of a run that is sent within the block."""
+        return self._told.submitting(workflow)
 
     async def cancel_task(self, task_id: str) -> None:
         """Ask the service to cancel the task."""

@@ -6,11 +6,13 @@ an identifier cannot change the path it is put into, nor a header the request it
 Messages name the fault, and never repeat what looks like a credential.
 """
 
+import functools
+import inspect
 import math
 import re
 from datetime import timedelta
 from ipaddress import ip_address
-from typing import Literal
+from typing import Literal, cast
 from urllib.parse import SplitResult, quote, urlsplit
 from uuid import UUID
 
@@ -374,6 +376,17 @@ def callable_of(name: str, value: object) -> None:
     """
     if value is not None and not callable(value):
         raise InvalidInputError(f"{name} must be callable, not {type(value).__name__}")
+
+
+def is_asynchronous(value: object) -> bool:
+    """Return whether calling *value* gives something to await, as far as can be seen."""
+    while isinstance(value, functools.partial):
+        value = cast("functools.partial[object]", value).func
+    called = getattr(value, "__call__", None)  # noqa: B004 - an object may be callable so
+    return any(
+        inspect.iscoroutinefunction(one) or inspect.isasyncgenfunction(one)
+        for one in (value, called)
+    )
 
 
 def positive_seconds(name: str, value: object) -> float:

@@ -30,7 +30,7 @@ from ._reader import Reader
 from ._runtime import Runtime, draw
 from ._slots import StreamSlots
 from ._statistics import ClientStatistics
-from ._told import Told
+from ._told import Faults, Told
 from ._transport import Transport, TransportSettings
 
 
@@ -108,6 +108,7 @@ class Core:
         self.settings = settings
         self._keyring = keyring
         self._observer = observer
+        self._faults = Faults()
         self.opened: Opened | None = None
         self._was_opened = False
 
@@ -155,7 +156,10 @@ class Core:
         if drain is not None:
             with anyio.move_on_after(drain):
                 await opened.drain()
-        await opened.aclose()
+        try:
+            await opened.aclose()
+        finally:
+            Told(self._observer, None, self._faults).closed()
         self.opened = None
 
     def use(self) -> Opened:
@@ -182,7 +186,7 @@ class Core:
         return hub
 
     def _new_hub(self, opened: Opened, choices: Choices) -> Hub:
-        told = Told(self._observer, choices.on_notice)
+        told = Told(self._observer, choices.on_notice, self._faults)
         caller = Caller(
             opened.transport,
             opened.account,

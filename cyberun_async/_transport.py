@@ -21,7 +21,7 @@ from ._options import Timeouts
 from ._transport_body import Body, Closable, close_all, read_whole
 from ._transport_failures import RAISED_BY_TRANSPORTS, cause_of, failure
 from ._transport_foreign import ForeignResponse
-from ._transport_given import send_by_client
+from ._transport_given import made_by, send_by_client
 from ._transport_kinds import Kind, kind_for
 from ._transport_lane import Lane, LaneStock, Progress, Turns
 from ._transport_proxy import check_proxy_answer, rules_for_all, rules_from_environment
@@ -88,6 +88,9 @@ class Transport:
         if proxy is not None and settings.transport_factory is None:
             # Raises now and not at the first request.
             self._kind.make_proxy(proxy, None)
+        # One is made now for the same reason; the first connection takes it.
+        factory = settings.transport_factory
+        self._made = None if factory is None else made_by(factory)
         self._turns = Turns(settings.limits.max_connections)
         self._openings = Turns(_OPENINGS_AT_ONCE)
         self._stock = LaneStock(
@@ -387,7 +390,8 @@ class Transport:
     def _lane(self, url: httpx.URL) -> Lane:
         settings = self._settings
         if settings.transport_factory is not None:
-            return Lane(settings.transport_factory())
+            first, self._made = self._made, None
+            return Lane(made_by(settings.transport_factory) if first is None else first)
         proxy = self._proxies.proxy_for(str(url))
         made = None if proxy is None else self._kind.make_proxy(proxy, self._tls)
         return Lane(self._kind.make_lane(self._tls, made))
@@ -421,6 +425,8 @@ class Transport:
             scope.cancel()
         with anyio.CancelScope(shield=True):
             opened: list[Closable] = [*self._streams, *self._fetches, *self._stock.empty()]
+            if self._made is not None:
+                opened.append(self._made)
             await close_all(opened)
             await self._wait_for_the_running()
 

@@ -1,15 +1,42 @@
 """
-Requests by a client of httpx that the user gave, whose hooks may do what they like.
+Transports and a client of httpx that the user gave, whose hooks may do what they like.
 
 A hook may raise for a status, as httpx itself advises, or read the answer; neither
 changes what the answer says.
 """
 
+from inspect import iscoroutine
+
 import httpx
 
-from ._errors import ClientStateError
+from ._errors import ClientStateError, ConfigurationError
+from ._redaction import told
 from ._transport_lane import Progress, send_over
 from ._transport_request import BytesBody
+from ._transport_settings import TransportFactory
+
+
+def made_by(factory: TransportFactory) -> httpx.AsyncBaseTransport:
+    """
+    Return a transport of the user's.
+
+    Raises:
+        ConfigurationError: It is none, or one of another kind than is used here.
+    """
+    made: object = factory()
+    if isinstance(made, httpx.AsyncBaseTransport):
+        return made
+    if iscoroutine(made):
+        made.close()
+        hint = "; it is asynchronous, and must not be"
+    elif isinstance(made, httpx.BaseTransport):
+        hint = "; that one is synchronous"
+    else:
+        hint = ""
+    raise ConfigurationError(
+        "transport_factory must return an httpx.AsyncBaseTransport, such as "
+        f"httpx.AsyncHTTPTransport(), of the installed httpx, not {told(made)}{hint}"
+    )
 
 
 async def send_by_client(client: httpx.AsyncClient, request: httpx.Request) -> httpx.Response:

@@ -8,11 +8,17 @@ Traces and metrics of watches through OpenTelemetry (extra ``otel``).
     async with CyberunClient(observer=OpenTelemetryObserver()) as client:
         ...
 
-One span ``cyberun.watch`` covers the watch of one task, from its first reader or waiter to
-its end. It is the root of a trace of its own, linked to the span in which it was begun: a
-watch may last for hours, and the request that began it does not. With ``nested=True`` it is a
-child of that span instead. HTTP spans are left to the instrumentation of the HTTP library;
-requests made for a watch carry its context, all others that of their caller.
+One span ``cyberun.watch`` covers the following of one task, from its first reader or waiter
+to its end, in whatever way it is followed: a ``run()`` that reads progress and then fetches the
+result, waits with a limit of time one after the other, or a ``result()`` of a task that was
+watched before are one span and one count. It is the root of a trace of its own, linked to the
+span in which it was begun: a watch may last for hours, and the request that began it does not.
+With ``nested=True`` it is a child of that span instead. HTTP spans are left to the
+instrumentation of the HTTP library; requests made for a watch carry its context, all others
+that of their caller.
+
+A watch that was left before the end stays open for a minute, for who comes back. Then, at the
+next sign of any watch or when the client is closed, its span ends as of the moment it was left.
 
 ========================= ======================================================
 attribute of the span     meaning
@@ -24,10 +30,15 @@ attribute of the span     meaning
 ``error.type``            the class of the error that ended the watch
 ========================= ======================================================
 
-Events of the span are the notices of the watch: ``cyberun.stream.connected``,
+A span ``cyberun.submit`` covers each submission, the upload of its files included. It is a child
+of its caller's span, and the requests made for it carry its context. It has
+``cyberun.workflow``, ``cyberun.task.id`` where there is one, and ``error.type`` with the status
+*error* where there is not.
+
+Events of the span ``cyberun.watch`` are the notices of the watch: ``cyberun.stream.connected``,
 ``cyberun.stream.lost``, ``cyberun.stream.gap``, ``cyberun.polling.started`` and
 ``cyberun.stream.resumed``, with ``cyberun.cause`` and ``cyberun.delay`` (seconds) where
-known. The span has the status *error* only if the watch failed: a task that failed was
+known. It has the status *error* only if the watch failed: a task that failed was
 watched well.
 
 ========================== =============== =============================================
@@ -39,10 +50,15 @@ metric                     kind, unit      meaning
 ``cyberun.event.lag``      histogram, s    from the service's time stamp to delivery
 ``cyberun.watches.ended``  counter         by ``cyberun.watch.outcome`` and state
 ========================== =============== =============================================
+
+``cyberun.event.lag`` advises buckets from 5 ms to 5 minutes. The instrumentation scope is
+``cyberun_async`` with the version of the package.
 """
 
+from collections import OrderedDict
 from collections.abc import Mapping
-from datetime import UTC, datetime
+from contextvars import Token
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 import attrs
@@ -63,6 +79,7 @@ from . import (
     StatusEvent,
     StreamingResumed,
     StreamLost,
+    __version__,
 )
 
 
@@ -76,13 +93,28 @@ TASK_ID = "cyberun.task.id"
 TASK_STATUS = "cyberun.task.status"
 TASK_ATTEMPT = "cyberun.task.attempt"
 OUTCOME = "cyberun.watch.outcome"
+WORKFLOW = "cyberun.workflow"
+
+# Those of the SDK are made for milliseconds.
+_SECONDS = (
+    *(0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5),
+    *(1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0),
+)
+# Who left a task and comes back within this time goes on with its span.
+_TIME_TO_COME_BACK = timedelta(seconds=60)
+_MOST_LEFT = 1000
+_MOST_ENDED = 10_000
 
 
 @attrs.define(eq=False)
 class _Tracked:
-    """The span of one watch, and what its metrics need."""
+    """The span of one task that is followed, and what its metrics need."""
 
     span: trace.Span
+    # By how many watches at once, as siblings may have one each, and how it ended for one.
+    watches: int = 1
+    outcome: CompletedEvent | FailedEvent | CancelledEvent | CyberunError | None = None
+    left_at: datetime | None = None
     status: str | None = None
     attempt: int = 1
     is_open: bool = False
@@ -90,11 +122,19 @@ class _Tracked:
     polls: bool = False
 
 
+@attrs.frozen(eq=False)
+class _Submitting:
+    """The span of one submission, and what makes its caller's the present one again."""
+
+    span: trace.Span
+    token: Token[otel_context.Context]
+
+
 class OpenTelemetryObserver(Observer):
     """
-    Makes a span of each watch, and metrics of all.
+    Makes a span of each task that is followed and of each submission, and metrics of all.
 
-    One observer may serve several clients, as long as they do not watch the same task.
+    One observer may serve several clients. A task that two of them follow is one span, too.
 
     Args:
         tracer_provider: None takes the global one.
@@ -110,10 +150,19 @@ class OpenTelemetryObserver(Observer):
         meter_provider: metrics.MeterProvider | None = None,
         nested: bool = False,
     ) -> None:
-        self._tracer = trace.get_tracer("cyberun_async", tracer_provider=tracer_provider)
+        self._tracer = trace.get_tracer(
+            "cyberun_async",
+            tracer_provider=tracer_provider,
+            instrumenting_library_version=__version__,
+        )
         self._nested = nested
         self._watches: dict[str, _Tracked] = {}
-        meter = metrics.get_meter("cyberun_async", meter_provider=meter_provider)
+        # In the order in which they were left, and in which they ended.
+        self._left: OrderedDict[str, _Tracked] = OrderedDict()
+        self._known_ends: OrderedDict[str, None] = OrderedDict()
+        meter = metrics.get_meter(
+            "cyberun_async", meter_provider=meter_provider, version=__version__
+        )
         self._open = meter.create_up_down_counter(
             "cyberun.streams.open", unit="{stream}", description="Event streams open now."
         )
@@ -129,13 +178,39 @@ class OpenTelemetryObserver(Observer):
             "cyberun.event.lag",
             unit="s",
             description="From the service's time stamp of an event to its delivery.",
+            explicit_bucket_boundaries_advisory=_SECONDS,
         )
         self._ended = meter.create_counter(
             "cyberun.watches.ended", unit="{watch}", description="Watches that came to their end."
         )
 
+    def submit_began(self, workflow: str) -> object:
+        """Begin the submission's span, and make it the one whose context requests carry."""
+        span = self._tracer.start_span(
+            "cyberun.submit", kind=trace.SpanKind.CLIENT, attributes={WORKFLOW: workflow}
+        )
+        return _Submitting(span, otel_context.attach(trace.set_span_in_context(span)))
+
+    def submit_ended(self, submission: object, outcome: str | CyberunError | None) -> None:
+        """End it."""
+        if not isinstance(submission, _Submitting):
+            return
+        otel_context.detach(submission.token)
+        if isinstance(outcome, CyberunError):
+            _note_error(submission.span, outcome)
+        elif outcome is not None:
+            submission.span.set_attribute(TASK_ID, outcome)
+        submission.span.end()
+
     def watch_began(self, task_id: str) -> None:
-        """Begin the watch's span."""
+        """Begin the task's span, unless it has one or has ended before."""
+        self._end_left()
+        if task_id in self._known_ends:
+            return
+        if (tracked := self._watches.get(task_id)) is not None:
+            tracked.watches += 1
+            self._left.pop(task_id, None)
+            return
         here = trace.get_current_span().get_span_context()
         links = [trace.Link(here)] if here.is_valid and not self._nested else None
         span = self._tracer.start_span(
@@ -150,10 +225,11 @@ class OpenTelemetryObserver(Observer):
     def received(self, event: Event) -> None:
         """Note the state, and how long the event was under way."""
         tracked = self._watches.get(event.task_id)
-        if tracked is not None:
-            tracked.attempt = event.attempt
-            if isinstance(event, StatusEvent | CompletedEvent | FailedEvent | CancelledEvent):
-                tracked.status = str(event.status)
+        if tracked is None:
+            return
+        tracked.attempt = event.attempt
+        if isinstance(event, StatusEvent | CompletedEvent | FailedEvent | CancelledEvent):
+            tracked.status = str(event.status)
         if event.origin == "stream" and (sent_at := event.sent_at) is not None:
             lag = (datetime.now(UTC) - sent_at).total_seconds()
             self._lag.record(max(0.0, lag), {"cyberun.event": type(event).__name__})
@@ -169,13 +245,13 @@ class OpenTelemetryObserver(Observer):
                 self._opened(tracked)
             case StreamLost(cause=cause, delay=delay):
                 _add_event(tracked, "cyberun.stream.lost", cause=cause, delay=delay)
-                self._closed(tracked)
+                self._stream_closed(tracked)
             case PollingStarted(cause=cause):
                 _add_event(tracked, "cyberun.polling.started", cause=cause)
                 if not tracked.polls:
                     self._polling.add(1)
                 tracked.polls = True
-                self._closed(tracked)
+                self._stream_closed(tracked)
             case StreamingResumed():
                 tracked.polls = False
                 tracked.span.add_event("cyberun.stream.resumed")
@@ -189,22 +265,55 @@ class OpenTelemetryObserver(Observer):
         task_id: str,
         outcome: CompletedEvent | FailedEvent | CancelledEvent | CyberunError | None,
     ) -> None:
-        """End the span."""
-        tracked = self._watches.pop(task_id, None)
+        """End the span, if the task has ended or cannot be followed; else let it wait."""
+        self._end_left()
+        tracked = self._watches.get(task_id)
         if tracked is None:
             return
-        self._closed(tracked)
+        tracked.watches -= 1
+        if outcome is not None and not isinstance(tracked.outcome, Event):
+            tracked.outcome = outcome
+        if tracked.watches:
+            return
+        self._stream_closed(tracked)
+        if tracked.outcome is not None:
+            self._finish(task_id, tracked)
+            return
+        tracked.left_at = datetime.now(UTC)
+        self._left[task_id] = tracked
+
+    def closed(self) -> None:
+        """End the spans of what was left."""
+        self._end_left(all_of_them=True)
+
+    def _end_left(self, *, all_of_them: bool = False) -> None:
+        """End the spans of those that nobody came back to in time."""
+        limit = datetime.now(UTC) - _TIME_TO_COME_BACK
+        while self._left:
+            task_id, tracked = next(iter(self._left.items()))
+            is_late = tracked.left_at is None or tracked.left_at < limit
+            if not (all_of_them or is_late or len(self._left) > _MOST_LEFT):
+                return
+            del self._left[task_id]
+            self._finish(task_id, tracked, at=tracked.left_at)
+
+    def _finish(self, task_id: str, tracked: _Tracked, *, at: datetime | None = None) -> None:
+        del self._watches[task_id]
+        outcome = tracked.outcome
         word = "left" if outcome is None else "ended"
         if isinstance(outcome, CyberunError):
             word = "failed"
-            tracked.span.set_status(trace.StatusCode.ERROR, str(outcome))
-            tracked.span.set_attribute("error.type", type(outcome).__name__)
+            _note_error(tracked.span, outcome)
+        elif outcome is not None:
+            self._known_ends[task_id] = None
+            if len(self._known_ends) > _MOST_ENDED:
+                self._known_ends.popitem(last=False)
         attributes: dict[str, AttributeValue] = {OUTCOME: word}
         if tracked.status is not None:
             attributes[TASK_STATUS] = tracked.status
         self._ended.add(1, attributes)
         tracked.span.set_attributes({**attributes, TASK_ATTEMPT: tracked.attempt})
-        tracked.span.end()
+        tracked.span.end(None if at is None else int(at.timestamp() * 1e9))
 
     def headers(self, task_id: str | None) -> Mapping[str, str]:
         """Return the headers that carry the context of the watch, or of the caller."""
@@ -220,10 +329,15 @@ class OpenTelemetryObserver(Observer):
             self._open.add(1)
         tracked.is_open = tracked.was_open = True
 
-    def _closed(self, tracked: _Tracked) -> None:
+    def _stream_closed(self, tracked: _Tracked) -> None:
         if tracked.is_open:
             tracked.is_open = False
             self._open.add(-1)
+
+
+def _note_error(span: trace.Span, error: CyberunError) -> None:
+    span.set_status(trace.StatusCode.ERROR, str(error))
+    span.set_attribute("error.type", type(error).__name__)
 
 
 def _add_event(

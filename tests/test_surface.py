@@ -631,7 +631,7 @@ async def test_an_endpoint_takes_anything(argument: str) -> None:
 
     good: dict[str, Any] = {"secret": SECRET, "callback": callback, "now": lambda: DELIVERED}
     for name, bad in BAD.items():
-        if callable(bad) and argument in {"callback", "now"}:
+        if callable(bad) and argument in {"callback", "now", "secret"}:
             continue  # what the caller's own function raises is the caller's own
         what = f"{argument} is {name}"
         endpoint = made(webhooks.WebhookEndpoint, what, **{**good, argument: bad})
