@@ -4,12 +4,17 @@ from typing import Literal, TypeAlias
 
 import attrs
 
+from ._sim_checks import check_fields
+
 
 OnConnect: TypeAlias = Literal["current", "history", "nothing"]
 FinishedStream: TypeAlias = Literal["terminal", "close", "not_found", "no_content"]
 Empties: TypeAlias = Literal["documented", "null", "absent", "blank"]
 Vocabulary: TypeAlias = Literal["documented", "both", "swapped"]
 ListOrder: TypeAlias = Literal["newest", "oldest", "shuffled"]
+
+# What a refusal of a server may be.
+_LOWEST_STATUS, _HIGHEST_STATUS = 400, 599
 
 
 @attrs.frozen(kw_only=True)
@@ -21,6 +26,9 @@ class Behaviour:
     ``attrs.evolve(behaviour, heartbeat=5.0)`` or name them when creating one.
     All durations are real seconds: `Simulator.speed` does not touch them,
     because they are measured against the client's own timers.
+
+    Raises:
+        ValueError: A field is of the wrong type or out of range; the message names it.
     """
 
     # The event stream.
@@ -150,3 +158,15 @@ class Behaviour:
 
     management_takes_integration_keys: bool = False
     """Whether `sk-` keys may call the management endpoints."""
+
+    def __attrs_post_init__(self) -> None:
+        check_fields(
+            self,
+            positive={"heartbeat", "chunk_bytes", "webhook_attempts"},
+            signed={"total_count_error", "row_shift"},
+        )
+        if not _LOWEST_STATUS <= self.result_gone_status <= _HIGHEST_STATUS:
+            raise ValueError(
+                "Behaviour.result_gone_status must be a status code from "
+                f"{_LOWEST_STATUS} to {_HIGHEST_STATUS}, not {self.result_gone_status}"
+            )

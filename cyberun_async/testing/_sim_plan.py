@@ -6,6 +6,7 @@ from typing import Literal, TypeAlias
 import attrs
 
 from ._sim_behaviour import Behaviour
+from ._sim_checks import as_tuple, check_fields
 from .faults import Action, Fault
 
 
@@ -23,10 +24,16 @@ class Attempt:
     Args:
         steps: Steps made before the loss.
         lost_in: The state in which it was lost; `queued` never runs.
+
+    Raises:
+        ValueError: A field is of the wrong type or out of range.
     """
 
     steps: int = 5
     lost_in: Literal["queued", "running"] = "running"
+
+    def __attrs_post_init__(self) -> None:
+        check_fields(self)
 
 
 @attrs.frozen(kw_only=True)
@@ -36,6 +43,9 @@ class TaskPlan:
 
     Durations are service seconds, divided by the simulator's speed. Nothing
     runs while a planned task lives; its state at any moment is computed.
+
+    Raises:
+        ValueError: A field is of the wrong type or out of range; the message names it.
     """
 
     pending: float = 0.05
@@ -68,7 +78,7 @@ class TaskPlan:
     error: str = "node 3: CUDA out of memory"
     """The error of a failed task."""
 
-    attempts: tuple[Attempt, ...] = ()
+    attempts: tuple[Attempt, ...] = attrs.field(default=(), converter=as_tuple)
     """Attempts that are lost before the one that ends the task."""
 
     forever_waiting: bool = False
@@ -77,7 +87,7 @@ class TaskPlan:
     cancel_seconds: float = 0.0
     """Seconds a running task takes to stop; its own end may come first."""
 
-    stages: tuple[str, ...] | None = None
+    stages: tuple[str, ...] | None = attrs.field(default=None, converter=as_tuple)
     """Nerfstudio stages; None takes them from the workflow's tool."""
 
     outputs: int = 1
@@ -89,7 +99,7 @@ class TaskPlan:
     output: Mapping[str, object] | None = attrs.field(default=None, hash=False)
     """The task's output object; None computes one from the files."""
 
-    file_names: tuple[str, ...] = ()
+    file_names: tuple[str, ...] = attrs.field(default=(), converter=as_tuple)
     """Names of the files made; missing ones are called `out_00001_.png` and so on."""
 
     file_content: bytes | None = None
@@ -98,5 +108,10 @@ class TaskPlan:
     behaviour: Behaviour | None = None
     """The service's behaviour towards this task; None is the simulator's."""
 
-    faults: tuple[Fault | Action, ...] = ()
+    faults: tuple[Fault | Action, ...] = attrs.field(default=(), converter=as_tuple)
     """Faults of this task; a bare action means its event stream, once."""
+
+    def __attrs_post_init__(self) -> None:
+        check_fields(self)
+        if self.unknown_end == "":
+            raise ValueError("TaskPlan.unknown_end must name a state, or be None")

@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 import attrs
 
 from ._sim_behaviour import Behaviour
+from ._sim_checks import check
 from ._sim_clock import ServiceClock
 from ._sim_faults import FaultBook
 from ._sim_files import FileStore
@@ -91,6 +92,7 @@ class World:
             if self.plans:
                 return self.plans.popleft()
             planned = self.planner(run) if self.planner is not None else None
+            check("what the planner returns", planned, TaskPlan | None)
             return planned or self.default_plan
 
     def create(

@@ -6,6 +6,7 @@ from typing import Any, Self
 import attrs
 
 from . import faults
+from ._sim_checks import check
 from ._sim_plan import Attempt, TaskPlan
 from .faults import Action, Fault
 
@@ -42,7 +43,9 @@ class Story:
         return self._with(queued=seconds)
 
     def runs(self, *, steps: int = 20, seconds: float = 1.0) -> Self:
-        """It runs for *seconds*, with *steps* ticks of progress."""
+        """It runs for *seconds*, with *steps* progress events, at least one."""
+        check("steps", steps, int, is_positive=True)
+        check("seconds", seconds, float)
         return self._with(steps=steps, step_seconds=seconds / steps)
 
     def is_lost(self, after: int) -> Self:

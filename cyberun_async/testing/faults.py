@@ -9,7 +9,8 @@ says where and how often::
     sim.plan(TaskPlan(faults=(faults.stall_after(events=1),)))
 
 Events are counted per connection, comments and ``retry:`` lines excluded.
-Durations are real seconds, whatever the simulator's speed.
+Durations are real seconds, whatever the simulator's speed. A value that makes no sense is
+a ``ValueError`` that names it.
 """
 
 import json
@@ -18,6 +19,7 @@ from typing import Literal, TypeAlias
 
 import attrs
 
+from ._sim_checks import as_tuple, check, check_fields
 from ._sim_records import RecordedRequest
 
 
@@ -49,6 +51,9 @@ class Drop:
     bytes: int | None
     reset: bool
 
+    def __attrs_post_init__(self) -> None:
+        check_fields(self)
+
 
 @attrs.frozen
 class Close:
@@ -57,6 +62,9 @@ class Close:
     kind = "close_after"
     events: int | None
     bytes: int | None
+
+    def __attrs_post_init__(self) -> None:
+        check_fields(self)
 
 
 @attrs.frozen
@@ -72,6 +80,9 @@ class Stall:
         """Return the name of the constructor."""
         return "stall_after" if self.heartbeat is None else "heartbeats_after"
 
+    def __attrs_post_init__(self) -> None:
+        check_fields(self, positive={"heartbeat"})
+
 
 @attrs.frozen
 class Drip:
@@ -81,6 +92,9 @@ class Drip:
     events: int
     every: float
 
+    def __attrs_post_init__(self) -> None:
+        check_fields(self, positive={"every"})
+
 
 @attrs.frozen
 class Repeat:
@@ -89,6 +103,9 @@ class Repeat:
     kind = "repeat"
     copies: int
 
+    def __attrs_post_init__(self) -> None:
+        check_fields(self, positive={"copies"})
+
 
 @attrs.frozen
 class Replay:
@@ -96,6 +113,9 @@ class Replay:
 
     kind = "replay_after"
     events: int
+
+    def __attrs_post_init__(self) -> None:
+        check_fields(self)
 
 
 @attrs.frozen
@@ -106,6 +126,9 @@ class Corrupt:
     events: int
     how: Spoiling
 
+    def __attrs_post_init__(self) -> None:
+        check_fields(self)
+
 
 @attrs.frozen
 class Foreign:
@@ -115,6 +138,9 @@ class Foreign:
     events: int
     name: str
 
+    def __attrs_post_init__(self) -> None:
+        check_fields(self)
+
 
 @attrs.frozen
 class Raw:
@@ -123,6 +149,9 @@ class Raw:
     kind = "raw_after"
     events: int
     data: bytes
+
+    def __attrs_post_init__(self) -> None:
+        check_fields(self)
 
 
 @attrs.frozen
@@ -134,6 +163,11 @@ class Refuse:
     headers: tuple[tuple[str, str], ...]
     body: bytes
 
+    def __attrs_post_init__(self) -> None:
+        check_fields(self)
+        if not 100 <= self.status <= 599:
+            raise ValueError(f"refuse: the status must be from 100 to 599, not {self.status}")
+
 
 @attrs.frozen
 class Hold:
@@ -142,6 +176,9 @@ class Hold:
     kind = "hold"
     before: float
     after: float
+
+    def __attrs_post_init__(self) -> None:
+        check_fields(self)
 
 
 @attrs.frozen
@@ -156,6 +193,9 @@ class HangUp:
         """Return the name of the constructor."""
         return "abandon" if self.processed else "hang_up"
 
+    def __attrs_post_init__(self) -> None:
+        check_fields(self)
+
 
 @attrs.frozen
 class Garble:
@@ -163,6 +203,9 @@ class Garble:
 
     kind = "garble"
     how: Spoiling
+
+    def __attrs_post_init__(self) -> None:
+        check_fields(self)
 
 
 StreamAction: TypeAlias = Drop | Close | Stall | Drip | Repeat | Replay | Corrupt | Foreign | Raw
@@ -184,11 +227,16 @@ class Fault:
     """
 
     endpoint: Endpoint
-    actions: tuple[Action, ...]
+    actions: tuple[Action, ...] = attrs.field(converter=as_tuple)
     times: int | None = 1
     skip: int = 0
     task: str | None = None
     when: Callable[[RecordedRequest], bool] | None = None
+
+    def __attrs_post_init__(self) -> None:
+        check_fields(self)
+        if not self.actions:
+            raise ValueError("a fault needs an action, such as faults.drop_after(events=3)")
 
 
 def on(endpoint: Endpoint, *actions: Action, times: int | None = 1, skip: int = 0) -> Fault:
@@ -344,8 +392,12 @@ def refuse(
 
         content_type: The body's type; None is JSON, or HTML for a *body*.
     """
+    check("refuse: message", message, str | None)
     content = message_body(message or f"refused with {status}") if body is None else body
     default_type = "application/json" if body is None else "text/html"
+    check("refuse: retry_after", retry_after, float | str | None)
+    check("refuse: body", body, bytes | str | None)
+    check("refuse: headers", headers, Mapping[str, str] | None)
     named = {"Content-Type": content_type or default_type, **(headers or {})}
     if retry_after is not None:
         named["Retry-After"] = str(retry_after)

@@ -6,7 +6,7 @@ import threading
 import types
 from collections.abc import Mapping, Sequence
 from datetime import datetime
-from typing import Self
+from typing import Literal, Self
 
 import anyio
 import anyio.to_thread
@@ -14,6 +14,7 @@ from starlette.types import ASGIApp
 
 from ._sent import Sent
 from ._sim_behaviour import Behaviour
+from ._sim_checks import check
 from ._sim_clock import ServiceClock
 from ._sim_courier import Courier, Sender, post
 from ._sim_faults import FaultBook
@@ -33,6 +34,7 @@ from ._troubles import trouble_named
 
 
 _IN_PROCESS_API = "http://cyberun.test"
+_LAST_PORT = 65_535
 _IN_PROCESS_STORE = "http://store.cyberun.test"
 
 
@@ -66,6 +68,9 @@ class Simulator:
         tls: Serves HTTPS with the certificate of this server-side context, at
             :attr:`url` and at :attr:`store_url`; None serves plain HTTP. In
             process there is no TLS.
+
+    Raises:
+        ValueError: An argument is of the wrong type or out of range; the message names it.
     """
 
     def __init__(
@@ -84,6 +89,22 @@ class Simulator:
         team_id: str | None = None,
         tls: ssl.SSLContext | None = None,
     ) -> None:
+        check("speed", speed, float, is_positive=True)
+        check("behaviour", behaviour, Behaviour | None)
+        check("default_plan", default_plan, TaskPlan | None)
+        check("seed", seed, int | None, lowest=None)
+        check("port", port, int)
+        check("starts_at", starts_at, datetime | None)
+        check("max_file_size", max_file_size, int)
+        check("allow_http_webhooks", allow_http_webhooks, bool)
+        check("webhook_sender", webhook_sender, Sender | None)
+        check("record_limit", record_limit, int)
+        check("team_id", team_id, str | None)
+        check("tls", tls, ssl.SSLContext | None)
+        if port > _LAST_PORT:
+            raise ValueError(f"port must be {_LAST_PORT} or less, not {port}")
+        if starts_at is not None and starts_at.tzinfo is None:
+            raise ValueError("starts_at must have a time zone, such as datetime.UTC")
         chance = random.Random(seed)
         clock = ServiceClock(starts_at)
         own_id = f"{chance.getrandbits(32):08x}-7eaa-4000-8000-000000000000"
@@ -195,7 +216,13 @@ class Simulator:
         return self._world.keys.team_id
 
     def issue_key(self, kind: Kind) -> str:
-        """Return a new working credential: `sk`, `dk`, `ak` or `jwt`."""
+        """
+        Return a new working credential: `sk`, `dk`, `ak` or `jwt`.
+
+        Raises:
+            ValueError: There is no such kind.
+        """
+        check("kind", kind, Kind)
         return self._world.keys.issue(kind)
 
     def revoke(self, key: str) -> None:
@@ -215,6 +242,7 @@ class Simulator:
 
     @behaviour.setter
     def behaviour(self, behaviour: Behaviour) -> None:
+        check("behaviour", behaviour, Behaviour)
         self._world.behaviour = behaviour
 
     @property
@@ -224,6 +252,7 @@ class Simulator:
 
     @default_plan.setter
     def default_plan(self, plan: TaskPlan) -> None:
+        check("default_plan", plan, TaskPlan)
         self._world.default_plan = plan
 
     @property
@@ -232,12 +261,26 @@ class Simulator:
         return self._world.faults
 
     def plan(self, *plans: TaskPlan) -> None:
-        """Give the next submissions these lives, one each, in order."""
+        """
+        Give the next submissions these lives, one each, in order.
+
+        Raises:
+            ValueError: One is no plan.
+        """
+        for each in plans:
+            check("a plan", each, TaskPlan)
         with self._world.lock:
             self._world.plans.extend(plans)
 
     def tell(self, *stories: Story) -> None:
-        """Give the next submissions these :class:`stories <Story>`, one each, in order."""
+        """
+        Give the next submissions these :class:`stories <Story>`, one each, in order.
+
+        Raises:
+            ValueError: One is no story.
+        """
+        for each in stories:
+            check("a story", each, Story)
         self.plan(*(story.plan for story in stories))
 
     def trouble(self, *names: str) -> None:
@@ -256,7 +299,11 @@ class Simulator:
 
         It is called with the :class:`RunRequest`, in the server's thread; where it
         answers None the default plan applies.
+
+        Raises:
+            ValueError: It cannot be called.
         """
+        check("planner", planner, Planner | None)
         self._world.planner = planner
 
     def create_task(
@@ -275,7 +322,14 @@ class Simulator:
             workflow: The slug of its workflow.
             parameters: What it was submitted with; None is a prompt.
             manual: Whether it stays `pending` until driven by hand.
+
+        Raises:
+            ValueError: There is no such workflow, or an argument is of the wrong type.
         """
+        check("plan", plan, TaskPlan | None)
+        check("workflow", workflow, str)
+        check("parameters", parameters, Mapping[str, object] | None)
+        check("manual", manual, bool)
         known = self._world.workflows.by_slug(workflow)
         if known is None:
             message = f"there is no workflow {workflow!r}"
@@ -318,7 +372,14 @@ class Simulator:
             parameters: Its parameter definitions as on the wire.
             tool_type: `comfyui` or `nerfstudio`.
             status: `active`, or `disabled` to have its runs refused.
+
+        Raises:
+            ValueError: An argument is of the wrong type, or no tool.
         """
+        check("slug", slug, str)
+        check("parameters", tuple(parameters), tuple[Mapping[str, object], ...])
+        check("tool_type", tool_type, Literal["comfyui", "nerfstudio"])
+        check("status", status, str)
         last = self._world.workflows.by_slug(slug)
         workflow = Workflow(
             last.id if last else self._world.new_id(),
@@ -345,7 +406,13 @@ class Simulator:
         return workflow.id
 
     def advance(self, seconds: float) -> None:
-        """Move the service's clock forward: tasks go on, links and results expire."""
+        """
+        Move the service's clock forward: tasks go on, links and results expire.
+
+        Raises:
+            ValueError: *seconds* is no number, or less than 0.
+        """
+        check("seconds", seconds, float)
         self._world.clock.advance(seconds)
         self._world.streams.wake()
 
@@ -410,7 +477,13 @@ class Simulator:
         return 0 if self._server is None else self._server.connections
 
     def accepts_per_window(self, seconds: float = 0.1) -> list[int]:
-        """Return how many connections were accepted in each window of time."""
+        """
+        Return how many connections were accepted in each window of time.
+
+        Raises:
+            ValueError: *seconds* is no number above 0.
+        """
+        check("seconds", seconds, float, is_positive=True)
         return self._world.records.accepts_per_window(seconds)
 
     def forget(self) -> None:

@@ -1,0 +1,136 @@
+"""Whether a simulator can do what it is asked for: every value against its type and its range."""
+
+import math
+import types
+from collections.abc import Collection, Mapping
+from functools import cache
+from typing import Any, Literal, Union, cast, get_args, get_origin, get_type_hints
+
+import attrs
+
+
+def check_fields(
+    value: Any, *, positive: Collection[str] = (), signed: Collection[str] = ()
+) -> None:
+    """
+    Check every field of an attrs *value* against its annotation.
+
+    Numbers are finite and not negative, unless *signed* names them, and not 0 where
+    *positive* does.
+
+    Raises:
+        ValueError: One is wrong; the message names it and says what it may be.
+    """
+    cls: Any = value.__class__
+    name = cls.__name__
+    hints = _hints(cls)
+    for field in attrs.fields(cls):
+        check(
+            f"{name}.{field.name}",
+            getattr(value, field.name),
+            hints[field.name],
+            lowest=None if field.name in signed else 0,
+            is_positive=field.name in positive,
+        )
+
+
+@cache
+def _hints(cls: type[Any]) -> Mapping[str, Any]:
+    # Plans are made by the thousand, and what the annotations say does not change.
+    return get_type_hints(cls)
+
+
+def check(
+    name: str, value: object, hint: Any, *, lowest: float | None = 0, is_positive: bool = False
+) -> None:
+    """
+    Check one value.
+
+    Raises:
+        ValueError: It is wrong; the message names it and says what it may be.
+    """
+    if not _fits(value, hint):
+        raise ValueError(f"{name} must be {_words(hint)}, not {_shown(value)}")
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        _check_range(name, value, lowest, is_positive=is_positive)
+
+
+def _check_range(name: str, value: float, lowest: float | None, *, is_positive: bool) -> None:
+    if not math.isfinite(value):
+        raise ValueError(f"{name} must be a finite number, not {value}")
+    if is_positive and value <= 0:
+        raise ValueError(f"{name} must be more than 0, not {_shown(value)}")
+    if lowest is not None and value < lowest:
+        raise ValueError(f"{name} must be {lowest} or more, not {_shown(value)}")
+
+
+def _fits(value: object, hint: Any) -> bool:
+    """Return whether *value* is of the type that *hint* names."""
+    origin, inner = get_origin(hint), get_args(hint)
+    if hint is Any:
+        return True
+    if origin in {Union, types.UnionType}:
+        return any(_fits(value, each) for each in inner)
+    if origin is Literal:
+        return any(type(value) is type(each) and value == each for each in inner)
+    if hint is float:
+        return isinstance(value, int | float) and not isinstance(value, bool)
+    if hint is int:
+        return isinstance(value, int) and not isinstance(value, bool)
+    if origin is tuple:
+        return isinstance(value, tuple) and _all_fit(cast("tuple[object, ...]", value), inner)
+    if origin is frozenset:
+        values = cast("frozenset[object]", value)
+        return isinstance(value, frozenset) and all(_fits(each, inner[0]) for each in values)
+    if isinstance(origin, type):
+        return callable(value) if _is_callable(origin) else isinstance(value, origin)
+    return isinstance(value, hint)
+
+
+def _all_fit(values: tuple[object, ...], inner: tuple[Any, ...]) -> bool:
+    if len(inner) == 2 and inner[1] is Ellipsis:
+        return all(_fits(each, inner[0]) for each in values)
+    return len(values) == len(inner) and all(map(_fits, values, inner))
+
+
+def _is_callable(origin: type) -> bool:
+    return origin.__name__ == "Callable"
+
+
+def _words(hint: Any) -> str:
+    """Say what a value of the type that *hint* names is."""
+    origin, inner = get_origin(hint), get_args(hint)
+    if origin in {Union, types.UnionType}:
+        # None comes last, where it reads as what it is: the way to leave something out.
+        known = sorted((each for each in inner), key=lambda each: each is types.NoneType)
+        return " or ".join(dict.fromkeys(map(_words, known)))
+    if origin is Literal:
+        return " or ".join(map(repr, inner))
+    if origin in {tuple, frozenset}:
+        return f"a {origin.__name__}, each of it {_words(inner[0])}"
+    if isinstance(origin, type):
+        return "something to call" if _is_callable(origin) else "a mapping"
+    return _NAMES.get(hint) or f"of {hint.__name__}"
+
+
+_NAMES: Mapping[Any, str] = {
+    types.NoneType: "None",
+    bool: "True or False",
+    bytes: "bytes",
+    float: "a number",
+    int: "a whole number",
+    str: "a text",
+}
+
+
+def _shown(value: object) -> str:
+    try:
+        text = repr(value)
+    except Exception:  # noqa: BLE001 - whatever it is, it is not what was wanted
+        text = type(value).__name__
+    return text if len(text) <= 60 else f"{text[:59]}…"
+
+
+def as_tuple(value: Any) -> Any:
+    """Return a list as a tuple, and everything else as it is."""
+    return tuple(cast("list[object]", value)) if isinstance(value, list) else value
