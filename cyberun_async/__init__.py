@@ -64,6 +64,7 @@ __all__ = [
     "StreamLost",
     "StreamingResumed",
     "Submission",
+    "SubmissionTimeoutError",
     "SubmissionUncertainError",
     "TaskCancelledError",
     "TaskEndedError",

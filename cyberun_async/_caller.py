@@ -6,14 +6,14 @@ credentials from it.
 """
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Protocol
 
 import anyio
 
 from ._credentials import Keyring, Secret
 from ._errors import CyberunError, ServiceUnavailableError
-from ._exchange import ExchangeFailedError, FailureKind, Reply
+from ._exchange import Departure, ExchangeFailedError, FailureKind, Reply
 from ._options import RetryPolicy, Timeouts
 from ._rejection import rejection
 from ._verdict import GiveUp, RetryQuota, judge, submission_is_ambiguous
@@ -32,6 +32,8 @@ class Exchanger(Protocol):
         content: bytes | None = None,
         fresh: bool = False,
         timeouts: Timeouts | None = None,
+        is_check: bool = False,
+        departure: Departure | None = None,
     ) -> Reply:
         """Make one request."""
         ...
@@ -87,7 +89,9 @@ class Caller:
         draw: Callable[[], float],
         headers: Mapping[str, str],
         extra: Callable[[], Mapping[str, str]] = dict,
+        submission_turn: Callable[[], Awaitable[None]] | None = None,
     ) -> None:
+        self._submission_turn = submission_turn
         self._exchanger = exchanger
         self._account = account
         self._policy = policy
@@ -120,11 +124,16 @@ class Caller:
         json_body: Any = None,
         headers: Mapping[str, str] | None = None,
         is_submission: bool = False,
+        is_check: bool = False,
         repeatable: bool = True,
         task: bool = False,
+        departure: Departure | None = None,
     ) -> Reply:
         """
         Make a request, repeat it as the policy allows, and return its successful reply.
+
+        A status check (*is_check*) goes before other requests. Whoever stops waiting finds
+        in *departure* whether a request left that may have had an effect.
 
         Raises:
             RequestRejectedError: Or one of its kinds: the service said no.
@@ -136,13 +145,24 @@ class Caller:
         attempt = 0
         while True:
             attempt += 1
+            if is_submission and self._submission_turn is not None:
+                await self._submission_turn()
             key, sent = await self.headers(refused)
             if refused is not None:
                 renewed, refused = key, None
             sent.update(headers or {})
             if content is not None:
                 sent["Content-Type"] = "application/json"
-            outcome = await self._once(method, path, sent, params, content, is_submission)
+            outcome = await self._once(
+                method,
+                path,
+                headers=sent,
+                params=params,
+                content=content,
+                fresh=is_submission,
+                is_check=is_check,
+                departure=departure,
+            )
             if isinstance(outcome, Reply):
                 if outcome.is_success:
                     self._account.quota.give_back(retried=attempt > 1)
@@ -162,27 +182,14 @@ class Caller:
             if isinstance(verdict, GiveUp) or not self._account.quota.take():
                 raise _failure(outcome, attempt, task=task)
             self._account.retries += 1
+            if departure is not None:
+                # Else it would not be repeated.
+                departure.had_no_effect()
             await anyio.sleep(verdict.seconds)
 
-    async def _once(
-        self,
-        method: str,
-        path: str,
-        headers: Mapping[str, str | bytes],
-        params: Mapping[str, Any] | None,
-        content: bytes | None,
-        is_submission: bool,
-    ) -> Reply | ExchangeFailedError:
+    async def _once(self, method: str, path: str, **options: Any) -> Reply | ExchangeFailedError:
         try:
-            return await self._exchanger.exchange(
-                method,
-                path,
-                headers=headers,
-                params=params,
-                content=content,
-                fresh=is_submission,
-                timeouts=self._timeouts,
-            )
+            return await self._exchanger.exchange(method, path, timeouts=self._timeouts, **options)
         except ExchangeFailedError as error:
             return error
 

@@ -1,11 +1,14 @@
 """The client: one method per thing a user wants done."""
 
 import inspect
+import math
 from collections.abc import AsyncIterable, Awaitable, Callable, Iterable, Mapping
+from functools import partial
 from typing import Any, Literal, overload
 from uuid import UUID
 
 import anyio
+import attrs
 
 from . import _group, _handle
 from ._client_following import FollowingClient
@@ -20,8 +23,8 @@ from ._pump import Pump
 from ._resources import reference_of, run_options
 from ._results import TaskResult
 from ._runtime import utc_now
-from ._submitting import check_parameters, send_run
-from ._waiting import seconds_or_none, timed_out
+from ._submitting import Sending, check_parameters, send_run, submit_in_time
+from ._waiting import result_in_time, result_is_late, seconds_or_none, timed_out
 from ._workflow import Workflow
 
 
@@ -117,24 +120,35 @@ class CyberunClient(FollowingClient):
             ParameterError: The parameters do not fit the definition.
             InvalidInputError: An argument is malformed.
         """
-        hub = self._session.hub
-        ref = reference_of(workflow, slug=slug)
+        self._session.check_open()
         extras = run_options(
             dispatch_target=dispatch_target,
             target_pool=target_pool,
             submitter_region=submitter_region,
             tool_type=tool_type,
         )
+        sending = Sending(reference_of(workflow, slug=slug), extras)
+        return await self._submit(sending, workflow, parameters, validate, definition, repeat)
+
+    async def _submit(
+        self,
+        sending: Sending,
+        workflow: str | UUID | Workflow,
+        parameters: Mapping[str, Any] | None,
+        validate: bool | None,
+        definition: Workflow | None,
+        repeat: bool,
+    ) -> TaskHandle:
+        hub, ref = self._session.hub, sending.ref
         values = file_parameters_of(parameters)
         await check_parameters(
             values, self.workflows, ref, workflow=workflow, definition=definition, wanted=validate
         )
         with hub.submitting(ref.text) as sent:
-            body: dict[str, Any] = {"parameters": await self.files.sent_along(values), **extras}
-            sent_at = utc_now()
-            task_id = await send_run(hub.caller, ref, body, sent_at=sent_at, repeat=repeat)
-            sent.task_id = task_id
-        return TaskHandle(task_id, client=self, submitted_at=sent_at)
+            sending.body = {"parameters": await self.files.sent_along(values), **sending.body}
+            sending.sent_at = utc_now()
+            sent.task_id = task_id = await send_run(hub.caller, sending, repeat=repeat)
+        return TaskHandle(task_id, client=self, submitted_at=sending.sent_at)
 
     async def run(
         self,
@@ -163,35 +177,65 @@ class CyberunClient(FollowingClient):
             workflow, parameters, slug, validate, definition: As for :meth:`submit`.
             dispatch_target, target_pool, submitter_region, tool_type: Passed through.
             on_progress: Called with each :class:`ProgressEvent`; may be a coroutine function.
-            timeout: Seconds for the whole; None waits for ever.
-            cancel_on_timeout: Ask the service to cancel the task when time is up.
+            timeout:
+                Seconds for the whole, uploads, submission and result included; None waits
+                for ever.
+
+            cancel_on_timeout:
+                Ask the service to cancel the task when time is up, for up to
+                ``Timeouts.cancel`` seconds more.
+
             cancel_on_exit: Ask it likewise when this call is cancelled or fails.
 
         Raises:
             TaskFailedError: The task failed.
             TaskCancelledError: It was cancelled.
-            WaitTimeoutError: Time was up; it carries a resume token.
+            WaitTimeoutError: Time was up; it carries a resume token where there is a task.
+
+            SubmissionTimeoutError:
+                Time was up before the submission was answered, so that it may have been
+                accepted: a ``WaitTimeoutError`` and a ``SubmissionUncertainError``.
+
             SubmissionUncertainError: As for :meth:`submit`, and so are its other errors.
             WatchLostError: Nothing was heard for longer than the policy allows.
         """
         # Nothing may be paid for that is then refused here.
         callable_of("on_progress", on_progress)
-        seconds_or_none("timeout", timeout)
-        task = await self.submit(
-            workflow,
-            parameters,
-            slug=slug,
-            validate=validate,
-            definition=definition,
+        limit = seconds_or_none("timeout", timeout)
+        until = math.inf if limit is None else self._session.hub.now() + limit
+        extras = run_options(
             dispatch_target=dispatch_target,
             target_pool=target_pool,
             submitter_region=submitter_region,
             tool_type=tool_type,
         )
+        self._session.check_open()
+        sending = Sending(reference_of(workflow, slug=slug), extras)
+        submit = partial(
+            self._submit, sending, workflow, parameters, validate, definition, repeat=True
+        )
+        if limit is None:
+            task = await submit()
+        else:
+            task = await submit_in_time(
+                self._session,
+                sending,
+                submit,
+                seconds=limit,
+                cancel_on_timeout=cancel_on_timeout,
+            )
         try:
-            if on_progress is None:
-                return await self.result(task, timeout=timeout, cancel_on_timeout=cancel_on_timeout)
-            return await self._run_watched(task, on_progress, timeout, cancel_on_timeout)
+            with self._session.opened.calls:
+                if on_progress is not None:
+                    await self._show_progress(task, on_progress, limit, until, cancel_on_timeout)
+                record = await result_in_time(
+                    self._session,
+                    starting_point(task),
+                    timeout=limit,
+                    cancel_on_timeout=cancel_on_timeout,
+                    until=until,
+                )
+            return self._result_of(record)
         except (TaskFailedError, TaskCancelledError, WaitTimeoutError):
             raise
         except BaseException:
@@ -199,24 +243,28 @@ class CyberunClient(FollowingClient):
                 await self._session.request_cancel(task.id)
             raise
 
-    async def _run_watched(
+    async def _show_progress(
         self,
         task: TaskHandle,
         on_progress: OnProgress,
-        timeout: float | None,
+        limit: float | None,
+        until: float,
         cancel_on_timeout: bool,
-    ) -> TaskResult:
+    ) -> None:
         stream = self.watch(task)
-        with anyio.move_on_after(seconds_or_none("timeout", timeout)):
+        with anyio.move_on_after(max(0.0, until - self._session.hub.now())):
             async with stream as events:
                 async for event in events:
                     if isinstance(event, ProgressEvent):
                         answer = on_progress(event)
                         if inspect.isawaitable(answer):
                             await answer
-            return await self.result(task)
+            return
+        if stream.ended_as is not None:
+            known = stream.snapshot or TaskSnapshot(id=task.id, status=stream.ended_as)
+            raise result_is_late(attrs.evolve(known, status=stream.ended_as), limit or 0.0)
         raise await timed_out(
-            self._session, stream.token(), timeout or 0.0, stream.snapshot, cancel_on_timeout
+            self._session, stream.token(), limit or 0.0, stream.snapshot, cancel_on_timeout
         )
 
     def task(self, task: TaskRef) -> TaskHandle:

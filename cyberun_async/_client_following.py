@@ -13,7 +13,7 @@ from ._progress_view import ProgressView
 from ._resources import Tasks
 from ._results import TaskResult
 from ._stream import EventStream
-from ._waiting import ended_badly, wait_for_end
+from ._waiting import result_in_time, wait_for_end
 
 
 class FollowingClient(BaseClient):
@@ -152,16 +152,21 @@ class FollowingClient(BaseClient):
             WatchLostError: Nothing was heard for longer than the policy allows.
         """
         with self._session.opened.calls:
-            snapshot = await self.wait(task, timeout=timeout, cancel_on_timeout=cancel_on_timeout)
-            if (error := ended_badly(snapshot)) is not None:
-                raise error
-            record = await self.result_record(snapshot.id)
-            return TaskResult(
+            record = await result_in_time(
                 self._session,
-                record,
-                parallel=self._limits.parallel_transfers,
-                retries=self._session.choices.retries,
+                starting_point(task),
+                timeout=timeout,
+                cancel_on_timeout=cancel_on_timeout,
             )
+            return self._result_of(record)
+
+    def _result_of(self, record: ResultRecord) -> TaskResult:
+        return TaskResult(
+            self._session,
+            record,
+            parallel=self._limits.parallel_transfers,
+            retries=self._session.choices.retries,
+        )
 
     async def get_task(self, task: TaskRef) -> TaskSnapshot:
         """

@@ -21,6 +21,7 @@ Every exception the library raises, named by what the caller can do about it.
     │   └── WatchLostError           a watch gave up after a long outage; resume with the token
     ├── UnexpectedResponseError      what came back is not the protocol of the service
     ├── SubmissionUncertainError     a run may or may not have been accepted; look before retrying
+    │   └── SubmissionTimeoutError   and your deadline passed (also a ``WaitTimeoutError``)
     ├── TransferError                a file could not be uploaded or downloaded
     ├── SlowReaderError              a reader fell behind further than its buffer allows
     ├── TaskEndedError               the task itself did not complete
@@ -276,9 +277,11 @@ class SubmissionUncertainError(CyberunError):
         self.parameters = parameters
         self.sent_at = sent_at
         self.reason = reason
-        super().__init__(
+        # By name, as a subclass has a second base in between.
+        CyberunError.__init__(
+            self,
             f"it is not known whether the run of {workflow!r} was accepted ({reason}); "
-            f"look for a task created since {sent_at.isoformat()} before submitting again"
+            f"look for a task created since {sent_at.isoformat()} before submitting again",
         )
 
 
@@ -337,7 +340,7 @@ class WaitTimeoutError(CyberunError, TimeoutError):
     The caller's deadline passed; the task goes on unless it was asked to be cancelled.
 
     Attributes:
-        task_id: The task.
+        task_id: The task; None where the time of a ``run`` was up before there was one.
         timeout: The limit in seconds.
         snapshot: The last known state, or None.
         cancel_requested: Whether the service took the request to cancel the task.
@@ -347,7 +350,7 @@ class WaitTimeoutError(CyberunError, TimeoutError):
     def __init__(
         self,
         *,
-        task_id: str,
+        task_id: str | None,
         timeout: float,
         what: str = "end",
         snapshot: TaskSnapshot | None = None,
@@ -366,7 +369,36 @@ class WaitTimeoutError(CyberunError, TimeoutError):
             after = "its cancellation was requested"
         elif cancel_failed:
             after = "its cancellation could not be requested, so it may go on remotely"
-        super().__init__(f"task {task_id} did not {what} within {timeout:g} s{known}; {after}")
+        elif snapshot is not None and snapshot.is_terminal:
+            after = "it has ended, and its result can still be read"
+        elif task_id is None:
+            after = "nothing was submitted"
+        whose = "the run" if task_id is None else f"task {task_id}"
+        super().__init__(f"{whose} did not {what} within {timeout:g} s{known}; {after}")
+
+
+class SubmissionTimeoutError(SubmissionUncertainError, WaitTimeoutError):
+    """
+    The deadline of a ``run`` passed after it was sent and before it was answered.
+
+    It is both a :class:`WaitTimeoutError` and a :class:`SubmissionUncertainError`: the task
+    may exist, and may cost money, and its id is not known yet. While the client stays
+    open it goes on waiting for the answer, as long as :class:`Timeouts` lets it: it logs the
+    id then, and asks for the cancellation if ``cancel_on_timeout`` was set.
+    """
+
+    def __init__(
+        self, *, workflow: str, parameters: Any, sent_at: datetime, timeout: float
+    ) -> None:
+        WaitTimeoutError.__init__(self, task_id=None, timeout=timeout, what="be accepted")
+        # Last, for its message is the one that matters.
+        SubmissionUncertainError.__init__(
+            self,
+            workflow=workflow,
+            parameters=parameters,
+            sent_at=sent_at,
+            reason=f"there was no answer within {timeout:g} s",
+        )
 
 
 class WebhookVerificationError(CyberunError):

@@ -5,7 +5,7 @@ These are the facts on which the retry decisions rest; they know nothing of the 
 """
 
 import enum
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import attrs
 
@@ -29,6 +29,26 @@ class Reply:
     def is_success(self) -> bool:
         """Whether the status is 2xx."""
         return 200 <= self.status < 300
+
+
+@attrs.define
+class Departure:
+    """Whether a request may have left, for whoever stops waiting for its answer."""
+
+    _says: Callable[[], bool] | None = None
+
+    @property
+    def maybe_sent(self) -> bool:
+        """Whether it may have left by now."""
+        return self._says is not None and self._says()
+
+    def begins(self, says: Callable[[], bool]) -> None:
+        """It is being sent; *says* whether it may have left."""
+        self._says = says
+
+    def had_no_effect(self) -> None:
+        """It did not leave, or was declined, and is sent again."""
+        self._says = None
 
 
 class FailureKind(enum.Enum):

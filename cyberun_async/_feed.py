@@ -47,8 +47,10 @@ class Feed:
 
     __slots__ = (
         "__weakref__",
+        "_checked",
         "_connection",
         "_done",
+        "_end_known",
         "_fetching",
         "_has_ended",
         "_has_line",
@@ -86,6 +88,9 @@ class Feed:
         self._logged: Phase | None = None
         self._ran = watch.is_running
         self._done: anyio.Event | None = None
+        self._end_known: anyio.Event | None = None
+        # For an answer to a check sent from that moment on.
+        self._checked: tuple[float, anyio.Event] | None = None
 
     # Readers and waiters.
 
@@ -100,8 +105,15 @@ class Feed:
         return self.watch.phase is Phase.DONE
 
     @property
+    def end_is_known(self) -> bool:
+        """Whether the task has ended, though its output may not have been read yet."""
+        return self.watch.phase in (Phase.FETCHING, Phase.DONE)
+
+    @property
     def outcome(self) -> TerminalEvent | CyberunError | None:
-        """What the feed ended with; None while it has not, and where it was left."""
+        """What the feed ended with; None while that is not known, and where it was left."""
+        if self.watch.phase is Phase.FETCHING:
+            return self.watch.pending_end()
         end = self.watch.terminal
         return end if isinstance(end, TerminalEvent) else self.watch.error
 
@@ -147,6 +159,22 @@ class Feed:
         if not self.is_done:
             self._done = self._done or anyio.Event()
             await self._done.wait()
+
+    async def wait_end(self) -> None:
+        """Wait until the end is known, whether its output can be read or not."""
+        if not self.end_is_known:
+            self._end_known = self._end_known or anyio.Event()
+            await self._end_known.wait()
+
+    async def look_again(self) -> None:
+        """Have the status checked now, and wait for what that comes to, or for the end."""
+        now = self._hub.now()
+        if self._checked is None:
+            self._checked = now, anyio.Event()
+        _, checked = self._checked
+        self.watch.look(now)
+        self.advance()
+        await checked.wait()
 
     def let_go(self) -> None:
         """Nobody follows the task any more."""
@@ -217,6 +245,8 @@ class Feed:
         self._digest()
         report_answer(self.watch, answer, sent_at, self._hub.now())
         self.advance()
+        if self._checked is not None and sent_at >= self._checked[0]:
+            self._release_checked()
 
     # Carrying out orders.
 
@@ -284,6 +314,7 @@ class Feed:
         if self._fetching:
             return
         self._fetching = True
+        self._release_waiters()
         if self.readers:
             self._hub.spawn(self._fetch)
         else:
@@ -319,7 +350,19 @@ class Feed:
                 reader.finish(None if error is None else copied(error, self.watch))
         if self._done is not None:
             self._done.set()
+        self._release_waiters()
         self._hub.settled(self)
+
+    def _release_waiters(self) -> None:
+        if self._end_known is not None:
+            self._end_known.set()
+        self._release_checked()
+
+    def _release_checked(self) -> None:
+        if self._checked is not None:
+            _, checked = self._checked
+            self._checked = None
+            checked.set()
 
     # The line: the one task that reads the stream.
 

@@ -16,7 +16,7 @@ import attrs
 from ._caller import Caller
 from ._codec import decode_result, decode_sightings, decode_task
 from ._credentials import Secret
-from ._errors import ClientClosedError, CyberunError
+from ._errors import ClientClosedError, CyberunError, RateLimitedError, ServiceUnavailableError
 from ._events import (
     Event,
     Gap,
@@ -33,6 +33,7 @@ from ._models import WAITING_STATUSES, ResumeToken, TaskSnapshot
 from ._options import Timeouts, WatchPolicy
 from ._pace import Pace
 from ._pages import Page, Sighting
+from ._places import Places
 from ._plan import PAGE_SIZE
 from ._reader import Reader
 from ._roster import Roster
@@ -47,7 +48,8 @@ from ._watch import Counters, Phase, Watch
 
 logger = logging.getLogger("cyberun_async")
 
-_CANCEL_SECONDS = 10.0
+# Until a status that somebody waits for is asked for again.
+_RECHECK = 1.0
 
 
 @attrs.frozen(kw_only=True)
@@ -56,6 +58,8 @@ class Economy:
 
     slots: StreamSlots
     pace: Pace
+    submissions: Pace | None = None
+    connections: int = 20
     counters: Counters = attrs.field(factory=Counters)
 
 
@@ -91,6 +95,7 @@ class Hub:
             ask=self.ask_task,
             list_page=self.list_page,
             pace=economy.pace,
+            places=Places(economy.connections),
             policy=policy,
         )
         self._closed: CyberunError | None = None
@@ -128,21 +133,28 @@ class Hub:
             return
         await self._stop(feed)
 
-    async def wait_end(self, token: ResumeToken, limit: float | None) -> Feed:
+    async def wait_end(
+        self, token: ResumeToken, limit: float | None, *, last_look: float = 0.0
+    ) -> Feed:
         """
         Wait until the task has ended, by polling unless it is streamed anyway.
 
-        After *limit* seconds the feed is returned as it is then, not done.
+        After *limit* seconds the feed is returned as it is then, its end not known. A task
+        not known to run by then has its status checked once more, for up to *last_look*
+        seconds.
         """
         feed = self.feeds.get(token.task_id) or self._new_feed(token, streaming=False)
         feed.waiters += 1
         try:
             # Without a limit thousands wait; a cancel scope each would cost a kilobyte each.
             if limit is None:
-                await feed.wait_done()
+                await feed.wait_end()
             else:
                 with anyio.move_on_after(limit):
-                    await feed.wait_done()
+                    await feed.wait_end()
+                if last_look > 0 and not feed.is_running and not feed.end_is_known:
+                    with anyio.move_on_after(last_look):
+                        await feed.look_again()
         finally:
             feed.waiters -= 1
             if not feed.waiters and not feed.readers and not feed.is_done:
@@ -151,17 +163,19 @@ class Hub:
 
     async def request_cancel(self, task_id: str) -> bool:
         """
-        Ask the service to cancel the task, shielded and within some seconds.
+        Ask the service to cancel the task, shielded and within ``Timeouts.cancel`` seconds.
 
         Return whether it took the request.
         """
-        with anyio.move_on_after(_CANCEL_SECONDS, shield=True):
+        with anyio.move_on_after(self._timeouts.cancel, shield=True):
             try:
                 await self.cancel_task(task_id)
             except CyberunError as error:
                 logger.warning("task %s could not be cancelled: %s", task_id, type(error).__name__)
             else:
                 return True
+            return False
+        logger.warning("task %s could not be cancelled: no answer in time", task_id)
         return False
 
     def submitting(self, workflow: str) -> AbstractContextManager[SentRun]:
@@ -176,13 +190,30 @@ class Hub:
         """Ask for the task's state."""
         path, headers = path_for("tasks", task_id), self._told.headers(task_id)
         # Not repeated here: the watch asks again, at the client's pace rather than its quota's.
-        call = self.caller.call("GET", path, headers=headers, task=True, repeatable=False)
+        call = self.caller.call(
+            "GET", path, headers=headers, task=True, is_check=True, repeatable=False
+        )
         return decode_task(await call)
+
+    async def check_task(self, task_id: str) -> TaskSnapshot:
+        """Ask for the task's state at the client's pace, until it is answered."""
+        pace = self.roster.pace
+        while True:
+            await pace.turn()
+            pace.asks += 1
+            try:
+                return await self.ask_task(task_id)
+            except (ServiceUnavailableError, RateLimitedError) as error:
+                if getattr(error, "is_final", False):
+                    raise
+            await anyio.sleep(_RECHECK)
 
     async def list_page(self, state: str, number: int) -> Page[Sighting]:
         """Ask for one page of the team's tasks in *state*."""
         params = {"status": str(state), "current_page": number, "per_page": PAGE_SIZE}
-        call = self.caller.call("GET", path_for("tasks"), params=params, repeatable=False)
+        call = self.caller.call(
+            "GET", path_for("tasks"), params=params, is_check=True, repeatable=False
+        )
         return decode_sightings(await call)
 
     def polling(self) -> Polling:
@@ -273,14 +304,17 @@ class Hub:
         )
 
     async def read_output(self, task_id: str) -> tuple[Mapping[str, Any] | None, str | None]:
-        """Return the output of a completed task, or why it cannot be read."""
+        """Return the output of a completed task, or why it cannot be read (in time)."""
         path, headers = path_for("tasks", task_id, "result"), self._told.headers(task_id)
-        try:
-            reply = await self.caller.call("GET", path, headers=headers, task=True)
-            output = decode_result(reply).output
-        except CyberunError as error:
-            return None, str(error)
-        return output, None if output is not None else "the service's result holds no output"
+        seconds = self.policy.output_timeout
+        with anyio.move_on_after(seconds):
+            try:
+                reply = await self.caller.call("GET", path, headers=headers, task=True)
+                output = decode_result(reply).output
+            except CyberunError as error:
+                return None, str(error)
+            return output, None if output is not None else "the service's result holds no output"
+        return None, f"the result was not answered within {seconds:g} s"
 
     # Within.
 

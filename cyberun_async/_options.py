@@ -118,6 +118,11 @@ class WatchPolicy:
             Seconds after a submission during which a 404 is taken for replication lag,
             which is short; a wrong id is still told within ten.
 
+        output_timeout:
+            Seconds within which the output of a completed task is read. Its end is known
+            then, and delivered without the output (``output_error`` says why) when the
+            time is up. Half a minute covers a result that takes a few tries.
+
         linger:
             Seconds a stream that several have read stays open after its last reader
             left, for one that comes back at once, as a page that is loaded again does.
@@ -140,6 +145,7 @@ class WatchPolicy:
     give_up_after: float | None = attrs.field(default=1800.0, validator=_positive_or_none)
     first_contact_within: float | None = attrs.field(default=60.0, validator=_positive_or_none)
     not_found_grace: float = attrs.field(default=10.0, validator=_not_negative)
+    output_timeout: float = attrs.field(default=30.0, validator=_positive)
     linger: float = attrs.field(default=1.0, validator=_not_negative)
 
 
@@ -183,6 +189,14 @@ class Timeouts:
     :attr:`WatchPolicy.idle_timeout`.
 
     Attributes:
+        total:
+            One whole plain request, from the connection it is given to the last byte of
+            its answer; each try again has as long. It bounds what a peer that sends a byte
+            now and then would draw out forever. Twice *read*. Of an upload or download it
+            bounds the time from the last byte sent to the headers of the answer.
+        cancel:
+            The request that ``cancel_on_timeout`` and ``cancel_on_exit`` make, tries again
+            included. Its caller is on the way out and waits so much longer at most.
         connect: A connection that takes longer than 10 s is lost packets, not distance.
         read, write:
             Between two pieces of an answer or of what is sent: half a minute of nothing
@@ -196,6 +210,8 @@ class Timeouts:
     read: float = attrs.field(default=30.0, validator=_positive)
     write: float = attrs.field(default=30.0, validator=_positive)
     pool: float = attrs.field(default=60.0, validator=_positive)
+    total: float = attrs.field(default=60.0, validator=_positive)
+    cancel: float = attrs.field(default=5.0, validator=_positive)
 
 
 @attrs.frozen(kw_only=True)
@@ -209,11 +225,15 @@ class Limits:
             are many for one team, and stay far below the usual limit of 1024 descriptors.
         max_connections:
             Connections for plain requests (streams have their own): enough to keep a
-            service busy from afar, too few to trouble it.
+            service busy from afar, too few to trouble it. A fifth of them is kept for
+            status checks, which therefore do not wait behind thousands of submissions.
         poll_rate:
             Status checks and list pages per second for the whole client, whatever
             happens: so a thousand tasks are asked about singly in less than a minute,
             and by pages in a second.
+        submit_rate:
+            Submissions per second for the whole client, tries again included; ``None``
+            sets no rate.
         reconnect_spread:
             Seconds over which the streams lost together come back, so that a service
             that has just restarted is not met by all of them at once.
@@ -234,6 +254,7 @@ class Limits:
     max_streams: int = attrs.field(default=100, validator=_positive)
     max_connections: int = attrs.field(default=20, validator=_positive)
     poll_rate: float = attrs.field(default=20.0, validator=_positive)
+    submit_rate: float | None = attrs.field(default=None, validator=_positive_or_none)
     reconnect_spread: float = attrs.field(default=4.0, validator=_positive)
     max_line_bytes: int = attrs.field(default=1024 * 1024, validator=_positive)
     max_event_bytes: int = attrs.field(default=1024 * 1024, validator=_positive)

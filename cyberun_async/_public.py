@@ -21,6 +21,7 @@ from ._errors import (
     RequestRejectedError as RequestRejectedError,
     ServiceUnavailableError as ServiceUnavailableError,
     SlowReaderError as SlowReaderError,
+    SubmissionTimeoutError as SubmissionTimeoutError,
     SubmissionUncertainError as SubmissionUncertainError,
     TaskCancelledError as TaskCancelledError,
     TaskEndedError as TaskEndedError,

@@ -12,6 +12,7 @@ from itertools import count
 from typing import Any
 
 import anyio
+import attrs
 
 from ._due import DueAsks
 from ._errors import CyberunError, RateLimitedError, ServiceUnavailableError
@@ -20,14 +21,13 @@ from ._models import WAITING_STATUSES, TaskSnapshot
 from ._options import WatchPolicy
 from ._pace import Lately, Pace
 from ._pages import Page, Sighting
+from ._places import Place, Places
 from ._plan import FEW, ListMemory
 from ._runtime import wall_minus_monotonic
 from ._sweep import ListPage, Sweep
 from ._watch import Phase
 
 
-# Single asks under way at once; the pace limits them further.
-_PARALLEL_ASKS = 16
 # A jump of the wall clock against the monotonic one that means the machine slept.
 _SUSPEND_SECONDS = 20.0
 _LONGEST_SLEEP = 30.0
@@ -35,9 +35,8 @@ _LONGEST_SLEEP = 30.0
 _OUTDATED = 256
 # So many tasks are asked about evenly over the interval; more are on pages together.
 _SPREAD_UP_TO = 2 * FEW
-# What is not answered must not keep its place from the others for as long as all its tries.
+# What is not answered must not keep the others waiting for as long as all its tries.
 _LONGEST_PAGE = 10.0
-_LONGEST_ASK = 40.0
 # Intervals, then at most seconds, without lists that fail while single requests are answered.
 _FIRST_LIST_REST, _LONGEST_LIST_REST = 2.0, 60.0
 
@@ -55,6 +54,7 @@ class Roster:
         ask: AskTask,
         list_page: ListPage,
         pace: Pace,
+        places: Places,
         policy: WatchPolicy,
     ) -> None:
         self._now = now
@@ -63,6 +63,7 @@ class Roster:
         self._list_page = list_page
         self._policy = policy
         self.pace = pace
+        self._places = places
         # By whether the task waits for a GPU.
         self._lags = {waits: Lately(policy.poll_interval_waiting) for waits in (False, True)}
         self._heap: list[tuple[float, int, Feed]] = []
@@ -72,7 +73,9 @@ class Roster:
         # To be confirmed: the state in which the list did not show them, and since when.
         self._hints: dict[Feed, tuple[str | None, float]] = {}
         self._confirmed_last = False
-        self._askers = 0
+        # Whose last check hung, and those of them that are due: all others go before them.
+        self._hung: set[Feed] = set()
+        self._standing_back: dict[Feed, _Single] = {}
         self._spread_at = 0.0
         self._offset = wall_minus_monotonic()
         self._running = False
@@ -97,7 +100,8 @@ class Roster:
         if self._feeds.get(feed.task_id) is feed:
             del self._feeds[feed.task_id]
         self._due.discard(feed)
-        self._hints.pop(feed, None)
+        self._unhint(feed)
+        self._hung.discard(feed)
         if not self._feeds and self._waker is not None:
             self._waker.set()
 
@@ -126,7 +130,7 @@ class Roster:
     @property
     def waiting_asks(self) -> int:
         """How many asks are due and not yet sent."""
-        return len(self._due) + len(self._hints)
+        return len(self._due) + len(self._hints) + len(self._standing_back)
 
     def lag(self, *, waits: bool) -> float:
         """By how many seconds asks about tasks that wait, or run, were late at most, lately."""
@@ -146,6 +150,7 @@ class Roster:
                 now = self._now()
                 self._notice_suspend(now)
                 self._wake_due(now)
+                self._places.relieve(now)
                 self._start()
                 await self._sleep()
             self._heap.clear()
@@ -158,6 +163,8 @@ class Roster:
             return
         self._waker = anyio.Event()
         due = self._heap[0][0] if self._heap else float("inf")
+        if (relieved_at := self._places.next_at) is not None:
+            due = min(due, relieved_at)
         pause = min(due - self._now(), _LONGEST_SLEEP)
         if pause > 0:
             with anyio.move_on_after(pause):
@@ -196,9 +203,12 @@ class Roster:
         for states, due in self._rounds():
             self._sweeping.update(states)
             self._spawn(self._run_sweep, states, due)
-        while self._askers < _PARALLEL_ASKS and (work := self._next_single()) is not None:
-            self._askers += 1
-            self._spawn(self._work, *work)
+        while (place := self._places.take()) is not None:
+            if (work := self._next_single()) is None:
+                self._places.give_back(place)
+                return
+            self._note_lags(_oldest({work.feed: work.since}))
+            self._spawn(self._work, place, work)
 
     def _rounds(self) -> list[tuple[list[str | None], Mapping[Feed, float]]]:
         """Take out of what is due all that is to be answered by lists, and return it."""
@@ -215,35 +225,34 @@ class Roster:
         listed = (s for s in self._memory.states_to_list(counts) if s not in self._sweeping)
         return [([state], self._due.take(state)) for state in listed]
 
-    def _next_single(self) -> tuple[Feed, str | None, bool] | None:
-        """Return whom to ask about next, in which state it was missed, and whether that is so."""
+    def _next_single(self) -> "_Single | None":
+        """Return whom to ask about next."""
         # By turns: thousands that ended together must not hold up those that are on no list.
         kinds = [self._next_hint, self._next_due]
         for take in reversed(kinds) if self._confirmed_last else kinds:
-            if (work := take()) is not None:
-                self._confirmed_last = work[2]
-                return work
+            while (work := take()) is not None:
+                if work.feed not in self._hung:
+                    self._confirmed_last = work.confirms
+                    return work
+                self._standing_back[work.feed] = work
+        if self._standing_back and self._places.may_hang:
+            return self._standing_back.pop(next(iter(self._standing_back)))
         return None
 
-    def _next_hint(self) -> tuple[Feed, str | None, bool] | None:
+    def _next_hint(self) -> "_Single | None":
         if not self._hints:
             return None
         feed = next(iter(self._hints))
         missed_in, since = self._hints.pop(feed)
-        self._note_lags(_oldest({feed: since}))
-        return feed, missed_in, True
+        return _Single(feed, since, missed_in, confirms=True)
 
-    def _next_due(self) -> tuple[Feed, str | None, bool] | None:
+    def _next_due(self) -> "_Single | None":
         counts = self._due.counts()
         barred = {state for state in self._sweeping if counts.get(state, 0) > FEW}
         if self._sweeping and counts.get(None, 0) > FEW:
             barred.add(None)
         found = self._due.take_one(barred)
-        if found is None:
-            return None
-        feed, since = found
-        self._note_lags(_oldest({feed: since}))
-        return feed, None, False
+        return None if found is None else _Single(*found)
 
     async def _run_sweep(self, states: list[str | None], due: Mapping[Feed, float]) -> None:
         listed = [state for state in states if state is not None]
@@ -325,42 +334,46 @@ class Roster:
         return not feed.asking or self._due.discard(feed) or self._unhint(feed)
 
     def _unhint(self, feed: Feed) -> bool:
-        was_hinted = feed in self._hints
+        was_hinted = feed in self._hints or feed in self._standing_back
         self._hints.pop(feed, None)
+        self._standing_back.pop(feed, None)
         return was_hinted
 
-    async def _work(self, feed: Feed, missed_in: str | None, confirms: bool) -> None:
+    async def _work(self, place: Place, work: "_Single") -> None:
+        feed = work.feed
         try:
             await self.pace.turn()
             if self._has(feed) and not feed.is_done:
-                await self._ask(feed, missed_in if confirms else None)
+                await self._ask(place, feed, work.missed_in)
         except Exception as error:  # noqa: BLE001 - theirs who wait for this task
             self._crash_all([feed], error)
         finally:
             feed.asking = False
-            self._askers -= 1
+            self._places.give_back(place)
             self._start()
         self.schedule(feed)
 
-    async def _ask(self, feed: Feed, missed_in: str | None) -> None:
+    async def _ask(self, place: Place, feed: Feed, missed_in: str | None) -> None:
         sent_at = self._now()
         self.pace.asks += 1
         feed.watch.asked()
+        if self._places.sent(place, sent_at) and self._waker is not None:
+            self._waker.set()
         answer: TaskSnapshot | CyberunError
+        answer = ServiceUnavailableError("the status was not answered in time")
         try:
-            with anyio.fail_after(_LONGEST_ASK):
+            with place.scope:
                 answer = await self._ask_task(feed.task_id)
-        except TimeoutError:
-            answer = ServiceUnavailableError("the status was not answered in time")
+                self._single_answered_at = self._now()
+                self.pace.answered()
         except CyberunError as error:
             answer = error
             if isinstance(error, RateLimitedError):
                 self.pace.declined(feed.task_id, error.retry_after, cap=self._policy.hint_cap)
-        else:
-            self._single_answered_at = self._now()
-            self.pace.answered()
         feed.asking = False
         if self._has(feed):
+            hung = self._places.took_long(place, self._now())
+            (self._hung.add if hung else self._hung.discard)(feed)
             feed.on_answer(answer, sent_at)
             if isinstance(answer, TaskSnapshot):
                 self._note_unlisted(feed, answer, missed_in)
@@ -401,6 +414,22 @@ class Roster:
             is_asked_for = isinstance(error, RateLimitedError) or error.retry_after is not None
             if is_asked_for:
                 self.pace.slow_down(error.retry_after, cap=self._policy.hint_cap)
+
+
+@attrs.frozen
+class _Single:
+    """
+    A task that is to be asked about singly.
+
+    Attributes:
+        missed_in: The state whose list did not show it, or None.
+        confirms: Whether a list did not show it.
+    """
+
+    feed: Feed
+    since: float
+    missed_in: str | None = None
+    confirms: bool = False
 
 
 def _oldest(due: Mapping[Feed, float]) -> dict[bool, float]:

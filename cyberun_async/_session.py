@@ -6,8 +6,8 @@ stream slots, one pace. Each has a :class:`Session`, its own way to it. Sessions
 choices are equal share their watches, too.
 """
 
-from collections.abc import AsyncIterable, Iterator, Mapping
-from typing import Any
+from collections.abc import AsyncIterable, Awaitable, Callable, Iterator, Mapping
+from typing import Any, TypeVar
 from weakref import WeakValueDictionary
 
 import anyio
@@ -18,6 +18,7 @@ from ._choices import Choices
 from ._codec import decode_result, decode_task
 from ._credentials import Keyring
 from ._downloads import Download, allows_http, may_fetch
+from ._errand import Errand
 from ._errors import ClientClosedError, ClientStateError, ConfigurationError, TransferError
 from ._exchange import Reply
 from ._feed import Feed
@@ -32,6 +33,9 @@ from ._slots import StreamSlots
 from ._statistics import ClientStatistics
 from ._told import Faults, Told
 from ._transport import Transport, TransportSettings
+
+
+T = TypeVar("T")
 
 
 class Calls:
@@ -136,6 +140,10 @@ class Core:
         economy = Economy(
             slots=StreamSlots(limits.max_streams, limits.reconnect_spread),
             pace=Pace(runtime.now, limits.poll_rate),
+            submissions=None
+            if limits.submit_rate is None
+            else Pace(runtime.now, limits.submit_rate),
+            connections=limits.max_connections,
         )
         settings = attrs.evolve(self.settings, clock=runtime.now)
         opened = Opened(runtime, settings, Account(self._keyring, choices.retries), economy)
@@ -187,6 +195,7 @@ class Core:
 
     def _new_hub(self, opened: Opened, choices: Choices) -> Hub:
         told = Told(self._observer, choices.on_notice, self._faults)
+        submissions = opened.economy.submissions
         caller = Caller(
             opened.transport,
             opened.account,
@@ -195,6 +204,7 @@ class Core:
             draw=draw,
             headers=choices.sent_headers(),
             extra=told.headers,
+            submission_turn=None if submissions is None else submissions.turn,
         )
         return Hub(
             runtime=opened.runtime,
@@ -266,7 +276,7 @@ class Session:
             await self._hub.unsubscribe(feed, reader)
 
     async def request_cancel(self, task_id: str) -> bool:
-        """Ask the service to cancel the task, within some seconds; return whether it took it."""
+        """As the hub does; False where there is none any more."""
         if self.core.opened is None or self._hub is None:
             return False
         return await self._hub.request_cancel(task_id)
@@ -295,6 +305,15 @@ class Session:
         return await self.hub.caller.call(
             method, path, params=params, json_body=json_body, repeatable=repeatable
         )
+
+    async def within(self, seconds: float, work: Callable[[], Awaitable[T]]) -> tuple[T] | None:
+        """Return what *work* comes to, or None on time if that takes more than *seconds*."""
+        errand = Errand(work)
+        self.opened.runtime.spawn(errand.run)
+        outcome = await errand.outcome(seconds)
+        if outcome is None:
+            errand.stop()
+        return outcome
 
     async def fetch(self, url: str, headers: Mapping[str, str]) -> Download:
         """Fetch a presigned link, without any credential."""

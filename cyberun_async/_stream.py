@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Protocol, Self, TypeVar, cast
 import attrs
 
 from ._errors import ClientStateError, CyberunError
+from ._events import TerminalEvent
 from ._feed import Feed
 from ._held import HeldIterator, Home
 from ._models import ResumeToken, TaskSnapshot
@@ -96,6 +97,12 @@ class Subscription(HeldIterator[Item_co]):
         return None if self._feed is None else self._feed.watch.snapshot
 
     @property
+    def ended_as(self) -> str | None:
+        """How the task ended, from when that is known on; its end may not have been read yet."""
+        outcome = None if self._feed is None else self._feed.outcome
+        return outcome.status if isinstance(outcome, TerminalEvent) else None
+
+    @property
     def coalesced(self) -> int:
         """How many ticks were overwritten by newer ones because this reader was slow."""
         return self._reader.coalesced
@@ -137,7 +144,7 @@ class Subscription(HeldIterator[Item_co]):
         await self._client.unsubscribe(feed, self._reader)
         if not self._reader.is_finished:
             self._reader.finish(self._refusal())
-        if self._cancel_on_exit and feed.watch.terminal is None:
+        if self._cancel_on_exit and self.ended_as is None:
             await self._client.request_cancel(self.task_id)
 
     def _note_failure(self, error: Exception) -> None:

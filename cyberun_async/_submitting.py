@@ -1,21 +1,34 @@
 """Sending a run: its parameters checked first, and what is unknown afterwards said."""
 
-from collections.abc import Mapping
+import logging
+from collections.abc import Awaitable, Callable, Mapping
 from datetime import datetime
 from typing import Any
 from uuid import UUID
 
+import attrs
+
 from ._caller import Caller
 from ._codec import decode_submission
+from ._errand import Errand
 from ._errors import (
     InvalidInputError,
     ServiceUnavailableError,
+    SubmissionTimeoutError,
     SubmissionUncertainError,
     UnexpectedResponseError,
+    WaitTimeoutError,
 )
+from ._exchange import Departure
+from ._handle import TaskHandle
 from ._inputs import WorkflowRef, workflow_path
 from ._resources import Workflows
+from ._runtime import utc_now
+from ._session import Session
 from ._workflow import Workflow
+
+
+logger = logging.getLogger("cyberun_async")
 
 
 async def check_parameters(
@@ -45,9 +58,71 @@ async def check_parameters(
         definition.validate(parameters)
 
 
-async def send_run(
-    caller: Caller, ref: WorkflowRef, body: Mapping[str, Any], *, sent_at: datetime, repeat: bool
-) -> str:
+@attrs.define
+class Sending:
+    """
+    A submission on its way, for whoever stops waiting for it.
+
+    Attributes:
+        ref: The workflow.
+        body: What is sent.
+        sent_at: Aware moment just before that.
+        departure: Whether it may have left.
+    """
+
+    ref: WorkflowRef
+    body: Mapping[str, Any] = attrs.field(factory=dict[str, Any])
+    sent_at: datetime = attrs.field(factory=utc_now)
+    departure: Departure = attrs.field(factory=Departure)
+
+    def timed_out(self, seconds: float) -> WaitTimeoutError:
+        """Return the error of a run whose time is up, as far as this has come."""
+        if not self.departure.maybe_sent:
+            return WaitTimeoutError(task_id=None, timeout=seconds, what="leave")
+        return SubmissionTimeoutError(
+            workflow=self.ref.text,
+            parameters=self.body["parameters"],
+            sent_at=self.sent_at,
+            timeout=seconds,
+        )
+
+
+async def submit_in_time(
+    session: Session,
+    sending: Sending,
+    submit: Callable[[], Awaitable[TaskHandle]],
+    *,
+    seconds: float,
+    cancel_on_timeout: bool,
+) -> TaskHandle:
+    """
+    Return the handle of a run that is accepted within *seconds*.
+
+    What may have left by then is waited for on the side, while the client is open: when it
+    is accepted after all, its id is logged, and its cancellation asked for if that is wanted.
+
+    Raises:
+        SubmissionTimeoutError: It may have left, and was not answered in time.
+        WaitTimeoutError: It did not leave in time, and will not.
+    """
+
+    async def accepted_late(task: TaskHandle) -> None:
+        logger.warning("a run that timed out was accepted after all, as task %s", task.id)
+        if cancel_on_timeout:
+            await session.request_cancel(task.id)
+
+    errand = Errand(submit, accepted_late)
+    session.opened.runtime.spawn(errand.run)
+    found = await errand.outcome(seconds)
+    if found is not None:
+        return found[0]
+    error = sending.timed_out(seconds)
+    if not isinstance(error, SubmissionTimeoutError):
+        errand.stop()
+    raise error
+
+
+async def send_run(caller: Caller, sending: Sending, *, repeat: bool) -> str:
     """
     Submit a run and return its task's id.
 
@@ -55,6 +130,7 @@ async def send_run(
         SubmissionUncertainError: No answer was read that says whether it was accepted.
         CyberunError: It was certainly not accepted.
     """
+    ref, body = sending.ref, sending.body
     try:
         reply = await caller.call(
             "POST",
@@ -62,6 +138,7 @@ async def send_run(
             json_body=body,
             is_submission=True,
             repeatable=repeat,
+            departure=sending.departure,
         )
         return decode_submission(reply)
     except (ServiceUnavailableError, UnexpectedResponseError) as error:
@@ -70,6 +147,6 @@ async def send_run(
         raise SubmissionUncertainError(
             workflow=ref.text,
             parameters=body["parameters"],
-            sent_at=sent_at,
+            sent_at=sending.sent_at,
             reason=str(error),
         ) from error

@@ -16,7 +16,7 @@ import anyio
 import httpx
 
 from ._errors import ClientClosedError
-from ._exchange import ExchangeFailedError, FailureKind, Reply
+from ._exchange import Departure, ExchangeFailedError, FailureKind, Reply
 from ._options import Timeouts
 from ._transport_body import Body, Closable, close_all, read_whole
 from ._transport_failures import RAISED_BY_TRANSPORTS, cause_of, failure
@@ -64,6 +64,9 @@ _STREAM_HEADERS: Headers = {
 # afterwards, and thousands of handshakes at once do not get done any sooner.
 _OPENINGS_AT_ONCE = 64
 
+# One connection in so many serves nothing but status checks.
+_KEPT_FOR_CHECKS = 5
+
 # How long closing waits for requests in other tasks to notice.
 _CLOSE_SECONDS = 5.0
 
@@ -91,7 +94,8 @@ class Transport:
         # One is made now for the same reason; the first connection takes it.
         factory = settings.transport_factory
         self._made = None if factory is None else made_by(factory)
-        self._turns = Turns(settings.limits.max_connections)
+        connections = settings.limits.max_connections
+        self._turns = Turns(connections, reserved=connections // _KEPT_FOR_CHECKS)
         self._openings = Turns(_OPENINGS_AT_ONCE)
         self._stock = LaneStock(
             lambda: self._lane(self._base), settings.clock, settings.limits.max_connections
@@ -116,12 +120,15 @@ class Transport:
         content: bytes | None = None,
         fresh: bool = False,
         timeouts: Timeouts | None = None,
+        is_check: bool = False,
+        departure: Departure | None = None,
     ) -> Reply:
         """
         Make one request of the API and return its whole answer, whatever the status.
 
         Redirects within the origin are followed. Of requests that come at once, only
-        ``max_connections`` are under way; the others wait in order, without limit.
+        ``max_connections`` are under way; the others wait in order, without limit. From
+        its turn to the last byte of the answer each has ``Timeouts.total`` seconds.
 
         Args:
             method: In capitals.
@@ -131,34 +138,43 @@ class Transport:
             content: The body.
             fresh: Use a connection that is new or was used a moment ago.
             timeouts: None takes those of the settings.
+            is_check: It goes before the others, and on connections kept for its kind.
+            departure: Says from now on whether the request may have left.
 
         Raises:
-            ExchangeFailedError: There was no complete answer.
+            ExchangeFailedError: There was no complete answer in time.
             InvalidInputError: The path or a header cannot be sent.
             ClientClosedError: The transport is or was closed.
         """
         url = api_url(self._settings.base_url, path, params)
         redirects = Redirects(method, url)
         headers = with_headers({"accept-encoding": "gzip"}, headers)
-        with self._while_open():
-            async with self._turns:
+        total = (timeouts or self._settings.timeouts).total
+        progress = Progress()
+        with self._while_open() as scope:
+            async with self._turns.urgent if is_check else self._turns:
+                scope.deadline = anyio.current_time() + total
+                if departure is not None:
+                    departure.begins(lambda: progress.is_sent is not False)
                 while True:
                     request = build_request(method, url, headers, content)
                     request.extensions["timeout"] = self._phases(timeouts)
-                    reply = await self._answer(request, path, fresh=fresh)
+                    reply = await self._answer(request, path, progress, fresh=fresh)
                     if not is_redirect(reply.status):
                         return reply
                     url = redirects.target(reply.status, reply.headers)
-        raise _closed()
+        raise _closed() if self._is_closed else _too_slow(host_of(url), total, progress, "answer")
 
-    async def _answer(self, request: httpx.Request, path: str, *, fresh: bool) -> Reply:
+    async def _answer(
+        self, request: httpx.Request, path: str, progress: Progress, *, fresh: bool
+    ) -> Reply:
         client = self._settings.http_client
         if client is not None:
             return await self._answer_by_client(client, request, path)
         lane = self._stock.take(fresh=fresh)
         try:
             await self._stock.sweep()
-            response = await self._send(lane, request)
+            response = await self._send(lane, request, progress)
             reply = await self._read_reply(request, response, path)
         except BaseException:
             await self._stock.discard(lane)
@@ -237,7 +253,11 @@ class Transport:
             async with self._openings:
                 scope.deadline = anyio.current_time() + open_timeout
                 return await self._open_stream(url, headers, chosen, progress)
-        raise _closed() if self._is_closed else _too_slow(host_of(url), open_timeout, progress)
+        raise (
+            _closed()
+            if self._is_closed
+            else _too_slow(host_of(url), open_timeout, progress, "open the stream")
+        )
 
     async def _open_stream(
         self, url: httpx.URL, headers: Headers, timeouts: Timeouts, progress: Progress
@@ -297,7 +317,8 @@ class Transport:
 
         It has a connection of its own and no header but those given, so no credential
         and no cookie goes with it. Whether the address may be asked at all is for
-        the caller to decide. The caller closes what it gets.
+        the caller to decide. The caller closes what it gets. Once all is sent, the headers
+        have ``Timeouts.total`` seconds.
 
         Args:
             method: In capitals.
@@ -317,26 +338,42 @@ class Transport:
         """
         target = foreign_url(url)
         redirects = Redirects(method, target)
-        with self._while_open():
+        total = (timeouts or self._settings.timeouts).total
+        with self._while_open() as scope:
+
+            def expect_answer() -> None:
+                scope.deadline = anyio.current_time() + total
+
+            progress = Progress(on_waiting=expect_answer)
             while True:
                 request = build_request(method, target, headers, content)
                 request.extensions["timeout"] = self._phases(timeouts)
-                response = await self._connect_foreign(request)
+                response = await self._connect_foreign(request, progress, total)
                 if not is_redirect(response.status):
                     return response
                 await response.aclose()
                 target = redirects.target(response.status, response.headers, may_follow)
                 if content is not None and not isinstance(content, bytes):
                     raise cannot_send_again(response.status)
-        raise _closed()
+        raise (
+            _closed() if self._is_closed else _too_slow(host_of(target), total, progress, "answer")
+        )
 
-    async def _connect_foreign(self, request: httpx.Request) -> ForeignResponse:
+    async def _connect_foreign(
+        self, request: httpx.Request, progress: Progress, answer_timeout: float
+    ) -> ForeignResponse:
         lane = self._lane(request.url)
         try:
-            response = await self._send(lane, request)
+            response = await self._send(lane, request, progress)
             host = host_of(request.url)
             check_proxy_answer(response.status_code, host)
-            fetched = ForeignResponse(response, lane, host=host, on_close=self._fetches.discard)
+            fetched = ForeignResponse(
+                response,
+                lane,
+                host=host,
+                answer_timeout=answer_timeout,
+                on_close=self._fetches.discard,
+            )
         except BaseException:
             opened: list[Closable] = [lane, body_of(request)]
             await close_all(opened)
@@ -441,10 +478,10 @@ def _closed() -> ClientClosedError:
     return ClientClosedError("the client is closed; a request cannot be made or finished")
 
 
-def _too_slow(host: str, seconds: float, progress: Progress) -> ExchangeFailedError:
+def _too_slow(host: str, seconds: float, progress: Progress, what: str) -> ExchangeFailedError:
     never_left = progress.is_sent is False
     return ExchangeFailedError(
         FailureKind.CONNECT if never_left else FailureKind.TIMEOUT,
         maybe_sent=not never_left,
-        reason=f"{host} did not open the stream within {seconds:g} s",
+        reason=f"{host} did not {what} within {seconds:g} s",
     )

@@ -3,8 +3,10 @@
 from collections.abc import AsyncIterator, Callable, Mapping
 from typing import Self
 
+import anyio
 import httpx
 
+from ._exchange import ExchangeFailedError, FailureKind
 from ._transport_body import Body, read_start
 from ._transport_failures import RAISED_BY_TRANSPORTS, cause_of, failure
 from ._transport_lane import Lane
@@ -19,7 +21,7 @@ class ForeignResponse:
         headers: Names in lower case.
     """
 
-    __slots__ = ("_body", "_host", "_lane", "_on_close", "headers", "status")
+    __slots__ = ("_answer_timeout", "_body", "_host", "_lane", "_on_close", "headers", "status")
 
     def __init__(
         self,
@@ -27,11 +29,13 @@ class ForeignResponse:
         lane: Lane,
         *,
         host: str,
+        answer_timeout: float,
         on_close: Callable[["ForeignResponse"], None],
     ) -> None:
         self._body = Body(response)
         self._lane = lane
         self._host = host
+        self._answer_timeout = answer_timeout
         self._on_close = on_close
         self.status = response.status_code
         self.headers: Mapping[str, str] = dict(response.headers.items())
@@ -62,10 +66,16 @@ class ForeignResponse:
         Return the first *limit* bytes of the body.
 
         Raises:
-            ExchangeFailedError: The connection was lost before.
+            ExchangeFailedError: The connection was lost before, or they took too long.
         """
         try:
-            return await read_start(self._body, limit)
+            with anyio.fail_after(self._answer_timeout):
+                return await read_start(self._body, limit)
+        except TimeoutError as error:
+            reason = f"{self._host} did not end its answer within {self._answer_timeout:g} s"
+            raise ExchangeFailedError(
+                FailureKind.TIMEOUT, maybe_sent=True, reason=reason
+            ) from error
         except RAISED_BY_TRANSPORTS as error:
             raise failure(error, host=self._host, is_sent=True) from cause_of(error)
 

@@ -38,13 +38,17 @@ class Progress:
 
     It is what tells a request that never left from one that may have arrived, and
     what holds the socket while it is in no one's hands, during a TLS handshake.
+
+    Args:
+        on_waiting: Called when all of the request has left and the answer is awaited.
     """
 
-    __slots__ = ("_is_told", "_sent", "socket")
+    __slots__ = ("_is_told", "_on_waiting", "_sent", "socket")
 
-    def __init__(self) -> None:
+    def __init__(self, on_waiting: Callable[[], None] | None = None) -> None:
         self._is_told = False
         self._sent = False
+        self._on_waiting = on_waiting
         self.socket: Closable | None = None
 
     async def __call__(self, name: str, info: Mapping[str, Any]) -> None:
@@ -55,6 +59,12 @@ class Progress:
         elif name.endswith("send_request_headers.started"):
             # The proxy is not the service.
             self._sent = self._sent or info["request"].method != b"CONNECT"
+        elif (
+            self._on_waiting is not None
+            and name.endswith("receive_response_headers.started")
+            and info["request"].method != b"CONNECT"
+        ):
+            self._on_waiting()
 
     @property
     def is_sent(self) -> bool | None:
@@ -194,32 +204,49 @@ class Turns:
 
     A turn is passed on without suspending, so that a cancellation at any moment,
     also between being admitted and noticing it, loses none.
+
+    Args:
+        capacity: How many are admitted at once.
+        reserved: How many of these only urgent requests get.
+
+    Attributes:
+        urgent: The same turns for requests that are admitted before all others.
     """
 
-    __slots__ = ("_free", "_waiting")
+    __slots__ = ("_free", "_queue", "_reserved", "_urgent_queue", "urgent")
 
-    def __init__(self, capacity: int) -> None:
+    def __init__(self, capacity: int, reserved: int = 0) -> None:
         self._free = capacity
-        self._waiting: OrderedDict[anyio.Event, None] = OrderedDict()
+        self._reserved = reserved
+        self._queue: OrderedDict[anyio.Event, None] = OrderedDict()
+        self._urgent_queue: OrderedDict[anyio.Event, None] = OrderedDict()
+        self.urgent: UrgentTurns = UrgentTurns(self)
 
     @property
     def waiting(self) -> int:
         """How many wait for their turn."""
-        return len(self._waiting)
+        return len(self._queue) + len(self._urgent_queue)
 
     async def __aenter__(self) -> None:
-        if self._free:
+        await self._enter(self._queue, self._reserved)
+
+    async def enter_urgently(self) -> None:
+        """Wait for a turn before all that are not urgent."""
+        await self._enter(self._urgent_queue, 0)
+
+    async def _enter(self, queue: OrderedDict[anyio.Event, None], spared: int) -> None:
+        if self._free > spared:
             self._free -= 1
             return
         admitted = anyio.Event()
-        self._waiting[admitted] = None
+        queue[admitted] = None
         try:
             await admitted.wait()
         except BaseException:
             if admitted.is_set():
-                self._pass_on()
+                self.pass_on()
             else:
-                del self._waiting[admitted]
+                del queue[admitted]
             raise
 
     async def __aexit__(
@@ -228,11 +255,33 @@ class Turns:
         exc: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        self._pass_on()
+        self.pass_on()
 
-    def _pass_on(self) -> None:
-        if self._waiting:
-            admitted, _ = self._waiting.popitem(last=False)
+    def pass_on(self) -> None:
+        """Give a turn back, or to the next in line."""
+        self._free += 1
+        queue = self._urgent_queue or self._queue
+        if queue and self._free > (0 if queue is self._urgent_queue else self._reserved):
+            self._free -= 1
+            admitted, _ = queue.popitem(last=False)
             admitted.set()
-        else:
-            self._free += 1
+
+
+class UrgentTurns:
+    """Turns that are taken before all others."""
+
+    __slots__ = ("_turns",)
+
+    def __init__(self, turns: Turns) -> None:
+        self._turns = turns
+
+    async def __aenter__(self) -> None:
+        await self._turns.enter_urgently()
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._turns.pass_on()

@@ -1,6 +1,9 @@
 """Waiting for the end of one task: how long, what is known then, and which error it is."""
 
-import anyio
+import contextlib
+import math
+from functools import partial
+
 import attrs
 
 from ._errors import (
@@ -16,12 +19,15 @@ from ._errors import (
 from ._events import FailedEvent, TerminalEvent
 from ._feed import Feed, copied
 from ._inputs import positive_seconds
-from ._models import WAITING_STATUSES, ResumeToken, TaskSnapshot, TaskStatus, parse_status
+from ._models import ResultRecord, ResumeToken, TaskSnapshot, TaskStatus, parse_status
 from ._session import Session
 
 
 # For the one look whether a task has just started, when its time to do so is up.
 _LAST_LOOK_SECONDS = 5.0
+# For the whole state of a task of which only the end is known.
+_DETAILS_SECONDS = 10.0
+_NO_ANSWER = (ServiceUnavailableError, RequestRejectedError, UnexpectedResponseError)
 
 
 def seconds_or_none(name: str, value: float | None) -> float | None:
@@ -50,9 +56,10 @@ async def wait_for_end(
     timeout: float | None,
     start_timeout: float | None,
     cancel_on_timeout: bool,
+    until: float | None = None,
 ) -> TaskSnapshot:
     """
-    Return the task's final state, in time.
+    Return the task's final state, in time, or by *until* where the time has begun before.
 
     Raises:
         WaitTimeoutError: It has not ended, or not started, in time.
@@ -61,21 +68,68 @@ async def wait_for_end(
     hub = session.hub
     limit = seconds_or_none("timeout", timeout)
     start_limit = seconds_or_none("start_timeout", start_timeout)
+    if until is None:
+        until = math.inf if limit is None else hub.now() + limit
     if start_limit is not None and (limit is None or start_limit < limit):
-        feed = await hub.wait_end(token, start_limit)
-        if feed.is_done:
-            return await _final(session, feed)
-        has_started = await _has_started(session, feed)
+        look = min(_LAST_LOOK_SECONDS, until - hub.now() - start_limit)
+        feed = await hub.wait_end(token, start_limit, last_look=look)
+        if feed.end_is_known:
+            return await _final(session, feed, until)
         token = feed.watch.token()
-        if not has_started:
+        if not feed.is_running:
             snapshot = feed.watch.snapshot
             raise await timed_out(session, token, start_limit, snapshot, cancel_on_timeout, "start")
-        limit = None if limit is None else limit - start_limit
-    feed = await hub.wait_end(token, limit)
-    if not feed.is_done:
+    feed = await hub.wait_end(token, None if limit is None else max(0.0, until - hub.now()))
+    if not feed.end_is_known:
         token, snapshot = feed.watch.token(), feed.watch.snapshot
         raise await timed_out(session, token, timeout or 0.0, snapshot, cancel_on_timeout)
-    return await _final(session, feed)
+    return await _final(session, feed, until)
+
+
+async def result_in_time(
+    session: Session,
+    token: ResumeToken,
+    *,
+    timeout: float | None,
+    cancel_on_timeout: bool,
+    until: float | None = None,
+) -> ResultRecord:
+    """
+    Return the result of a task that completes in time, as :func:`wait_for_end` has it.
+
+    Raises:
+        TaskEndedError: It failed or was cancelled.
+        WaitTimeoutError: It has not ended, or its result was not read, in time.
+        CyberunError: It could not be followed to its end, or its result not be read.
+    """
+    limit = seconds_or_none("timeout", timeout)
+    if until is None:
+        until = math.inf if limit is None else session.hub.now() + limit
+    snapshot = await wait_for_end(
+        session,
+        token,
+        timeout=timeout,
+        start_timeout=None,
+        cancel_on_timeout=cancel_on_timeout,
+        until=until,
+    )
+    if (error := ended_badly(snapshot)) is not None:
+        raise error
+    if limit is None:
+        return await session.result_record(snapshot.id)
+    seconds = until - session.hub.now()
+    found = await session.within(seconds, partial(session.result_record, snapshot.id))
+    if found is None:
+        raise result_is_late(snapshot, limit)
+    return found[0]
+
+
+def result_is_late(snapshot: TaskSnapshot, seconds: float) -> WaitTimeoutError:
+    """Return the error of a wait whose time is up when the end is known, and no more."""
+    error = WaitTimeoutError(
+        task_id=snapshot.id, timeout=seconds, what="deliver its result", snapshot=snapshot
+    )
+    return error.with_token(ResumeToken(task_id=snapshot.id, status=snapshot.status))
 
 
 async def timed_out(
@@ -99,40 +153,25 @@ async def timed_out(
     return error.with_token(token)
 
 
-async def _final(session: Session, feed: Feed) -> TaskSnapshot:
-    watch = feed.watch
-    if watch.error is not None:
-        raise copied(watch.error, watch)
-    if watch.snapshot is not None and watch.snapshot.is_terminal:
-        return watch.snapshot
-    end = feed.outcome
-    try:
-        snapshot = await session.get_task(feed.task_id)
-    except (ServiceUnavailableError, RequestRejectedError, UnexpectedResponseError) as error:
-        if not isinstance(end, TerminalEvent):
-            error.with_token(watch.token())
-            raise
-        # The end is known, so an outage is no reason to fail, nor to wait until it is over.
-        return _ended(watch.snapshot or TaskSnapshot(id=feed.task_id, status=end.status), end)
-    if snapshot.is_terminal or not isinstance(end, TerminalEvent):
-        return snapshot
-    return _ended(snapshot, end)
+async def _final(session: Session, feed: Feed, until: float) -> TaskSnapshot:
+    """Return the final state of a task that has ended, by *until* at the latest."""
+    watch, outcome = feed.watch, feed.outcome
+    if isinstance(outcome, CyberunError):
+        raise copied(outcome, watch)
+    known = watch.snapshot
+    if known is not None and known.is_terminal:
+        return known
+    # The end is known, so an outage is no reason to fail, nor to wait until it is over.
+    seconds = min(_DETAILS_SECONDS, until - session.hub.now())
+    with contextlib.suppress(*_NO_ANSWER):
+        found = await session.within(seconds, partial(session.hub.check_task, feed.task_id))
+        known = known if found is None else found[0]
+    if outcome is None or (known is not None and known.is_terminal):
+        return known or TaskSnapshot(id=feed.task_id, status=watch.status or "")
+    return _ended(known or TaskSnapshot(id=feed.task_id, status=outcome.status), outcome)
 
 
 def _ended(snapshot: TaskSnapshot, end: TerminalEvent) -> TaskSnapshot:
     """Return what was known last, or a replica that lags has told, with the stream's *end*."""
     error = end.error if isinstance(end, FailedEvent) else None
     return attrs.evolve(snapshot, status=parse_status(end.status), error=error or snapshot.error)
-
-
-async def _has_started(session: Session, feed: Feed) -> bool:
-    if feed.is_running:
-        return True
-    # What is known may be one poll old; but nobody waits long for the difference.
-    with anyio.move_on_after(_LAST_LOOK_SECONDS):
-        try:
-            snapshot = await session.get_task(feed.task_id)
-        except CyberunError:
-            return False
-        return snapshot.status not in WAITING_STATUSES
-    return False

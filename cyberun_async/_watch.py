@@ -90,6 +90,11 @@ class Watch(StreamedWatch):
         """The ask that was due has been sent."""
         self._asks.sent()
 
+    def look(self, now: float) -> None:
+        """Somebody needs to know the status now: ask, as soon as the service lets us."""
+        if not self._is_over():
+            self._asks.by(now)
+
     def rested(self, until: float) -> None:
         """Unless something urges, nothing is to be asked before *until*."""
         if self._asks.at is not None:

@@ -28,6 +28,7 @@ from cyberun_async import (
     ResumeToken,
     ServiceUnavailableError,
     SlowReaderError,
+    SubmissionTimeoutError,
     SubmissionUncertainError,
     TaskCancelledError,
     TaskEndedError,
@@ -95,6 +96,9 @@ EXAMPLES: list[CyberunError] = [
     TaskFailedError(task_id=TASK, error="no VRAM", snapshot=SNAPSHOT),
     TaskCancelledError(task_id=TASK, snapshot=SNAPSHOT),
     WaitTimeoutError(task_id=TASK, timeout=60.0, snapshot=SNAPSHOT, cancel_requested=True),
+    SubmissionTimeoutError(
+        workflow="text-to-image", parameters={"prompt": "a fox"}, sent_at=SENT, timeout=2.0
+    ),
     WebhookVerificationError("the signature does not fit"),
     RepeatedDeliveryError(WebhookEvent(event_type="task.completed", task_id=TASK)),
 ]
@@ -192,6 +196,7 @@ def test_every_error_is_explained(error: type[CyberunError]) -> None:
         (ParameterError, ValueError),
         (ClientStateError, RuntimeError),
         (WaitTimeoutError, TimeoutError),
+        (SubmissionTimeoutError, TimeoutError),
     ],
 )
 def test_an_error_is_what_a_caller_would_catch_anyway(

@@ -107,8 +107,18 @@ LAYERS = (
     Layer(
         "loops",
         (
-            *("_caller", "_due", "_facts", "_feed", "_hub", "_opening", "_pace", "_reader"),
-            *("_roster", "_slots", "_sweep", "_told"),
+            *(
+                "_caller",
+                "_due",
+                "_errand",
+                "_facts",
+                "_feed",
+                "_hub",
+                "_opening",
+                "_pace",
+                "_reader",
+            ),
+            *("_places", "_roster", "_slots", "_sweep", "_told"),
         ),
         SHELL,
         above=(*VALUE_LAYERS, "runtime", "network"),

@@ -17,6 +17,7 @@ from cyberun_async import (
 )
 from cyberun_async._pace import Pace
 from cyberun_async._pages import Page, Sighting
+from cyberun_async._places import Places
 from cyberun_async._roster import Roster
 from cyberun_async._watch import Watch
 
@@ -106,6 +107,7 @@ async def followed(
             ask=service.ask,
             list_page=service.list_page,
             pace=Pace(anyio.current_time, rate),
+            places=Places(20),
             policy=WatchPolicy(),
         )
         feeds = [FakeFeed(roster, number) for number in range(tasks)]
@@ -202,6 +204,7 @@ async def test_a_machine_that_slept_asks_first(monkeypatch: pytest.MonkeyPatch) 
             ask=service.ask,
             list_page=service.list_page,
             pace=Pace(anyio.current_time, 100.0),
+            places=Places(20),
             policy=WatchPolicy(),
         )
         feeds = [FakeFeed(roster, number) for number in range(3)]

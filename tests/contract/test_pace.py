@@ -7,7 +7,7 @@ from typing import Final
 import anyio
 import pytest
 
-from cyberun_async import CyberunClient, Limits, TaskSnapshot, WatchPolicy
+from cyberun_async import CyberunClient, Limits, TaskSnapshot, WaitTimeoutError, WatchPolicy
 from cyberun_async.testing import Simulator, TaskPlan, faults
 
 from ..whole.kit import VIRTUAL, virtual_backend, virtual_client
@@ -144,3 +144,96 @@ async def test_a_hint_of_the_list_holds_for_all(status: int) -> None:
     moments = checks_at(sim)
     gap = max(later - sooner for sooner, later in itertools.pairwise(moments))
     assert 5 <= gap <= 6
+
+
+async def test_checks_that_hang_let_the_others_pass() -> None:
+    """However many checks hang, tasks that end are reported within seconds."""
+    sim = Simulator(seed=7)
+    sim.faults.add("tasks", faults.refuse(400), times=None)
+    hanging = [sim.create_task(TaskPlan(steps=1000, step_seconds=1)).id for _ in range(40)]
+    for task_id in hanging:
+        sim.faults.add("task", faults.hold(before=1000), task=task_id, times=None)
+    ending = [sim.create_task(TaskPlan(steps=2, step_seconds=1)).id for _ in range(10)]
+    ends: list[float] = []
+
+    async def wait(client: CyberunClient, task_id: str) -> None:
+        await client.wait(task_id)
+        ends.append(anyio.current_time())
+
+    async with virtual_client(sim) as client, anyio.create_task_group() as group:
+        begun = anyio.current_time()
+        for task_id in [*hanging, *ending]:
+            group.start_soon(wait, client, task_id)
+        await anyio.sleep(60)
+        group.cancel_scope.cancel()
+
+    assert len(ends) == 10
+    assert max(ends) - begun < 20
+
+
+async def test_a_service_that_takes_long_for_each_check_is_heard() -> None:
+    """A check that others pass is still waited for: every end is seen where each takes 8 s."""
+    sim = Simulator(seed=7)
+    sim.faults.add("tasks", faults.refuse(400), times=None)
+    sim.faults.add("task", faults.hold(before=8), times=None)
+    ids = [sim.create_task(TaskPlan(steps=2, step_seconds=1)).id for _ in range(40)]
+    async with virtual_client(sim) as client:
+        with anyio.fail_after(300):
+            ends = await ends_of(client, ids)
+
+    assert {end.status for end, _ in ends.values()} == {"completed"}
+
+
+async def test_checks_do_not_wait_behind_submissions() -> None:
+    """A fifth of the connections is kept for checks, so that a wait ends while runs are slow."""
+    sim = Simulator(seed=7)
+    sim.faults.add("run", faults.hold(before=25), times=None)
+    task_id = sim.create_task(TaskPlan(steps=2, step_seconds=1)).id
+    async with virtual_client(sim) as client, anyio.create_task_group() as group:
+        for _ in range(200):
+            group.start_soon(client.submit, "text-to-image", {"prompt": "a fox"})
+        await anyio.sleep(0.1)
+        with anyio.fail_after(8):
+            end = await client.wait(task_id)
+        group.cancel_scope.cancel()
+
+    assert end.status == "completed"
+
+
+@pytest.mark.parametrize("rate", [2.0, None])
+async def test_submissions_keep_a_rate_of_their_own(rate: float | None) -> None:
+    """`submit_rate` bounds submissions, tries again included; without it there is no rate."""
+    sim = Simulator(seed=7)
+    sim.faults.add("run", faults.refuse(503), times=10)
+    limits = Limits(submit_rate=rate)
+    async with virtual_client(sim, limits=limits) as client, anyio.create_task_group() as group:
+        for number in range(20):
+            group.start_soon(client.submit, "text-to-image", {"prompt": str(number)})
+
+    moments = [each.at for each in sim.requests_to("run")]
+    assert len(sim.submissions) == 20
+    assert len(moments) == 30
+    assert (most_in_a_second(moments) <= 3) is (rate is not None)
+
+
+async def test_starts_that_are_late_together_keep_the_rate() -> None:
+    """At the end of `start_timeout` the last look of 200 waits is shared, and nobody is wronged."""
+    sim = Simulator(seed=7)
+    plan = TaskPlan(pending=0, waiting=9.5, queued=0, steps=5, step_seconds=1)
+    started = [sim.create_task(plan).id for _ in range(100)]
+    late = [sim.create_task(TaskPlan(pending=0, waiting=500)).id for _ in range(100)]
+    outcomes: dict[str, str] = {}
+
+    async def wait(client: CyberunClient, task_id: str) -> None:
+        try:
+            outcomes[task_id] = (await client.wait(task_id, start_timeout=10)).status
+        except WaitTimeoutError as error:
+            outcomes[task_id] = error.what
+
+    async with virtual_client(sim) as client, anyio.create_task_group() as group:
+        for task_id in [*started, *late]:
+            group.start_soon(wait, client, task_id)
+
+    assert {outcomes[task_id] for task_id in started} == {"completed"}
+    assert {outcomes[task_id] for task_id in late} == {"start"}
+    assert most_in_a_second(checks_at(sim)) <= RATE + 1
