@@ -984,3 +984,28 @@ async def test_a_link_that_is_no_address_is_refused(url: str):
             await transport.fetch("GET", url, headers={})
 
     assert (caught.value.kind, caught.value.maybe_sent) == (FailureKind.CONNECT, False)
+
+
+@pytest.mark.parametrize("content", [None, b"abc"], ids=["download", "upload"])
+async def test_headers_of_a_foreign_answer_that_drip_have_a_total(content: bytes | None):
+    """Once all is sent, the headers have `Timeouts.total` seconds, whatever comes meanwhile."""
+    drops = [Wait(0.1), Send(b"X-Drop: 1\r\n")] * 50
+    times = Timeouts(read=0.3, total=0.5)
+    body = None if content is None else parts(content)
+    headers = {} if content is None else {"Content-Length": str(len(content))}
+    with serving([Expect(), Send(b"HTTP/1.1 200 OK\r\n"), *drops]) as server:
+        async with connected(server, timeouts=times) as transport:
+            with anyio.fail_after(4), pytest.raises(ExchangeFailedError, match=r"within 0\.5 s"):
+                await transport.fetch(
+                    "GET" if content is None else "PUT", server.url, headers=headers, content=body
+                )
+
+
+async def test_the_excerpt_of_a_foreign_answer_that_drips_has_a_total():
+    """What an object store says of a refusal is read for so long, and no longer."""
+    drops = [Wait(0.1), Send(b"x")] * 50
+    with serving([Expect(), Send(head(Content_Length="1000")), *drops]) as server:
+        async with connected(server, timeouts=Timeouts(read=0.3, total=0.5)) as transport:
+            async with await transport.fetch("GET", server.url, headers={}) as answer:
+                with anyio.fail_after(4), pytest.raises(ExchangeFailedError):
+                    await answer.aread(500)
