@@ -167,7 +167,10 @@ class Caller:
                 if outcome.is_success:
                     self._account.quota.give_back(retried=attempt > 1)
                     return outcome
-                if outcome.status == 401 and self.can_refresh and not _is(renewed, key):
+                may_renew = self.can_refresh and not _is(renewed, key)
+                # A proxy's 401 does not prove that a submission has not gone further.
+                is_refused = not is_submission or not submission_is_ambiguous(outcome)
+                if outcome.status == 401 and may_renew and is_refused:
                     # A new key that is refused as well is not replaced again.
                     refused = key
                     attempt -= 1

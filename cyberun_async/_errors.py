@@ -43,6 +43,10 @@ from ._models import ResumeToken, TaskSnapshot
 
 EXCERPT_CHARACTERS = 200
 
+_NOT_THE_SERVICE = (
+    "these are not the service's own words; a proxy may have answered, or the base URL is wrong"
+)
+
 
 def _rebuild(cls: type["CyberunError"], args: tuple[Any, ...], state: dict[str, Any]) -> Any:
     error = cls.__new__(cls)
@@ -117,9 +121,13 @@ class RequestRejectedError(CyberunError):
         status: The HTTP status.
         error_message: The service's own words, or None.
         method, path: What was asked, without query.
+        from_service: False where the body is not what the service says (a JSON object
+            with ``error_message``): a proxy may have answered, and later it may not.
     """
 
     advice = ""
+    # Of the class, too, for errors that were pickled before there was such an attribute.
+    from_service: bool = True
 
     def __init__(
         self,
@@ -129,14 +137,18 @@ class RequestRejectedError(CyberunError):
         method: str = "",
         path: str = "",
         retry_after: float | None = None,
+        from_service: bool = True,
     ) -> None:
         self.status = status
         self.error_message = error_message
         self.method = method
         self.path = path
         self.retry_after = retry_after
+        self.from_service = from_service
         said = f": {error_message}" if error_message else ""
-        advice = f" ({self.advice})" if self.advice else ""
+        # What a proxy means by a status, only its operator knows.
+        text = self.advice if from_service else _NOT_THE_SERVICE
+        advice = f" ({text})" if text else ""
         super().__init__(f"{method} {path} was refused with HTTP {status}{said}{advice}".strip())
 
 

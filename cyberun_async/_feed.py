@@ -13,7 +13,12 @@ from typing import Any, Protocol
 import anyio
 
 from ._caller import unavailable
-from ._errors import ClientStateError, CyberunError, ServiceUnavailableError
+from ._errors import (
+    ClientStateError,
+    CyberunError,
+    RequestRejectedError,
+    ServiceUnavailableError,
+)
 from ._events import CompletedEvent, Event, Notice, TerminalEvent
 from ._exchange import ExchangeFailedError, FailureKind
 from ._facts import report_answer, report_id, report_messages
@@ -404,7 +409,8 @@ class Feed:
                 await self._read_events(connection)
             else:
                 refusal, retry_after = await refusal_of(connection, self.task_id)
-                watch.refused(refusal, now(), retry_after=retry_after)
+                reached = not isinstance(refusal, RequestRejectedError) or refusal.from_service
+                watch.refused(refusal, now(), retry_after=retry_after, was_reached=reached)
         finally:
             self._connection = None
             with anyio.CancelScope(shield=True):

@@ -114,6 +114,12 @@ class WatchPolicy:
             The same for a service that was never reached at all: a wrong base URL or
             a missing network is better told soon. A minute outlasts a restart.
 
+        confirm_after:
+            Seconds between two refusals of the status (403 or 404 in the service's own
+            words, nothing heard of the task in between) that end a watch. Five: a replica
+            that lags, or a deploy that half works, is over by then, and a wrong id is
+            still reported within ten.
+
         not_found_grace:
             Seconds after a submission during which a 404 is taken for replication lag,
             which is short; a wrong id is still told within ten.
@@ -144,6 +150,7 @@ class WatchPolicy:
     climb_cap: float = attrs.field(default=600.0, validator=_positive)
     give_up_after: float | None = attrs.field(default=1800.0, validator=_positive_or_none)
     first_contact_within: float | None = attrs.field(default=60.0, validator=_positive_or_none)
+    confirm_after: float = attrs.field(default=5.0, validator=_positive)
     not_found_grace: float = attrs.field(default=10.0, validator=_not_negative)
     output_timeout: float = attrs.field(default=30.0, validator=_positive)
     linger: float = attrs.field(default=1.0, validator=_not_negative)

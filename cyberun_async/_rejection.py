@@ -17,6 +17,7 @@ from ._errors import (
 from ._exchange import Reply
 from ._fields import is_object, parse_json, unexpected
 from ._redaction import redacted
+from ._verdict import speaks_for_service
 
 
 MAX_MESSAGE_CHARACTERS = 500
@@ -88,6 +89,7 @@ def rejection(reply: Reply, *, task: bool = False) -> CyberunError:
         method=reply.method,
         path=reply.path,
         retry_after=retry_after,
+        from_service=speaks_for_service(reply),
     )
 
 

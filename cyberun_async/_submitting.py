@@ -12,7 +12,9 @@ from ._caller import Caller
 from ._codec import decode_submission
 from ._errand import Errand
 from ._errors import (
+    CyberunError,
     InvalidInputError,
+    RequestRejectedError,
     ServiceUnavailableError,
     SubmissionTimeoutError,
     SubmissionUncertainError,
@@ -141,8 +143,8 @@ async def send_run(caller: Caller, sending: Sending, *, repeat: bool) -> str:
             departure=sending.departure,
         )
         return decode_submission(reply)
-    except (ServiceUnavailableError, UnexpectedResponseError) as error:
-        if isinstance(error, ServiceUnavailableError) and not error.maybe_begun:
+    except (ServiceUnavailableError, UnexpectedResponseError, RequestRejectedError) as error:
+        if _proves_nothing_began(error):
             raise
         raise SubmissionUncertainError(
             workflow=ref.text,
@@ -150,3 +152,9 @@ async def send_run(caller: Caller, sending: Sending, *, repeat: bool) -> str:
             sent_at=sending.sent_at,
             reason=str(error),
         ) from error
+
+
+def _proves_nothing_began(error: CyberunError) -> bool:
+    if isinstance(error, RequestRejectedError):
+        return error.from_service
+    return isinstance(error, ServiceUnavailableError) and not error.maybe_begun

@@ -79,6 +79,8 @@ class Sweep:
             except RateLimitedError:
                 raise
             except RequestRejectedError as error:
+                if not error.from_service:
+                    raise  # of a proxy: it says nothing of this list
                 # What it means for a task, if anything, the task's own request will show.
                 self._memory.note_refusal(state, error.status)
                 return

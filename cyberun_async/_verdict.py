@@ -10,10 +10,15 @@ import attrs
 
 from ._backoff import full_jitter, parse_retry_after, raised
 from ._exchange import ExchangeFailedError, FailureKind, Reply
+from ._fields import is_object, parse_json
 from ._options import RetryPolicy
 
 
 RETRIED_REFUSALS = frozenset({408, 429})
+# By these the service declines a run for now.
+_DECLINED = frozenset({429, 503})
+_TOO_SLOW = 408
+_LONGEST_WORDS = 256 * 1024
 # Failures that are the request's own: the method or the protocol's version.
 _LASTING_FAILURES = frozenset({501, 505})
 
@@ -112,19 +117,31 @@ def is_passing(status: int) -> bool:
 
 def refuses_submission(reply: Reply) -> bool:
     """Return whether the service itself declined a run for now, so that it was not started."""
-    if reply.status == 429:
-        return True
-    return reply.status == 503 and _speaks_for_service(reply)
+    return reply.status in _DECLINED and speaks_for_service(reply)
 
 
 def submission_is_ambiguous(outcome: Reply | ExchangeFailedError) -> bool:
     """Return whether a run may have been accepted although no acceptance was read."""
     if isinstance(outcome, ExchangeFailedError):
         return outcome.maybe_sent
-    if outcome.status >= 500 or outcome.status == 408:
-        return not refuses_submission(outcome)
-    return False
+    return not (outcome.is_success or _proves_nothing_began(outcome))
 
 
-def _speaks_for_service(reply: Reply) -> bool:
-    return "json" in (reply.content_type or "") and b'"error_message"' in reply.body
+def _proves_nothing_began(reply: Reply) -> bool:
+    # A proxy may say anything of a request that it has passed on before.
+    is_refusal = 400 <= reply.status <= 499 and reply.status != _TOO_SLOW
+    return (is_refusal or reply.status in _DECLINED) and speaks_for_service(reply)
+
+
+def speaks_for_service(reply: Reply) -> bool:
+    """Return whether the body of a refusal is the service's own: JSON with ``error_message``."""
+    kind = (reply.content_type or "").partition(";")[0].strip().lower()
+    if kind and kind != "application/json" and not kind.endswith("+json"):
+        return False
+    if b'"error_message"' not in reply.body or len(reply.body) > _LONGEST_WORDS:
+        return False
+    try:
+        value = parse_json(reply.body)
+    except ValueError:
+        return False
+    return is_object(value) and isinstance(value.get("error_message"), str)

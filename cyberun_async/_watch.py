@@ -53,7 +53,14 @@ Decisions, with their reasons:
 import attrs
 
 from ._backoff import retry_pause
-from ._errors import CyberunError, NotFoundError, RequestRejectedError, WatchLostError
+from ._errors import (
+    AuthenticationError,
+    CyberunError,
+    NotFoundError,
+    PermissionDeniedError,
+    RequestRejectedError,
+    WatchLostError,
+)
 from ._events import CancelledEvent, CompletedEvent, FailedEvent
 from ._models import ResumeToken, TaskSnapshot, TaskStatus
 from ._steps import Ask, Connect, Fail, FetchResult, Finish, Phase, Poll, Read, Sleep, Step
@@ -78,6 +85,8 @@ __all__ = [
 
 _RECHECK = 1.0
 _GONE = 410
+# What the service says of the key or the task, where it is the service that says it.
+_ENDING = (AuthenticationError, PermissionDeniedError, NotFoundError)
 
 
 @attrs.define(kw_only=True)
@@ -106,7 +115,8 @@ class Watch(StreamedWatch):
             return
         self._contact(now)
         self._return_from_outage(now)
-        self._ask_failures = self._not_founds = 0
+        self._ask_failures = 0
+        self._refused_since = None
         changed = self._reconcile(snapshot, sent_at, now)
         if not self._is_over():
             self._judge_stream(changed, sent_at, now)
@@ -134,15 +144,21 @@ class Watch(StreamedWatch):
         self._asks.by(now + pause)
 
     def ask_refused(self, error: RequestRejectedError, now: float) -> None:
-        """The ask was refused for good: 401, 403, 404 or another 4xx."""
+        """The ask was refused, by the service or by something in between."""
         if self._is_over():
             return
-        self._ever_heard = True
-        if isinstance(error, NotFoundError) and error.status != _GONE and self._may_appear(now):
-            self._last_cause = str(error)
-            self._asks.by(now + _RECHECK)
+        if not error.from_service or not isinstance(error, _ENDING):
+            # Not even that the service was reached: whatever answers, knows no such request.
+            self.ask_failed(str(error), now, retry_after=error.retry_after)
             return
-        self._fail_with(error, now)
+        self._ever_heard = True
+        self._last_cause = str(error)
+        if self._is_final(error, now):
+            self._fail_with(error, now)
+        elif self._may_appear(error, now):
+            self._asks.by(now + _RECHECK)
+        else:
+            self._await_confirmation(now)
 
     def resulted(self, event: CompletedEvent) -> None:
         """The output of a completed task was read, or could not be."""
@@ -284,11 +300,31 @@ class Watch(StreamedWatch):
             return self._poll_pause(now)
         return policy.settle_after if since is None or sent_at < since else policy.ask_after
 
-    def _may_appear(self, now: float) -> bool:
-        """Return whether a 404 is likely to be a replica that does not know the task yet."""
-        if self._last_contact_at > self._not_found_at:
-            self._not_founds = 0
-        if self._not_founds == 0:
-            self._not_found_at = now
-        self._not_founds += 1
-        return now < self.not_found_until or (self._order.is_known and self._not_founds == 1)
+    # Within: refusals.
+
+    def _is_final(self, error: RequestRejectedError, now: float) -> bool:
+        """Return whether the service's own *error* ends the watch."""
+        if isinstance(error, AuthenticationError) and self.phase is not Phase.READING:
+            return True
+        if self._refused_since is None:
+            self._refused_since: float | None = now
+        if self._may_appear(error, now):
+            return False
+        return now - self._refused_since >= self.policy.confirm_after
+
+    def _may_appear(self, error: RequestRejectedError, now: float) -> bool:
+        """Return whether this is likely to be a replica that does not know the task yet."""
+        is_not_found = isinstance(error, NotFoundError) and error.status != _GONE
+        return is_not_found and now < self.not_found_until
+
+    def _await_confirmation(self, now: float) -> None:
+        since = now if self._refused_since is None else self._refused_since
+        again = since + self.policy.confirm_after
+        self._asks.hold(again)
+        if self.phase is Phase.ASKING:
+            self._retreat(now)
+        if self.phase is Phase.READING:
+            # What the stream brings until then outweighs the refusal.
+            self._asks.softly(again)
+        else:
+            self._asks.by(again)

@@ -117,7 +117,7 @@ class WatchMoves(WatchState):
     def _hear(self, now: float) -> None:
         """Take note that the stream showed the task move."""
         self._last_contact_at = now
-        self._trouble_since = None
+        self._trouble_since = self._refused_since = None
         self._stale_at = None
         self._garbled_run = 0
         if not self._was_polling:

@@ -77,8 +77,8 @@ class WatchState:
 
     # And of asks.
     _ask_failures: int = attrs.field(default=0, init=False)
-    _not_founds: int = attrs.field(default=0, init=False)
-    _not_found_at: float = attrs.field(default=0.0, init=False)
+    # When the first of the refusals came since which nothing was heard of the task.
+    _refused_since: float | None = attrs.field(default=None, init=False)
     _odd_ends: int = attrs.field(default=0, init=False)
     _asking_since: float = attrs.field(default=0.0, init=False)
     _held_at: float = attrs.field(default=0.0, init=False)

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import attrs
 
-from ._errors import CyberunError, NotFoundError
+from ._errors import CyberunError, NotFoundError, RequestRejectedError
 from ._events import Connected, Event, Gap, ProgressEvent, StatusEvent
 from ._order import Verdict
 from ._steps import Phase
@@ -127,7 +127,7 @@ class StreamedWatch(WatchMoves):
             self.lost(str(error), now, retry_after=retry_after)
             return
         self._leave_stream(str(error), now)
-        if self.last_event_id is not None:
+        if self.last_event_id is not None and not _is_a_proxys(error):
             # The id may be unknown after a restart: start over without it, once.
             self.last_event_id: str | None = None
             self._losses += 1
@@ -173,6 +173,7 @@ class StreamedWatch(WatchMoves):
     def _react(self, verdict: Verdict, event: Event, now: float) -> None:
         if isinstance(event, StatusEvent | ProgressEvent):
             self._contact(now)
+            self._refused_since: float | None = None
             if verdict in (Verdict.NEWS, Verdict.PASSED):
                 self._note_delivery(verdict, event, now)
         match verdict:
@@ -207,3 +208,7 @@ class StreamedWatch(WatchMoves):
             if not self._is_over():
                 verdict = self._order.judge_released(event, is_explained=is_explained)
                 self._react(verdict, event, now)
+
+
+def _is_a_proxys(error: CyberunError) -> bool:
+    return isinstance(error, RequestRejectedError) and not error.from_service

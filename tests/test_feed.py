@@ -361,8 +361,9 @@ async def test_what_is_told_of_an_answer_in_place_of_a_stream_holds_no_link() ->
 @pytest.mark.parametrize(
     ("answer", "expected"),
     [
-        pytest.param(TaskNotFoundError(status=404), Phase.DONE, id="not-found"),
-        pytest.param(PermissionDeniedError(status=403), Phase.DONE, id="forbidden"),
+        pytest.param(AuthenticationError(status=401), Phase.DONE, id="key-refused"),
+        pytest.param(TaskNotFoundError(status=404), Phase.POLLING, id="not-found-once"),
+        pytest.param(PermissionDeniedError(status=403), Phase.POLLING, id="forbidden-once"),
         pytest.param(RateLimitedError(status=429, retry_after=9.0), Phase.POLLING, id="too-many"),
         pytest.param(ServiceUnavailableError("x", status=503), Phase.POLLING, id="unavailable"),
         pytest.param(UnexpectedResponseError("x"), Phase.POLLING, id="a-page"),

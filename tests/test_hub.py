@@ -81,7 +81,8 @@ class Service:
         self.asked.append((method, path.rpartition("/")[2]))
         await anyio.lowlevel.checkpoint()
         if self.refusal is not None:
-            raise rejection(Reply(status=self.refusal, method=method, path=path), task=True)
+            body = b'{"error_message": "no"}'
+            raise rejection(Reply(status=self.refusal, body=body, path=path), task=True)
         count = self.retry_count
         said = {"task_id": TASK, "task_status": self.status, "retry_count": count}
         return Reply(status=200, body=json.dumps(said).encode())

@@ -11,6 +11,7 @@ from cyberun_async._verdict import (
     RetryQuota,
     judge,
     refuses_submission,
+    speaks_for_service,
     submission_is_ambiguous,
 )
 
@@ -70,8 +71,9 @@ def test_an_idempotent_request_is_repeated_where_that_can_help(
         pytest.param(failure(FailureKind.LOST), False, True, id="lost"),
         pytest.param(failure(FailureKind.TIMEOUT), False, True, id="timed-out"),
         pytest.param(failure(FailureKind.TLS, maybe_sent=False), False, False, id="tls"),
-        pytest.param(reply(429), True, False, id="429"),
-        pytest.param(reply(429, b"<html>", **HTML), True, False, id="429-of-a-proxy"),
+        pytest.param(reply(429, SAID, **JSON), True, False, id="429"),
+        pytest.param(reply(429), False, True, id="429-bare"),
+        pytest.param(reply(429, b"<html>", **HTML), False, True, id="429-of-a-proxy"),
         pytest.param(reply(503, SAID, **JSON), True, False, id="503-by-the-service"),
         pytest.param(reply(503, b"<html>", **HTML), False, True, id="503-by-a-proxy"),
         pytest.param(reply(503, SAID, **HTML), False, True, id="503-in-html-with-its-words"),
@@ -81,8 +83,20 @@ def test_an_idempotent_request_is_repeated_where_that_can_help(
         pytest.param(reply(502, b"<html>", **HTML), False, True, id="502"),
         pytest.param(reply(504, SAID, **JSON), False, True, id="504"),
         pytest.param(reply(408), False, True, id="408"),
-        pytest.param(reply(400, SAID, **JSON), False, False, id="400"),
-        pytest.param(reply(409), False, False, id="409"),
+        *(
+            pytest.param(
+                Reply(status=status, body=body, headers=kind),
+                False,
+                ambiguous,
+                id=f"{status}-{who}",
+            )
+            for status in (400, 401, 403, 404, 405, 409, 413, 422)
+            for body, kind, ambiguous, who in (
+                (SAID, JSON, False, "by-the-service"),
+                (b"<html>", HTML, True, "by-a-proxy"),
+                (b"", HTML, True, "bare"),
+            )
+        ),
         pytest.param(reply(200), False, False, id="accepted"),
     ],
 )
@@ -97,10 +111,38 @@ def test_a_submission_is_repeated_only_where_it_provably_did_not_run(
     assert not (repeated and ambiguous)
 
 
-def test_the_words_of_the_service_are_looked_for_in_json_only() -> None:
+@pytest.mark.parametrize(
+    "body, kind, is_its_own",
+    [
+        (SAID, "application/json", True),
+        (SAID, "Application/JSON; charset=utf-8", True),
+        (SAID, "application/problem+json", True),
+        (SAID, None, True),
+        (b'{"error_message": ""}', "application/json", True),
+        (SAID, "text/html", False),
+        (SAID, "text/plain", False),
+        (SAID, "application/jsonx", False),
+        (b'{"message": "x"}', "application/json", False),
+        (b'{"error_message": null}', "application/json", False),
+        (b'{"error_message": {"a": "b"}}', "application/json", False),
+        (b'{"error": {"error_message": "x"}}', "application/json", False),
+        (b'[{"error_message": "x"}]', "application/json", False),
+        (b'"error_message"', "application/json", False),
+        (SAID[:-1], "application/json", False),
+        (b'{"error_message": "\xff"}', "application/json", False),
+        (b"<p>" + SAID, "application/json", False),
+        (b"", "application/json", False),
+    ],
+)
+def test_the_words_of_the_service_are_json_with_its_own_field(
+    body: bytes, kind: str | None, is_its_own: bool
+) -> None:
     """A proxy's page may hold anything, also the name of the service's field."""
-    assert refuses_submission(reply(503, SAID, content_type="application/problem+json"))
-    assert not refuses_submission(reply(503, SAID))
+    headers = {} if kind is None else {"content-type": kind}
+    answer = Reply(status=503, headers=headers, body=body)
+
+    assert speaks_for_service(answer) is is_its_own
+    assert refuses_submission(answer) is is_its_own
 
 
 # How long the pause is

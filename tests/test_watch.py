@@ -184,20 +184,102 @@ def test_an_end_that_an_ask_shows_ends_the_watch_in_any_phase(
         (403, PermissionDeniedError),
         (404, TaskNotFoundError),
         (410, TaskNotFoundError),
-        (400, RequestRejectedError),
     ],
 )
-def test_a_refused_ask_ends_the_watch_in_any_phase(
+def test_refusals_in_the_services_own_words_end_the_watch_in_any_phase(
     phase: str, code: int, kind: type[RequestRejectedError]
 ) -> None:
-    """Whatever the stream does, a refusal of the status request is final."""
+    """Said twice some seconds apart it is final, and that of the key at once without a stream."""
     played = play(*REACHED[phase], ask_refused(code, 5))
+    if code != 401 or phase == "reading":
+        assert not isinstance(played.next_step(), Fail)
+        assert played.ask_at == 10.0
+
+        ask_refused(code, 9.9)(played)
+        assert not isinstance(played.next_step(), Fail)
+        assert played.ask_at == 10.0
+        ask_refused(code, 10)(played)
 
     step = played.next_step()
 
     assert isinstance(step, Fail)
     assert type(step.error) is kind
     assert played.ask_at is None
+
+
+OTHER_REFUSALS = (400, 402, 405, 409, 418, 421, 422, 425, 431, 451, 499)
+
+
+@pytest.mark.parametrize("phase", ANY_PHASE)
+@pytest.mark.parametrize(
+    "code, from_service",
+    [
+        *((code, True) for code in OTHER_REFUSALS),
+        *((code, False) for code in (*OTHER_REFUSALS, 401, 403, 404, 410)),
+    ],
+)
+def test_any_other_refusal_is_an_outage(phase: str, code: int, from_service: bool) -> None:
+    """A proxy's page, and what says nothing of key and task, never ends a watch by itself."""
+    refusals = [ask_refused(code, 5.0 + 6 * n, from_service=from_service) for n in range(8)]
+    played = play(*REACHED[phase], *refusals)
+
+    assert played.error is None
+    assert played.ask_at is not None
+    polled("failed", 54)(played)
+    assert played.next_step() == Finish()
+
+
+def test_pages_of_a_proxy_are_given_up_as_an_outage() -> None:
+    """Where nothing but pages ever came, the address is most likely wrong: that is soon said."""
+    pages = [refused(404, 1, from_service=False, was_reached=False)]
+    pages += [ask_refused(404, 1.0 + 6 * n, from_service=False) for n in range(10)]
+    played = play(*pages, passed(60.9))
+    assert played.error is None
+
+    passed(61)(played)
+
+    assert isinstance(played.error, WatchLostError)
+    assert "404" in str(played.error)
+
+
+def test_events_of_an_open_stream_outweigh_refused_checks() -> None:
+    """Whoever brings events of the task knows more than who denies it."""
+    played = quiet()
+    now = 62.0
+    for _ in range(20):
+        ask_refused(403, now)(played)
+        received(tick(now), now + 2)(played)
+        assert played.ask_at == now + 62
+        now += 62
+
+    assert played.next_step() == Read()
+    ask_refused(403, now)(played)
+    ask_refused(403, now + 5)(played)
+    assert isinstance(played.next_step(), Fail)
+
+
+def test_an_answer_between_two_refusals_starts_their_count_anew() -> None:
+    """Only what is said again, and nothing else in between, is final."""
+    played = play(*LONG_LOST, ask_refused(404, 5), polled("running", 10), ask_refused(404, 15))
+
+    assert played.error is None
+    ask_refused(404, 20)(played)
+    assert isinstance(played.next_step(), Fail)
+
+
+def test_a_page_between_two_refusals_changes_nothing() -> None:
+    """A proxy knows nothing of the task, so its page is no sign of it."""
+    page = ask_refused(404, 7, from_service=False)
+    played = play(*LONG_LOST, ask_refused(404, 5), page, ask_refused(404, 10))
+
+    assert isinstance(played.next_step(), Fail)
+
+
+def test_a_proxys_refusal_of_the_stream_keeps_the_id() -> None:
+    """It says nothing of the id, and an ask shows whether the service is there at all."""
+    played = play(refused(403, 1, from_service=False), last_event_id="17")
+
+    assert (played.next_step(), played.last_event_id) == (Ask(), "17")
 
 
 OUT_OF_PLACE: list[tuple[str, Fact, set[str]]] = [
@@ -405,7 +487,7 @@ def test_an_end_behind_a_step_back_comes_after_its_explanation() -> None:
 
 def test_an_end_behind_a_step_back_outlasts_a_refusal() -> None:
     """The task is gone by the time it is asked about, but its end had been received."""
-    played = play(*BACK, received(failed("x"), 3), ask_refused(403, 4))
+    played = play(*BACK, received(failed("x"), 3), ask_refused(403, 4), ask_refused(403, 9))
 
     assert told(played)[-1] == failed("x")
     assert played.next_step() == Finish()
@@ -1077,28 +1159,31 @@ def test_a_404_soon_after_the_submission_is_asked_again() -> None:
     assert isinstance(young.next_step(), Fail)
 
 
-def test_a_410_is_final_even_then() -> None:
+def test_a_410_has_no_such_grace() -> None:
     """What is gone was there: nothing has to appear."""
-    assert isinstance(play(ask_refused(410, 2), not_found_until=10.0).next_step(), Fail)
+    gone = play(ask_refused(410, 2), not_found_until=10.0)
+    assert gone.ask_at == 7.0
+    ask_refused(410, 7)(gone)
+    assert isinstance(gone.next_step(), Fail)
     assert play(refused(410, 2), not_found_until=10.0).next_step() == Ask()
 
 
-def test_a_404_for_a_known_task_is_asked_about_once_more() -> None:
-    """One odd answer of a replica does not end a watch that has seen its task."""
+def test_a_404_is_asked_about_once_more() -> None:
+    """One odd answer of a replica does not end a watch."""
     played = play(connected(1), polled("running", 2), ask_refused(404, 62))
-    assert (played.next_step(), played.ask_at) == (Read(), 63.0)
+    assert (played.next_step(), played.ask_at) == (Read(), 67.0)
 
-    polled("running", 63)(played)
-    ask_refused(404, 123)(played)
+    polled("running", 67)(played)
+    ask_refused(404, 127)(played)
     assert played.next_step() == Read()
 
-    ask_refused(404, 124)(played)
+    ask_refused(404, 132)(played)
     assert isinstance(played.next_step(), Fail)
 
 
 def test_an_event_between_two_404s_starts_their_count_anew() -> None:
     """A task that is heard of is not gone."""
-    played = quiet(ask_refused(404, 62), received(tick(0.1), 62.5), ask_refused(404, 63))
+    played = quiet(ask_refused(404, 62), received(tick(0.1), 62.5), ask_refused(404, 68))
 
     assert played.next_step() == Read()
 

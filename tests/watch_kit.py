@@ -132,8 +132,14 @@ def ended(now: float) -> Fact:
     return lost(now, clean=True)
 
 
-def refused(code: int, now: float, **how: Any) -> Fact:
-    return lambda played: played.refused(refusal(code), now, **how)
+def refused(code: int, now: float, *, from_service: bool = True, **how: Any) -> Fact:
+    def fact(played: Watch) -> None:
+        error = refusal(code)
+        if isinstance(error, RequestRejectedError):
+            error.from_service = from_service
+        played.refused(error, now, **how)
+
+    return fact
 
 
 def benched(now: float) -> Fact:
@@ -172,10 +178,11 @@ def ask_failed(now: float, **how: Any) -> Fact:
     return fact
 
 
-def ask_refused(code: int, now: float) -> Fact:
+def ask_refused(code: int, now: float, *, from_service: bool = True) -> Fact:
     def fact(played: Watch) -> None:
         error = refusal(code)
         assert isinstance(error, RequestRejectedError)
+        error.from_service = from_service
         played.asked()
         played.ask_refused(error, now)
 

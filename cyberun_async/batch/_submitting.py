@@ -23,6 +23,7 @@ from .. import (
     SubmissionUncertainError,
     TaskHandle,
     TransferError,
+    UnexpectedResponseError,
 )
 from . import _records as records
 from ._errors import LedgerBusyError, LedgerError
@@ -75,6 +76,9 @@ class Submitter:
         self._permit = surroundings.permit
         self._on_the_way: set[anyio.CancelScope] = set()
         self._is_stopping = False
+        self._is_in_doubt = False
+        self._no_look_before = float("-inf")
+        self._look = anyio.Lock()
 
     async def submit(self, row: JobRow) -> Accepted | Refused | Unanswered:
         """
@@ -126,7 +130,35 @@ class Submitter:
     def _give_a_moment(self, scope: anyio.CancelScope) -> None:
         scope.deadline = anyio.current_time() + self._policy.stop_grace
 
+    async def _until_the_service_answers(self) -> None:
+        """
+        Once something else has answered a submission, send no more until the service answers.
+
+        Otherwise a proxy's pages would leave the fates of all jobs open within seconds.
+
+        Raises:
+            ServiceUnavailableError: Something else still answers, or nothing.
+        """
+        if not self._is_in_doubt:
+            return
+        async with self._look:
+            if not self._is_in_doubt:
+                return
+            if anyio.current_time() < self._no_look_before:
+                raise ServiceUnavailableError("the service did not answer a moment ago")
+            self._no_look_before = anyio.current_time() + _FIRST_PAUSE
+            try:
+                await anext(aiter(self._client.tasks.list(per_page=1)), None)
+            except RequestRejectedError as error:
+                if not error.from_service:
+                    raise ServiceUnavailableError(str(error), status=error.status) from error
+            except UnexpectedResponseError as error:
+                raise ServiceUnavailableError(str(error), status=error.status) from error
+            self._is_in_doubt = False
+            self._no_look_before = float("-inf")
+
     async def _try(self, row: JobRow) -> Accepted | Refused | Unanswered:
+        await self._until_the_service_answers()
         try:
             parameters = {**json.loads(row.parameters), **await self._uploaded(row)}
         except (TransferError, InvalidInputError) as error:
@@ -137,6 +169,8 @@ class Submitter:
         try:
             return await self._send(row, submission, parameters)
         except SubmissionUncertainError as error:
+            # Not where a connection was lost: the next one shows by itself what is there.
+            self._is_in_doubt |= getattr(error.__cause__, "status", None) is not None
             lost = partial(records.lost_answer, submission=submission, why=error.reason)
             await self._ledger.write(lost)
             return Unanswered()

@@ -6,6 +6,7 @@ from functools import partial
 from pathlib import Path
 from typing import Literal
 
+import anyio
 import attrs
 
 from .. import (
@@ -14,8 +15,11 @@ from .. import (
     ConfigurationError,
     CyberunClient,
     CyberunError,
+    RequestRejectedError,
     ServiceUnavailableError,
+    TaskEndedError,
     TaskHandle,
+    TaskResult,
     TaskSnapshot,
     TaskStatus,
 )
@@ -38,6 +42,8 @@ STOPPERS = (
     LedgerError,
     ServiceUnavailableError,
 )
+
+_FIRST_PAUSE, _LONGEST_PAUSE = 1.0, 30.0
 
 _ENDS: Mapping[TaskStatus, OutcomeState] = {
     TaskStatus.COMPLETED: JobState.COMPLETED,
@@ -113,6 +119,11 @@ class Worker:
             return await self.ended(row, snapshot, may_retry=may_retry)
         except STOPPERS:
             raise
+        except TaskEndedError as error:
+            if error.snapshot is None:
+                raise
+            # It has ended, in a state that nobody here knows: following it again is no use.
+            return await self._ended_unknown(row, error.snapshot, str(error))
         except CyberunError as error:
             # Some trouble with this one task.
             await self._ledger.write(partial(records.lose, job=row.number, why=str(error)))
@@ -139,6 +150,18 @@ class Worker:
             return await self._save(row, snapshot, is_resumed=False)
         error = None if state is JobState.COMPLETED else snapshot.error or str(snapshot.status)
         return self._outcome(row, state, error=error, snapshot=snapshot)
+
+    async def _ended_unknown(self, row: JobRow, snapshot: TaskSnapshot, why: str) -> JobOutcome:
+        end = partial(
+            records.end,
+            job=row.number,
+            task_id=snapshot.id,
+            status=str(snapshot.status),
+            error=why,
+            state=JobState.FAILED,
+        )
+        await self._ledger.write(end)
+        return self._outcome(row, JobState.FAILED, error=why, snapshot=snapshot)
 
     def _state_after(
         self, row: JobRow, snapshot: TaskSnapshot, *, may_retry: bool
@@ -174,9 +197,22 @@ class Worker:
         folder = folder_of(base, row.key).absolute()
         if is_resumed:
             await remove_parts(folder)
-        result = await self._client.result(row.task_id or "")
+        result = await self._result(row.task_id or "")
         # Names are free for this job alone; what an earlier try left under them is replaced.
         return await result.download_to(folder, overwrite=True)
+
+    async def _result(self, task_id: str) -> TaskResult:
+        """Return the task's result; a proxy's page in its place is waited out."""
+        give_up_at = anyio.current_time() + self._policy.patience
+        pause = _FIRST_PAUSE
+        while True:
+            try:
+                return await self._client.result(task_id)
+            except RequestRejectedError as error:
+                if error.from_service or anyio.current_time() >= give_up_at:
+                    raise
+            await anyio.sleep(pause)
+            pause = min(2 * pause, _LONGEST_PAUSE)
 
     def _outcome(
         self,

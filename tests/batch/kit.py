@@ -28,11 +28,13 @@ def quick_service() -> Simulator:
     return Simulator(seed=3, default_plan=plan)
 
 
-def client_of(sim: Simulator, **settings: Any) -> CyberunClient:
+def client_of(sim: Simulator, *, confirm_after: float = 5.0, **settings: Any) -> CyberunClient:
     """Return a client in process that asks often."""
     return virtual_client(
         sim,
-        policy=WatchPolicy(poll_interval=0.01, poll_interval_waiting=0.01),
+        policy=WatchPolicy(
+            poll_interval=0.01, poll_interval_waiting=0.01, confirm_after=confirm_after
+        ),
         limits=Limits(poll_rate=1000.0),
         **settings,
     )

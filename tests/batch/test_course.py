@@ -14,7 +14,7 @@ from cyberun_async import (
 )
 from cyberun_async.batch import Batch, BatchPolicy, BatchStoppedError, Job, JobState
 from cyberun_async.batch._saving import folder_of
-from cyberun_async.testing import Simulator, TaskPlan, faults
+from cyberun_async.testing import RecordedRequest, Simulator, TaskPlan, faults
 
 from ..whole.kit import until
 from .kit import client_of, jobs, query, run_batch
@@ -199,8 +199,12 @@ async def test_trouble_with_a_new_task_is_the_outcome_of_its_job_alone(
     sim: Simulator, ledger: Path
 ) -> None:
     """It is lost, the others go on, and the next run follows it again."""
-    sim.faults.add("task", faults.refuse(403, "not for you"))
-    async with client_of(sim) as client:
+
+    def is_first(request: RecordedRequest) -> bool:
+        return request.task_id == sim.submissions[0].task_id
+
+    sim.faults.add("task", faults.refuse(403, "not for you"), times=2, when=is_first)
+    async with client_of(sim, confirm_after=0.01) as client:
         ran = await run_batch(client, ledger, jobs(3))
         again = await run_batch(client, ledger, jobs(3))
 

@@ -18,7 +18,6 @@ from cyberun_async import (
     CompletedEvent,
     CyberunError,
     PermissionDeniedError,
-    RequestRejectedError,
     TaskNotFoundError,
     WatchPolicy,
 )
@@ -257,7 +256,6 @@ async def test_a_result_survives_bad_answers(actions: tuple[faults.Action, ...])
         (403, PermissionDeniedError),
         (404, TaskNotFoundError),
         (410, TaskNotFoundError),
-        (400, RequestRejectedError),
     ],
 )
 @pytest.mark.parametrize("events_too", [True, False], ids=["events-too", "task-only"])
