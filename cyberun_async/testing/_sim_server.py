@@ -237,7 +237,8 @@ class _Secured(H11Protocol):
 
     def _secured(self, transport: asyncio.Transport) -> None:
         super().connection_made(transport)
-        self.app = self._server_thread.severable(self.app, transport)
+        # TLS's own transport knows its socket no longer once the line is gone.
+        self.app = self._server_thread.severable(self.app, self._line)
         early, self._early = self._early or [], None
         for data in early:
             self.data_received(data)

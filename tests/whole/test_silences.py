@@ -57,6 +57,7 @@ SIDES: Final[dict[str, tuple[Any, ...]]] = {
     "empties": ("documented", "null", "absent", "blank"),
     "reports_retry_count": (True, False),
     "early_result": ("nulls", "conflict"),
+    "result_lag": (0.0, 1.5),
     "result_retention": (None, 60.0),
     "result_gone_status": (404, 410),
     "link_lifetime": (3600.0, 0.5),
