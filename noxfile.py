@@ -233,8 +233,8 @@ def bench(session: nox.Session) -> None:
 
 @nox.session
 def kills(session: nox.Session) -> None:
-    """Kill a batch at 20 moments and take it up each time; `-- --kills 3` for less."""
-    _pinned(session, TESTED)
+    """Kill a batch over TLS at 20 moments and take it up each time; `-- --kills 3` for less."""
+    _pinned(session, TESTED, *_group("tests"))
     session.run("python", "tests/kills/run.py", *session.posargs)
 
 

@@ -132,11 +132,13 @@ class Cutter:
     Attributes:
         connections: How many were accepted.
         cuts_made: How many of them were ended by a cut.
+        struck: Those cuts, in order.
     """
 
     target: int
     connections: int = 0
     cuts_made: int = 0
+    struck: list[Cut] = attrs.field(factory=list[Cut], init=False)
     port: int = attrs.field(init=False, default=0)
     _next: deque[Cut | None] = attrs.field(factory=deque["Cut | None"], init=False)
     _rest: Cut | None = attrs.field(default=None, init=False)
@@ -230,6 +232,7 @@ class Cutter:
         self, cut: Cut, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
     ) -> None:
         self.cuts_made += 1
+        self.struck.append(cut)
         if cut.answer:
             writer.write(cut.answer)
             await writer.drain()

@@ -17,7 +17,7 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
-from cyberun_async import CyberunClient, Limits, WatchPolicy
+from cyberun_async import CyberunClient, Limits, Timeouts, WatchPolicy
 from cyberun_async.batch import Batch, BatchPolicy, Job, _records as records
 from cyberun_async.batch._submitting import Submitter
 
@@ -43,7 +43,10 @@ async def main(options: argparse.Namespace) -> None:
     found: list[str] = []
     async with (
         CyberunClient(
-            policy=WatchPolicy(poll_interval=0.1), limits=Limits(poll_rate=200.0)
+            policy=WatchPolicy(poll_interval=0.1),
+            limits=Limits(poll_rate=200.0),
+            # Handshakes that stall are given up soon.
+            timeouts=Timeouts(connect=1.0),
         ) as client,
         Batch(client, options.ledger, policy=policy) as batch,
     ):

@@ -5,6 +5,9 @@ Kill a batch of 500 jobs again and again, and look at what comes of it in the en
 process that is ended with SIGKILL and started again. Afterwards every job has to have one
 recorded outcome, the simulator's count must know of no task beyond those that the ledger
 has or reports, and every file has to be whole.
+
+The batch reaches its service over TLS, through a proxy that passes bytes on and ends some
+connections before, in and after the handshake.
 """
 
 import argparse
@@ -22,15 +25,34 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import Final
+from urllib.parse import urlsplit
 
 import attrs
 
 from cyberun_async.testing import Simulator, TaskPlan, faults
 
 
+# Behind everything else, so that it is the installed package which is killed.
+sys.path.append(str(Path(__file__).parents[2]))
+from tests.contract.tls import (
+    HANDSHAKE_CUTS,
+    HANDSHAKE_STALLS,
+    Authority,
+    Cut,
+    Cutter,
+    cutting,
+)
+
+
 JOBS: Final = 500
 CHILD: Final = Path(__file__).with_name("child.py")
 PATIENCE: Final = 120.0
+CUTS: Final = {
+    **HANDSHAKE_CUTS,
+    **HANDSHAKE_STALLS,
+    "after the handshake": Cut(2500, "reset"),
+    "in the answers": Cut(6000, "fin"),
+}
 
 # Where the kills fall, in turn. In those called "sent" the request has left, and the
 # simulator holds its answer ("late": the request, for a while, so that its task comes to
@@ -47,6 +69,8 @@ class Stage:
     """The service, the ledger and the folder, which outlive every child."""
 
     sim: Simulator
+    cutter: Cutter
+    authority: Path
     ledger: Path
     out: Path
     chance: random.Random
@@ -55,11 +79,21 @@ class Stage:
         """Start the batch."""
         env = {
             **os.environ,
-            "CYBERUN_BASE_URL": self.sim.url,
+            "CYBERUN_BASE_URL": self.cutter.url + urlsplit(self.sim.url).path,
             "CYBERUN_API_KEY": self.sim.key,
+            "SSL_CERT_FILE": str(self.authority),
         }
+        # Each start meets some of them, and all starts together all of them.
+        self.cutter.cut_next(*self._cuts())
         command = [sys.executable, str(CHILD), str(self.ledger), str(self.out), *more]
         return subprocess.Popen(command, env=env, stdout=subprocess.PIPE, text=True)
+
+    def _cuts(self) -> list[Cut | None]:
+        names = self.chance.sample(sorted(CUTS), k=4)
+        cuts: list[Cut | None] = [CUTS[name] for name in names]
+        cuts += [None] * 6
+        self.chance.shuffle(cuts)
+        return cuts
 
     def ask(self, sql: str) -> list[tuple[str, ...]]:
         """Ask the ledger, which must be readable at any time."""
@@ -217,9 +251,16 @@ def _partial_files(stage: Stage, keys: Sequence[str]) -> Iterator[str]:
 def run(kills: int, seed: int, folder: Path) -> list[str]:
     """Kill so often, then run to the end, and return what is wrong."""
     chosen = [MOMENTS[number % len(MOMENTS)] for number in range(kills)]
-    with Simulator(seed=seed) as sim:
+    authority = Authority()
+    with (
+        Simulator(seed=seed, tls=authority.server_context()) as sim,
+        cutting(urlsplit(sim.url).port or 0) as cutter,
+    ):
         sim.plan_by(lambda run: plan(str(run.parameters["prompt"])))
-        stage = Stage(sim, folder / "runs.sqlite", folder / "out", random.Random(seed))
+        bundle = authority.write_bundle(folder / "authority.pem")
+        stage = Stage(
+            *(sim, cutter, bundle, folder / "runs.sqlite", folder / "out", random.Random(seed))
+        )
         for number, moment in enumerate(chosen, 1):
             print(f"kill {number:2} at {moment:18}: {strike(stage, moment)}", flush=True)
         child = stage.start()
@@ -236,6 +277,11 @@ def _conclude(stage: Stage, chosen: Sequence[str], summary: dict[str, object]) -
     sent = sum(moment.startswith("sent") for moment in chosen)
     tasks = len(stage.sim.submissions)
     print(f"{len(chosen)} kills, {sent} of them between request and answer")
+    cuts = Counter(stage.cutter.struck)
+    print(
+        f"{stage.cutter.connections} connections over TLS, {len(stage.cutter.struck)} cut,", end=""
+    )
+    print(f" in {len(cuts)} of {len(CUTS)} ways")
     print(f"{JOBS} jobs, {tasks} tasks, of which {len(stage.orphans())} have an unknown fate")
     verdicts = stage.ask(
         "SELECT verdict, action, count(*) FROM unknown_fates GROUP BY verdict, action"

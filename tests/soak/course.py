@@ -1,7 +1,8 @@
-"""A soak: 150 tasks at once against a service that misbehaves, and what is left of it."""
+"""A soak: 150 tasks at once against services that misbehave, and what is left of it."""
 
 import asyncio
 import random
+import ssl
 import time
 from collections import Counter
 from typing import Any, Final
@@ -59,7 +60,7 @@ LIMITS: Final = Limits(
     reader_capacity=16,
     reconnect_spread=0.5,
 )
-TIMEOUTS: Final = Timeouts(read=1.0)
+TIMEOUTS: Final = Timeouts(connect=1.0, read=1.0)
 
 _SETTLING: Final = 0.5
 _A_WATCH_AT_MOST: Final = 120.0
@@ -67,14 +68,24 @@ _A_WATCH_AT_MOST: Final = 120.0
 
 @attrs.define
 class Ledger:
-    """What happened in a soak, in numbers; and every promise that was broken."""
+    """
+    What happened in a soak, in numbers; and every promise that was broken.
 
-    hit: Counter[str] = attrs.field(factory=Counter[str])
+    *by_us* are the faults that the soak made itself, *struck* those that each service counts.
+    """
+
+    by_us: Counter[str] = attrs.field(factory=Counter[str])
+    struck: dict[str, Counter[str]] = attrs.field(factory=dict[str, Counter[str]])
     ways: Counter[str] = attrs.field(factory=Counter[str])
     ends: Counter[str] = attrs.field(factory=Counter[str])
     submissions: Counter[str] = attrs.field(factory=Counter[str])
     events: int = 0
     problems: list[str] = attrs.field(factory=list[str])
+
+    @property
+    def hit(self) -> Counter[str]:
+        """How often each kind of fault struck."""
+        return sum(self.struck.values(), self.by_us)
 
 
 class Keys:
@@ -95,27 +106,33 @@ class Keys:
 
 
 class Course:
-    """One run of a client against the service."""
+    """One run of a client against one service."""
 
     def __init__(
-        self, control: Control, seed: int, *, tasks: int, lap: int, overtime: float = 0.0
+        self,
+        control: Control,
+        seed: int,
+        ledger: Ledger,
+        *,
+        tasks: int,
+        lap: int,
+        overtime: float = 0.0,
     ) -> None:
         self._control = control
-        self._seed = f"{seed}/{lap}"
+        self._seed = f"{control.scheme}/{seed}/{lap}"
         self._tasks = tasks
-        self._ledger = Ledger()
+        self._ledger = ledger
         self._ended: list[tuple[str, Story]] = []
-        self._struck: Counter[str] = Counter()
         self._overtime = overtime
         self._stop = False
 
-    async def run(self, seconds: float) -> tuple[Ledger, dict[str, Any]]:
+    async def run(self, seconds: float) -> dict[str, Any]:
         """
-        Follow tasks for so long; return what came of it and what the client says.
+        Follow tasks for so long, and return what the client says of itself.
 
         While a kind of fault has not struck yet it goes on for the overtime.
         """
-        url, key = await self._control.acall("where")
+        url, key, authority = await self._control.acall("where")
         self._keys = Keys(key)
         async with CyberunClient(
             self._keys,
@@ -124,6 +141,7 @@ class Course:
             retries=RETRIES,
             limits=LIMITS,
             timeouts=TIMEOUTS,
+            verify=True if authority is None else ssl.create_default_context(cadata=authority),
         ) as self._client:
             troubles = [asyncio.create_task(work()) for work in (self._outside, self._settle)]
             until = time.monotonic() + seconds
@@ -131,9 +149,7 @@ class Course:
             self._stop = True
             await asyncio.gather(*troubles)
             await self._settle_once()
-            statistics = attrs.asdict(await self._quiet())
-        self._ledger.hit += self._struck
-        return self._ledger, statistics
+            return attrs.asdict(await self._quiet())
 
     async def _work(self, number: int, until: float) -> None:
         dice = random.Random(f"{self._seed}/{number}")
@@ -148,9 +164,7 @@ class Course:
 
     def _goes_on(self, until: float) -> bool:
         late = time.monotonic() - until
-        return late < 0 or (
-            late < self._overtime and bool(none_hit(self._ledger.hit + self._struck))
-        )
+        return late < 0 or (late < self._overtime and bool(none_hit(self._ledger.hit)))
 
     async def _submit(self, nonce: str) -> TaskHandle | None:
         may_be: tuple[int, ...] = (0,)
@@ -177,7 +191,7 @@ class Course:
         story = Story(task.id, way)
         try:
             async with asyncio.timeout(_A_WATCH_AT_MOST):
-                await WAYS[way](self._client, task, story, dice, self._ledger.hit)
+                await WAYS[way](self._client, task, story, dice, self._ledger.by_us)
         except CyberunError as error:
             story.error = error
         except TimeoutError:
@@ -192,7 +206,7 @@ class Course:
     async def _settle_once(self) -> None:
         ended, self._ended = self._ended, []
         truths = await self._control.acall("settle", [story.task_id for _, story in ended])
-        self._struck = await self._control.acall("counts")
+        self._ledger.struck[self._control.scheme] = await self._control.acall("counts")
         for nonce, story in ended:
             self._judge(nonce, story, truths[story.task_id])
 
@@ -224,13 +238,13 @@ class Course:
                 await self._control.acall("kill")
                 await asyncio.sleep(0.2 + dice.random())
                 await self._control.acall("restart")
-                self._ledger.hit[name] += 1
+                self._ledger.by_us[name] += 1
             case weather.REVOKE:
                 # Counted by the service, once it refuses a request with the old one.
                 old = self._keys.replace(await self._control.acall("issue"))
                 await self._control.acall("revoke", old)
             case _:
-                self._ledger.hit[name] += await self._control.acall(
+                self._ledger.by_us[name] += await self._control.acall(
                     "drop_streams", name == weather.RESET
                 )
 

@@ -112,6 +112,25 @@ async def cancelled(
     await read(client, token, story)
 
 
+async def with_timeouts(
+    client: CyberunClient, task: TaskHandle, story: Story, dice: random.Random, hit: Counter[str]
+) -> None:
+    async with client.watch(task) as events:
+        while True:
+            try:
+                if dice.random() < 0.5:
+                    event = await asyncio.wait_for(anext(events), dice.random() * 0.3)
+                else:
+                    async with asyncio.timeout(dice.random() * 0.3):
+                        event = await anext(events)
+            except TimeoutError:
+                hit["read that timed out"] += 1
+            except StopAsyncIteration:
+                return
+            else:
+                story.events.append(event)
+
+
 async def abandoning(
     client: CyberunClient, task: TaskHandle, story: Story, dice: random.Random, hit: Counter[str]
 ) -> None:
@@ -176,6 +195,7 @@ WAYS: Final[dict[str, Way]] = {
     "watch slowly": slowly,
     "watch in parts": in_parts,
     "watch, cancelled": cancelled,
+    "watch, reads with timeouts": with_timeouts,
     "watch, abandoned": abandoning,
     "wait": waiting,
     "result": resulting,

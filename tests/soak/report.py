@@ -5,9 +5,11 @@ import asyncio
 import platform
 import random
 import sys
+from collections import Counter
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import attrs
 
@@ -27,6 +29,9 @@ END: Final = "<!-- soak: end -->\n"
 _MEMORY_SLACK: Final = 24.0
 
 
+COUNTED: Final = ("requests", "reconnects", "switches_to_polling", "repeats_dropped")
+
+
 @attrs.frozen
 class Soak:
     """A soak that is over."""
@@ -35,7 +40,7 @@ class Soak:
     seconds: float
     tasks_at_once: int
     ledger: Ledger
-    statistics: dict[str, Any]
+    statistics: Counter[str]
     before: Remains
     after: Remains
 
@@ -87,7 +92,7 @@ def _listed(counts: dict[str, int]) -> str:
 
 SUMMARY: Final = """\
 Followed for {seconds:.0f} s on {now} with seed {seed} (cyberun_async {version}, Python {python}, \
-{system}), {at_once} tasks at once.
+{system}), {at_once} tasks at once, half of them over TLS.
 
 - {followed} tasks were followed ({ways}) and told {events} events.
 - They ended: {ends}.
@@ -106,19 +111,42 @@ to polling and dropped {repeats} repetitions.
 async def soak(seed: int, seconds: float, tasks: int) -> Soak:
     """Warm up for a tenth of the time, then soak for the rest; compare before and after."""
     warming = max(5.0, min(60.0, seconds * 0.1))
-    control = Control(seed)
+    controls = [Control(seed, scheme) for scheme in ("http", "https")]
+    ledger = Ledger()
+    overtime = max(30.0, seconds * 0.1)
     try:
-        await Course(control, seed, tasks=tasks, lap=0).run(warming)
+        await _lap(controls, seed, Ledger(), warming, tasks=tasks, lap=0)
         await asyncio.sleep(0.5)
         before = remains()
-        ledger, statistics = await Course(
-            control, seed, tasks=tasks, lap=1, overtime=max(30.0, seconds * 0.1)
-        ).run(seconds - warming)
+        statistics = await _lap(
+            controls, seed, ledger, seconds - warming, tasks=tasks, lap=1, overtime=overtime
+        )
         await asyncio.sleep(0.5)
         after = remains()
     finally:
-        control.close()
+        for control in controls:
+            control.close()
     return Soak(seed, seconds, tasks, ledger, statistics, before, after)
+
+
+async def _lap(
+    controls: Sequence[Control],
+    seed: int,
+    ledger: Ledger,
+    seconds: float,
+    *,
+    tasks: int,
+    lap: int,
+    overtime: float = 0.0,
+) -> Counter[str]:
+    """Run a client at each service, with its share of the tasks, and add up what they say."""
+    share = tasks // len(controls)
+    courses = [
+        Course(control, seed, ledger, tasks=share, lap=lap, overtime=overtime)
+        for control in controls
+    ]
+    found = await asyncio.gather(*(course.run(seconds) for course in courses))
+    return Counter({name: sum(each[name] for each in found) for name in COUNTED})
 
 
 def _arguments() -> argparse.Namespace:

@@ -4,29 +4,44 @@ The misbehaving service, in a process of its own, so that what is counted is the
 It is told what to do over a pipe: a method's name and its arguments, one answer each.
 """
 
+import contextlib
 import logging
 import multiprocessing
 import random
+import ssl
 import threading
 from collections import Counter
 from collections.abc import Iterable
 from multiprocessing.connection import Connection
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
 
 import anyio.to_thread
 import attrs
+import httpx
+import trustme
 
 from cyberun_async.testing import LiveTask, Simulator, TaskPlan
 from cyberun_async.testing._sim_faults import FaultRule
 from cyberun_async.testing._sim_world import RunRequest
 
-from .weather import OUTPUT, REVOKE, Weather, doom_of
+from ..contract.tls import Cutter, cutting
+from .weather import (
+    ACROSS,
+    HANDSHAKE,
+    LAGGING,
+    OUTPUT,
+    REVOKE,
+    Weather,
+    doom_of,
+)
 
 
 if TYPE_CHECKING:
     from multiprocessing.process import BaseProcess
 
 _RECORDS: Final = 5000
+
+Scheme: TypeAlias = Literal["http", "https"]
 
 
 @attrs.frozen
@@ -42,8 +57,12 @@ class Truth:
 class Service:
     """What can be asked of the service from outside."""
 
-    def __init__(self, sim: Simulator, seed: int) -> None:
+    def __init__(
+        self, sim: Simulator, seed: int, cutter: Cutter | None = None, authority: str | None = None
+    ) -> None:
         self._sim = sim
+        self._cutter = cutter
+        self._authority = authority
         self._weather = Weather(random.Random(seed))
         self._counts: Counter[str] = Counter()
         self._rules: list[FaultRule] = []
@@ -57,9 +76,12 @@ class Service:
         self._accepted[nonce] += 1
         return self._weather.plan()
 
-    def where(self) -> tuple[str, str]:
-        """Return the base URL and a new key."""
-        return self._sim.url, self.issue()
+    def where(self) -> tuple[str, str, str | None]:
+        """Return the base URL, a new key, and over TLS the certificate to trust."""
+        url = self._sim.url
+        if self._cutter is not None:
+            url = self._cutter.url + httpx.URL(url).path
+        return url, self.issue(), self._authority
 
     def accepted(self, nonces: Iterable[str]) -> dict[str, int]:
         """Return how many tasks each submission became."""
@@ -75,6 +97,8 @@ class Service:
         self._troubles += 1
         if self._troubles % 5 == 0:
             self._rules.append(book.add("tasks", *self._weather.list_fault()))
+        if self._cutter is not None:
+            self._cutter.cut_next(self._weather.cut())
 
     def kill(self) -> None:
         """Be gone."""
@@ -116,8 +140,29 @@ class Service:
         live = self._sim.task(task_id)
         plan = live._task.plan
         truth = Truth(live.state, live.attempt, doom_of(plan))
+        self._counts[ACROSS] += self._was_replayed_across(live)
+        self._counts[LAGGING] += self._lagged(live)
         self._forget(live)
         return truth
+
+    def _was_replayed_across(self, live: LiveTask) -> bool:
+        """Return whether a stream began in a later attempt, with the whole life before."""
+        task = live._task
+        habit = task.plan.behaviour
+        if not live.attempt or habit is None or habit.on_connect != "history" or habit.event_ids:
+            return False
+        since = task.created + next(mark.at for mark in task.marks if mark.attempt)
+        streams = self._sim.requests_to("events", task.id)
+        return any(since < request.at < (task.ends_at or since) for request in streams)
+
+    def _lagged(self, live: LiveTask) -> bool:
+        """Return whether the result was asked for after the end and before it was there."""
+        task = live._task
+        habit, ends_at = task.plan.behaviour, task.ends_at
+        if habit is None or ends_at is None:
+            return False
+        results = self._sim.requests_to("result", task.id)
+        return any(ends_at <= request.at < ends_at + habit.result_lag for request in results)
 
     def _forget(self, live: LiveTask) -> None:
         book = self._sim.faults
@@ -144,6 +189,9 @@ class Service:
         done = [rule for rule in self._rules if not rule.remaining and rule.fired]
         self._rules = [rule for rule in self._rules if rule not in done]
         self._count(done)
+        if self._cutter is not None:
+            made = Counter(self._cutter.struck)
+            self._counts |= Counter({name: made[cut] for name, cut in HANDSHAKE.items()})
         return self._counts
 
     def streams(self) -> int:
@@ -151,12 +199,23 @@ class Service:
         return self._sim.open_streams
 
 
-def serve(pipe: Connection, seed: int) -> None:
+def serve(pipe: Connection, seed: int, scheme: Scheme) -> None:
     """Do what comes over *pipe* until it is closed."""
     # Writing to a connection that was just cut is the service's daily bread here.
     logging.getLogger("asyncio").setLevel(logging.ERROR)
-    with Simulator(seed=seed, record_limit=_RECORDS) as sim:
-        service = Service(sim, seed)
+    with contextlib.ExitStack() as stack:
+        if scheme == "http":
+            sim = stack.enter_context(Simulator(seed=seed, record_limit=_RECORDS))
+            service = Service(sim, seed)
+        else:
+            authority = trustme.CA()
+            context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            authority.issue_cert("127.0.0.1").configure_cert(context)
+            sim = stack.enter_context(Simulator(seed=seed, record_limit=_RECORDS, tls=context))
+            port = httpx.URL(sim.url).port
+            assert port is not None
+            cutter = stack.enter_context(cutting(port))
+            service = Service(sim, seed, cutter, authority.cert_pem.bytes().decode())
         while True:
             try:
                 name, args = pipe.recv()
@@ -168,11 +227,12 @@ def serve(pipe: Connection, seed: int) -> None:
 class Control:
     """The client's end of the pipe."""
 
-    def __init__(self, seed: int) -> None:
+    def __init__(self, seed: int, scheme: Scheme) -> None:
+        self.scheme = scheme
         spawning = multiprocessing.get_context("spawn")
         self._pipe, theirs = spawning.Pipe()
         self._lock = threading.Lock()
-        self._process: BaseProcess = spawning.Process(target=serve, args=(theirs, seed))
+        self._process: BaseProcess = spawning.Process(target=serve, args=(theirs, seed, scheme))
         self._process.start()
         theirs.close()
 

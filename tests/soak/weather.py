@@ -10,6 +10,8 @@ import attrs
 
 from cyberun_async.testing import Attempt, Behaviour, TaskPlan, faults
 
+from ..contract.tls import HANDSHAKE_CUTS, HANDSHAKE_STALLS, Cut
+
 
 Actions: TypeAlias = tuple[faults.Action, ...]
 Make: TypeAlias = Callable[[random.Random], Actions]
@@ -126,6 +128,7 @@ RESULT: Final[dict[str, Make]] = {
     "result: 503": _always(faults.refuse(503, retry_after=1)),
     "result: hung up on": _always(faults.hang_up()),
     "result: garbled": _always(faults.garble("truncated")),
+    "result: silent": _always(faults.hold(before=30.0)),
     "result: gone": _always(faults.refuse(410, "the result is kept no longer")),
 }
 
@@ -173,6 +176,14 @@ SWITCHES: Final[dict[str, tuple[object, ...]]] = {
     "empties": ("documented", "null", "absent", "blank"),
     "progress_steps": (True, False),
     "replica_lag": (0.0, 0.0, 0.4),
+    "result_lag": (0.0, 0.0, 1.5),
+}
+
+
+# The connections of the half that comes over TLS; the last is cut within its answers.
+HANDSHAKE: Final[dict[str, Cut]] = {
+    **{f"TLS: {name}": cut for name, cut in {**HANDSHAKE_CUTS, **HANDSHAKE_STALLS}.items()},
+    "TLS: cut after the handshake": Cut(2000, "reset"),
 }
 
 
@@ -229,6 +240,11 @@ class Weather:
     def run_fault(self) -> Actions:
         """Return what happens to some submission."""
         return self._chosen("run", RUN)
+
+    def cut(self) -> Cut:
+        """Return what happens to some connection over TLS."""
+        deck = self._decks.setdefault(id(HANDSHAKE), Deck(HANDSHAKE, self._dice))
+        return HANDSHAKE[deck.deal()]
 
     def list_fault(self) -> Actions:
         """Return what happens to some page of the list."""
@@ -292,6 +308,10 @@ def doom_of(plan: TaskPlan) -> int | None:
     return None
 
 
+ACROSS: Final = "whole life replayed in a later attempt"
+LAGGING: Final = "result lagging behind its task"
+OF_LIVES: Final = (ACROSS, LAGGING)
+
 RESTART: Final = "service killed and restarted"
 CUT: Final = "all streams cut at once"
 RESET: Final = "all streams reset at once"
@@ -304,14 +324,15 @@ BY_THE_READER: Final = (
     "iterator abandoned",
     "slow reader",
     "deadline passed",
+    "read that timed out",
 )
 
 
 def every_kind() -> list[str]:
     """Return the names of all faults; each has to be hit in a soak."""
-    tables = (STREAM, REFUSED_STREAM, ASK, RESULT, LIST, RUN, DOOMED)
+    tables = (STREAM, REFUSED_STREAM, ASK, RESULT, LIST, RUN, DOOMED, HANDSHAKE)
     named = [name for table in tables for name in table]
-    return [*named, *FROM_OUTSIDE, *BY_THE_READER]
+    return [*named, *OF_LIVES, *FROM_OUTSIDE, *BY_THE_READER]
 
 
 def none_hit(counts: Counter[str]) -> list[str]:
