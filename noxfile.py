@@ -37,6 +37,10 @@ TESTED = ".[testing,cli,asgi,otel,fast]"
 
 MAX_WHEEL_KIB = 400
 
+# The folders of the tests that serve on loopback, and the proxies that some of them need.
+SERVING = ("tests/wire", "tests/whole", "tests/contract", "tests/relay", "tests/stress")
+PROXIES = ("nginx", "haproxy", "squid", "tinyproxy")
+
 # Each a folder in tests/benchmarks/ with a program `run.py`.
 BENCHMARKS = ("events", "opening", "many", "batch")
 
@@ -156,6 +160,24 @@ def fast(session: nox.Session) -> None:
     """Run the tests with every connection over aiohttp and the fast JSON decoder."""
     _pinned(session, TESTED, *_group("tests"))
     _suite(session, CYBERUN_TEST_TRANSPORT="aiohttp")
+
+
+@nox.session
+def tls(session: nox.Session) -> None:
+    """Run over TLS all tests that serve something on loopback."""
+    _pinned(session, TESTED, *_group("tests"))
+    _suite(session, *SERVING, CYBERUN_TEST_TLS="1")
+
+
+@nox.session
+def proxies(session: nox.Session) -> None:
+    """Run clients behind real nginx and haproxy, and through squid and tinyproxy."""
+    for name in PROXIES:
+        if shutil.which(name) is None and shutil.which(name, path="/usr/sbin") is None:
+            session.warn(f"{name} is not installed: its tests are skipped")
+    _pinned(session, TESTED, *_group("tests"))
+    # They wait most of the time.
+    _pytest(session, "--numprocesses=4", "tests/proxies", CYBERUN_PROXIES="1")
 
 
 @nox.session
@@ -361,7 +383,7 @@ EVERYTHING = (
     *("fast", "bench"),
     # Those that `tests` has not run.
     *(f"pythons-{python}" for python in PYTHONS[1:]),
-    *("lowest", "newest", "demo", "bots", "airflow", "cluster", "kills"),
+    *("lowest", "newest", "demo", "bots", "airflow", "cluster", "kills", "tls", "proxies"),
     *("browser", "httpx2"),
     "soak",
 )

@@ -7,16 +7,22 @@ on them are kept: a test of plain functions, or one that brings a loop of its ow
 only repeat itself.
 """
 
+import functools
 import os
 import sys
 from collections import Counter
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
 from cyberun_async import _transport
 from cyberun_async._transport_kinds import kind_for
 from cyberun_async._transport_settings import kind_of
+from cyberun_async.testing import Simulator
+
+from .contract.tls import Authority
+from .wire import server as wire_server
 
 
 ASYNCIO = "asyncio"
@@ -29,6 +35,10 @@ BACKENDS: dict[str, tuple[str, dict[str, object]]] = {
 # ``CYBERUN_TEST_TRANSPORT=aiohttp`` runs everything over that transport, as if every client
 # and every transport had been made with it. In-process services have one of their own.
 TRANSPORT = os.environ.get("CYBERUN_TEST_TRANSPORT", "httpx")
+
+# ``CYBERUN_TEST_TLS=1`` runs everything over TLS that is served on loopback: simulators and
+# scripted servers have a certificate, which all clients trust.
+OVER_TLS = bool(os.environ.get("CYBERUN_TEST_TLS"))
 
 # In development mode asyncio tells of each slow step, on the output that tests of programs
 # compare. Those they start only say what they leave unclosed; workers are told before this.
@@ -63,6 +73,24 @@ def chosen_transport(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(_transport, "kind_for", lambda _: kind_for(kind_of(TRANSPORT)))
 
 
+@pytest.fixture(scope="session", autouse=OVER_TLS)
+def served_over_tls(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    authority = Authority()
+    context = authority.server_context()
+    bundle = authority.write_bundle(tmp_path_factory.mktemp("tls") / "authority.pem")
+    original = Simulator.__init__
+
+    @functools.wraps(original)
+    def with_tls(self: Simulator, **options: Any) -> None:
+        original(self, **{"tls": context, **options})
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SSL_CERT_FILE", str(bundle))
+        patch.setattr(Simulator, "__init__", with_tls)
+        patch.setattr(wire_server, "usual_tls", context)
+        yield
+
+
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     left_out: Counter[str] = Counter()
     kept: list[pytest.Item] = []
@@ -82,6 +110,9 @@ def _why_left_out(item: pytest.Item) -> str | None:
     marker = item.get_closest_marker("httpx_only")
     if marker is not None and TRANSPORT != "httpx":
         return f"httpx only: {_reason_of(marker)}"
+    marker = item.get_closest_marker("plain_only")
+    if marker is not None and OVER_TLS:
+        return f"plain HTTP only: {_reason_of(marker)}"
     return None if ASYNCIO in wanted_backends() else _why_not_on_others(item)
 
 

@@ -21,7 +21,10 @@ def _authority() -> Authority:
 
 @pytest.fixture(name="cutter")
 def _cutter(authority: Authority) -> Iterator[Cutter]:
-    with serving([Expect(), Send(reply())]) as server, over_tls(server.port, authority) as cutter:
+    with (
+        serving([Expect(), Send(reply())], tls=None) as server,
+        over_tls(server.port, authority) as cutter,
+    ):
         yield cutter
 
 

@@ -12,7 +12,7 @@ import ssl
 import struct
 import threading
 from collections.abc import Callable, Coroutine, Iterator, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import attrs
 
@@ -86,6 +86,9 @@ class Answer(Step):
 
 Script = Sequence[Step]
 
+# What every server speaks for which a test says nothing else; None is plain HTTP.
+usual_tls: ssl.SSLContext | None = None
+
 _NO_LINGER = struct.pack("ii", 1, 0)
 
 
@@ -156,6 +159,7 @@ class WireServer:
     """
 
     _scripts: Sequence[Script]
+    tls: ssl.SSLContext | None = None
     requests: list[Request] = attrs.field(factory=list[Request])
     connections: int = 0
     streams: int = 0
@@ -248,7 +252,7 @@ class WireServer:
 
     @property
     def url(self) -> str:
-        return f"http://127.0.0.1:{self.port}"
+        return f"{'http' if self.tls is None else 'https'}://127.0.0.1:{self.port}"
 
 
 async def read_request(reader: asyncio.StreamReader) -> Request:
@@ -282,12 +286,15 @@ async def closed(listener: asyncio.Server) -> None:
 
 
 @contextlib.contextmanager
-def serving(*scripts: Script, tls: ssl.SSLContext | None = None) -> Iterator[WireServer]:
-    """Serve *scripts* on a free port of 127.0.0.1."""
-    server = WireServer(scripts)
+def serving(
+    *scripts: Script, tls: ssl.SSLContext | Literal["usual"] | None = "usual"
+) -> Iterator[WireServer]:
+    """Serve *scripts* on a free port of 127.0.0.1; None is plain HTTP whatever is usual."""
+    context = usual_tls if tls == "usual" else tls
+    server = WireServer(scripts, context)
     thread = LoopThread()
     listener = thread.run(
-        asyncio.start_server(server.connected, "127.0.0.1", 0, ssl=tls, backlog=1024)
+        asyncio.start_server(server.connected, "127.0.0.1", 0, ssl=context, backlog=1024)
     )
     server.port = listener.sockets[0].getsockname()[1]
     try:

@@ -122,7 +122,7 @@ async def test_a_certificate_of_another_name_is_a_tls_failure(
 
 async def test_a_server_without_tls_is_no_question_of_trust(trusting: ssl.SSLContext):
     """Plain HTTP on the port of HTTPS is a handshake that failed, which a restart may mend."""
-    with serving([Send(reply()), Stall()]) as server:
+    with serving([Send(reply()), Stall()], tls=None) as server:
         async with connected(f"https://127.0.0.1:{server.port}", verify=trusting) as transport:
             failure = await refused(transport)
 
