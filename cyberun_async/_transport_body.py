@@ -61,13 +61,20 @@ class Body:
         self.is_closed = False
 
     async def read(self) -> bytes:
-        """Return the next bytes; nothing at the end."""
+        """
+        Return the next bytes; nothing at the end.
+
+        Raises:
+            httpx.StreamClosed: This side has closed the body before its end.
+        """
+        self._check_open()
         self._is_reading = True
         try:
             # An empty chunk is not the end.
             while not (chunk := await anext(self._chunks)):
                 pass
         except StopAsyncIteration:
+            self._check_open()
             self.is_over = True
             return b""
         finally:
@@ -75,15 +82,28 @@ class Body:
         return chunk
 
     async def each(self, take: Callable[[bytes], bool]) -> None:
-        """Give every piece to *take*, until it returns True, or to the end."""
+        """
+        Give every piece to *take*, until it returns True, or to the end.
+
+        Raises:
+            httpx.StreamClosed: This side has closed the body before its end.
+        """
+        self._check_open()
         self._is_reading = True
         try:
             async for chunk in self._chunks:
                 if chunk and take(chunk):
                     return
+            self._check_open()
             self.is_over = True
         finally:
             self._is_reading = False
+
+    def _check_open(self) -> None:
+        # A socket that was aborted looks like the end of a body without a length, and what
+        # another task unwinds just now cannot be read.
+        if self.is_closed and not self.is_over:
+            raise httpx.StreamClosed
 
     async def aclose(self) -> None:
         """Let go of the connection; a reader in another task is woken with an error."""

@@ -4,7 +4,7 @@ import contextlib
 import socket
 import traceback
 import zlib
-from collections.abc import AsyncGenerator, AsyncIterator, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +36,7 @@ from .server import (
 )
 
 
+UNTIL_THE_END = head(Content_Type="text/event-stream", Connection="close")
 EVENT = b'event: progress\ndata: {"progress": 0.5}\n\n'
 SECRET = "sk-very-secret"
 HEADERS = {"Authorization": f"Bearer {SECRET}"}
@@ -288,6 +289,39 @@ async def test_a_stream_can_be_closed_while_another_task_reads_it():
             server.wait_until_gone()
 
     assert "closed by this side" in failures[0].reason
+
+
+@pytest.mark.parametrize("framing", ["chunked", "until the end"])
+@pytest.mark.parametrize("way", ["next_batch", "fill", "read_body"])
+async def test_a_stream_closed_between_two_reads_is_no_end(framing: str, way: str):
+    """The next read of another task, at any step of the closing, says who closed."""
+    begin = STREAM_HEAD if framing == "chunked" else UNTIL_THE_END
+    body = b"".join(chunk(EVENT) if framing == "chunked" else EVENT for _ in range(50))
+    reads: dict[str, Callable[[EventConnection], Awaitable[object]]] = {
+        "next_batch": lambda connection: connection.next_batch(),
+        "fill": lambda connection: connection.fill(lambda: True),
+        "read_body": lambda connection: connection.read_body(10**9),
+    }
+    failures: list[ExchangeFailedError] = []
+
+    async def read(connection: EventConnection, steps: int) -> None:
+        for _ in range(steps):
+            await anyio.lowlevel.checkpoint()
+        with pytest.raises(ExchangeFailedError) as caught:
+            await reads[way](connection)
+        failures.append(caught.value)
+
+    for steps in range(6):
+        with serving([Expect(), Send(begin + body), Stall()]) as server:
+            async with connected(server) as transport, anyio.create_task_group() as tasks:
+                connection = await open_events(transport)
+                assert await connection.next_batch()
+                tasks.start_soon(connection.aclose)
+                await anyio.lowlevel.checkpoint()
+                tasks.start_soon(read, connection, steps)
+
+    assert len(failures) == 6
+    assert all("closed by this side" in failure.reason for failure in failures)
 
 
 async def test_closing_between_batches_leaves_no_generator_to_the_collector():
