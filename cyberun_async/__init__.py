@@ -54,6 +54,7 @@ __all__ = [
     "RateLimitedError",
     "Reply",
     "RequestRejectedError",
+    "ResultExpiredError",
     "ResultRecord",
     "ResumeToken",
     "RetryPolicy",

@@ -238,7 +238,9 @@ class CyberunClient(FollowingClient):
             return self._result_of(record)
         except (TaskFailedError, TaskCancelledError, WaitTimeoutError):
             raise
-        except BaseException:
+        except BaseException as error:
+            if isinstance(error, CyberunError):
+                error.at_least_with(starting_point(task))
             if cancel_on_exit:
                 await self._session.request_cancel(task.id)
             raise

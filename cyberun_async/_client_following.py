@@ -5,6 +5,7 @@ from typing import Any, Literal, overload
 import anyio
 
 from ._client_base import BaseClient
+from ._errors import CyberunError
 from ._events import Event, Notice
 from ._handle import TaskRef, starting_point
 from ._inputs import positive_seconds
@@ -122,14 +123,19 @@ class FollowingClient(BaseClient):
             AuthenticationError: The key is not accepted.
             WatchLostError: Nothing was heard for longer than the policy allows.
         """
+        token = starting_point(task)
         with self._session.opened.calls:
-            return await wait_for_end(
-                self._session,
-                starting_point(task),
-                timeout=timeout,
-                start_timeout=start_timeout,
-                cancel_on_timeout=cancel_on_timeout,
-            )
+            try:
+                return await wait_for_end(
+                    self._session,
+                    token,
+                    timeout=timeout,
+                    start_timeout=start_timeout,
+                    cancel_on_timeout=cancel_on_timeout,
+                )
+            except CyberunError as error:
+                error.at_least_with(token)
+                raise
 
     async def result(
         self, task: TaskRef, *, timeout: float | None = None, cancel_on_timeout: bool = False
@@ -147,17 +153,21 @@ class FollowingClient(BaseClient):
         Raises:
             TaskFailedError: It failed.
             TaskCancelledError: It was cancelled.
-            WaitTimeoutError: Time was up; it carries a resume token.
+            WaitTimeoutError: Time was up.
             TaskNotFoundError: No such task, or not yours.
+            ResultExpiredError: It completed, but the service no longer keeps its result.
             WatchLostError: Nothing was heard for longer than the policy allows.
+            CyberunError: Another one; each carries a resume token.
         """
         with self._session.opened.calls:
-            record = await result_in_time(
-                self._session,
-                starting_point(task),
-                timeout=timeout,
-                cancel_on_timeout=cancel_on_timeout,
-            )
+            token = starting_point(task)
+            try:
+                record = await result_in_time(
+                    self._session, token, timeout=timeout, cancel_on_timeout=cancel_on_timeout
+                )
+            except CyberunError as error:
+                error.at_least_with(token)
+                raise
             return self._result_of(record)
 
     def _result_of(self, record: ResultRecord) -> TaskResult:
@@ -200,6 +210,7 @@ class FollowingClient(BaseClient):
 
         Raises:
             TaskNotFoundError: No such task, or not yours.
+            ResultExpiredError: It completed, but the service no longer keeps its result.
             RequestRejectedError: The service refused, for instance before the end.
             ServiceUnavailableError: It could not be reached or kept failing.
             UnexpectedResponseError: Its answer was not the protocol.
@@ -248,5 +259,10 @@ class FollowingClient(BaseClient):
             WatchLostError: Nothing was heard for longer than the policy allows.
             InvalidInputError: *task* is no task, or *timeout* no number of seconds.
         """
-        await self.cancel(task)
+        token = starting_point(task)
+        try:
+            await self.cancel(task)
+        except CyberunError as error:
+            error.at_least_with(token)
+            raise
         return await self.wait(task, timeout=timeout)

@@ -55,7 +55,9 @@ class Fetcher(Protocol):
 
     def home(self) -> Home: ...
     async def fetch(self, url: str, headers: Mapping[str, str], /) -> Download: ...
-    async def result_record(self, task_id: str, /) -> ResultRecord: ...
+    async def result_record(
+        self, task_id: str, /, *, is_completed: bool = False
+    ) -> ResultRecord: ...
 
 
 class Links:
@@ -77,12 +79,13 @@ class Links:
 
         Raises:
             TransferError: The service offers the file no longer.
+            ResultExpiredError: It no longer keeps the whole result.
         """
         async with self._lock:
             if self._links[output_id].url != refused:
                 # One answer brings the links of all files that are fetched at once.
                 return
-            record = await self.fetcher.result_record(self.task_id)
+            record = await self.fetcher.result_record(self.task_id, is_completed=True)
             fresh = {link.output_id: link for link in record.links}
             if output_id not in fresh and len(fresh) == len(self._links) == 1:
                 # The only file keeps no name where the service changes the form of its links.

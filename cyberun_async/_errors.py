@@ -15,7 +15,8 @@ Every exception the library raises, named by what the caller can do about it.
     │   ├── AuthenticationError      401: the key is not accepted
     │   ├── PermissionDeniedError    403: not allowed, or a feature is not licensed
     │   ├── NotFoundError            404: no such thing, or not yours
-    │   │   └── TaskNotFoundError    404 for a task
+    │   │   ├── TaskNotFoundError    404 for a task
+    │   │   └── ResultExpiredError   the task completed, but its result is no longer kept
     │   └── RateLimitedError         429: slow down; ``retry_after`` seconds
     ├── ServiceUnavailableError      could not be reached, or kept failing; try again later
     │   └── WatchLostError           a watch gave up after a long outage; resume with the token
@@ -72,6 +73,11 @@ class CyberunError(Exception):
     def with_token(self, token: ResumeToken | None) -> Self:
         """Set :attr:`resume_token` and return the error itself."""
         self.resume_token = token
+        return self
+
+    def at_least_with(self, token: ResumeToken) -> Self:
+        """Set :attr:`resume_token` unless there is one, and return the error itself."""
+        self.resume_token = self.resume_token or token
         return self
 
 
@@ -172,6 +178,22 @@ class NotFoundError(RequestRejectedError):
 
 class TaskNotFoundError(NotFoundError):
     """404 for a task: unknown id, another team's, or removed."""
+
+
+class ResultExpiredError(NotFoundError):
+    """404 or 410 for the result of a task that is known to have completed: it is kept no longer."""
+
+    advice = "the task completed, but the service no longer keeps its result"
+
+    @classmethod
+    def after(cls, error: NotFoundError) -> Self:
+        """Return what *error* means where the task is known to have completed."""
+        return cls(
+            status=error.status,
+            error_message=error.error_message,
+            method=error.method,
+            path=error.path,
+        )
 
 
 class RateLimitedError(RequestRejectedError):

@@ -16,7 +16,14 @@ import attrs
 from ._caller import Caller
 from ._codec import decode_result, decode_sightings, decode_task
 from ._credentials import Secret
-from ._errors import ClientClosedError, CyberunError, RateLimitedError, ServiceUnavailableError
+from ._errors import (
+    ClientClosedError,
+    CyberunError,
+    RateLimitedError,
+    ResultExpiredError,
+    ServiceUnavailableError,
+    TaskNotFoundError,
+)
 from ._events import (
     Event,
     Gap,
@@ -311,6 +318,8 @@ class Hub:
             try:
                 reply = await self.caller.call("GET", path, headers=headers, task=True)
                 output = decode_result(reply).output
+            except TaskNotFoundError as error:
+                return None, str(ResultExpiredError.after(error))
             except CyberunError as error:
                 return None, str(error)
             return output, None if output is not None else "the service's result holds no output"

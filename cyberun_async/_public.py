@@ -19,6 +19,7 @@ from ._errors import (
     PermissionDeniedError as PermissionDeniedError,
     RateLimitedError as RateLimitedError,
     RequestRejectedError as RequestRejectedError,
+    ResultExpiredError as ResultExpiredError,
     ServiceUnavailableError as ServiceUnavailableError,
     SlowReaderError as SlowReaderError,
     SubmissionTimeoutError as SubmissionTimeoutError,

@@ -93,6 +93,7 @@ class Artifact:
 
         Raises:
             TransferError: It is larger than *limit*, or could not be fetched whole.
+            ResultExpiredError: The link has expired, and the result is no longer kept.
             InvalidInputError: *limit* is no size.
         """
         held = bytearray()
@@ -129,6 +130,7 @@ class Artifact:
 
         Raises:
             TransferError: It could not be fetched whole, or not be written.
+            ResultExpiredError: The link has expired, and the result is no longer kept.
             InvalidInputError: An argument is malformed.
         """
         if name is not None and not isinstance(name, str):  # pyright: ignore[reportUnnecessaryIsInstance]
@@ -221,6 +223,7 @@ class TaskResult(Sequence[Artifact]):
 
         Raises:
             TransferError: One or more could not be fetched; those that were complete stay.
+            ResultExpiredError: The links have expired, and the result is no longer kept.
             InvalidInputError: An argument is malformed.
         """
         _folder(directory)

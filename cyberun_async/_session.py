@@ -19,12 +19,20 @@ from ._codec import decode_result, decode_task
 from ._credentials import Keyring
 from ._downloads import Download, allows_http, may_fetch
 from ._errand import Errand
-from ._errors import ClientClosedError, ClientStateError, ConfigurationError, TransferError
+from ._errors import (
+    ClientClosedError,
+    ClientStateError,
+    ConfigurationError,
+    CyberunError,
+    ResultExpiredError,
+    TaskNotFoundError,
+    TransferError,
+)
 from ._exchange import Reply
 from ._feed import Feed
 from ._hub import Economy, Hub
 from ._inputs import path_for
-from ._models import ResultRecord, ResumeToken, TaskSnapshot
+from ._models import ResultRecord, ResumeToken, TaskSnapshot, TaskStatus
 from ._observer import Observer
 from ._pace import Pace
 from ._reader import Reader
@@ -285,10 +293,28 @@ class Session:
         """Ask for a task's present state."""
         return decode_task(await self.hub.caller.call("GET", path_for("tasks", task_id), task=True))
 
-    async def result_record(self, task_id: str) -> ResultRecord:
-        """Ask for a task's result as the service reports it."""
+    async def result_record(self, task_id: str, *, is_completed: bool = False) -> ResultRecord:
+        """
+        Ask for a task's result as the service reports it.
+
+        Args:
+            task_id: The task.
+            is_completed: Whether it is known to have completed; if not, and there is no
+                result, it is asked for, since only then one has expired.
+        """
         path = path_for("tasks", task_id, "result")
-        return decode_result(await self.hub.caller.call("GET", path, task=True))
+        try:
+            return decode_result(await self.hub.caller.call("GET", path, task=True))
+        except TaskNotFoundError as error:
+            if is_completed or await self._has_completed(task_id):
+                raise ResultExpiredError.after(error) from error
+            raise
+
+    async def _has_completed(self, task_id: str) -> bool:
+        try:
+            return (await self.get_task(task_id)).status == TaskStatus.COMPLETED
+        except CyberunError:
+            return False
 
     # Requests.
 

@@ -42,11 +42,26 @@ def seconds_or_none(name: str, value: float | None) -> float | None:
 
 def ended_badly(snapshot: TaskSnapshot) -> TaskEndedError | None:
     """Return the error of a task that failed or was cancelled."""
-    if snapshot.status == TaskStatus.FAILED:
-        return TaskFailedError(task_id=snapshot.id, error=snapshot.error, snapshot=snapshot)
-    if snapshot.status == TaskStatus.CANCELLED:
-        return TaskCancelledError(task_id=snapshot.id, error=snapshot.error, snapshot=snapshot)
-    return None
+    kind: type[TaskEndedError]
+    match snapshot.status:
+        case TaskStatus.FAILED:
+            kind = TaskFailedError
+        case TaskStatus.CANCELLED:
+            kind = TaskCancelledError
+        case _:
+            return None
+    error = kind(task_id=snapshot.id, error=snapshot.error, snapshot=snapshot)
+    return error.with_token(token_at(snapshot))
+
+
+def token_at(snapshot: TaskSnapshot) -> ResumeToken:
+    """Return where to go on behind *snapshot*."""
+    return ResumeToken(
+        task_id=snapshot.id,
+        status=snapshot.status,
+        attempt=snapshot.attempt,
+        retry_count=snapshot.retry_count,
+    )
 
 
 async def wait_for_end(
@@ -116,12 +131,20 @@ async def result_in_time(
     if (error := ended_badly(snapshot)) is not None:
         raise error
     if limit is None:
-        return await session.result_record(snapshot.id)
+        return await _result_of(session, snapshot)
     seconds = until - session.hub.now()
-    found = await session.within(seconds, partial(session.result_record, snapshot.id))
+    found = await session.within(seconds, partial(_result_of, session, snapshot))
     if found is None:
         raise result_is_late(snapshot, limit)
     return found[0]
+
+
+async def _result_of(session: Session, snapshot: TaskSnapshot) -> ResultRecord:
+    try:
+        return await session.result_record(snapshot.id, is_completed=True)
+    except CyberunError as error:
+        error.at_least_with(token_at(snapshot))
+        raise
 
 
 def result_is_late(snapshot: TaskSnapshot, seconds: float) -> WaitTimeoutError:

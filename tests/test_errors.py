@@ -25,6 +25,7 @@ from cyberun_async import (
     PermissionDeniedError,
     RateLimitedError,
     RequestRejectedError,
+    ResultExpiredError,
     ResumeToken,
     ServiceUnavailableError,
     SlowReaderError,
@@ -100,6 +101,7 @@ EXAMPLES: list[CyberunError] = [
         workflow="text-to-image", parameters={"prompt": "a fox"}, sent_at=SENT, timeout=2.0
     ),
     WebhookVerificationError("the signature does not fit"),
+    refused(ResultExpiredError, 410),
     RepeatedDeliveryError(WebhookEvent(event_type="task.completed", task_id=TASK)),
 ]
 EVERY_ERROR = [pytest.param(error, id=type(error).__name__) for error in EXAMPLES]
