@@ -44,6 +44,10 @@ WAITS: Final[dict[str, Callable[[CyberunClient, str], Awaitable[Any]]]] = {
     "wait_many": lambda client, task_id: _many(client.wait_many([task_id])),
     "cancel_and_wait": lambda client, task_id: client.cancel_and_wait(task_id),
 }
+READS: Final[dict[str, Callable[[CyberunClient, str], Awaitable[Any]]]] = {
+    **RESULTS,
+    "result_record": lambda client, task_id: client.result_record(task_id),
+}
 SOON: Final = WatchPolicy(give_up_after=20, first_contact_within=20, not_found_grace=0)
 ONCE: Final = RetryPolicy(max_attempts=2, backoff_cap=1)
 
@@ -130,17 +134,16 @@ async def test_a_wait_whose_client_is_closed_carries_the_token(way: str) -> None
 
 
 @pytest.mark.parametrize("status", [404, 410])
-@pytest.mark.parametrize("way", [*RESULTS, "result_record"])
+@pytest.mark.parametrize("way", READS)
 async def test_an_expired_result_is_no_missing_task(way: str, status: int) -> None:
     """The task is known to have completed, so that it is its result that is kept no longer."""
     sim = Simulator(seed=7)
     live = sim.create_task(SLOW)
     sim.faults.add("result", faults.refuse(status, "removed after 7 days"), times=None)
-    calls = {**RESULTS, "result_record": lambda client, task_id: client.result_record(task_id)}
     async with virtual_client(sim) as client:
         await client.wait(live.id)
         with pytest.raises(ResultExpiredError, match="completed") as caught:
-            await calls[way](client, live.id)
+            await READS[way](client, live.id)
 
     assert not isinstance(caught.value, TaskNotFoundError)
     assert caught.value.status == status
