@@ -216,6 +216,7 @@ def unavailable(failure: ExchangeFailedError, attempts: int = 1) -> ServiceUnava
     advice = {
         FailureKind.TLS: "check the certificate and the base URL",
         FailureKind.PROXY: "check the proxy settings",
+        FailureKind.PROXY_FAILED: "check the proxy",
         FailureKind.CONNECT: "check the base URL and the network",
     }.get(failure.kind)
     reason = f"the service could not be reached: {failure.reason}"

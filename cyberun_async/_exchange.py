@@ -57,6 +57,7 @@ class FailureKind(enum.Enum):
     CONNECT = "could not connect"
     TLS = "the certificate could not be verified"
     PROXY = "the proxy refused"
+    PROXY_FAILED = "the proxy could not be reached, or could not connect"
     TIMEOUT = "timed out"
     LOST = "the connection was lost"
     REDIRECT = "an unacceptable redirect"

@@ -143,6 +143,11 @@ class Runtime:
                 await asyncio.wait(tuple(self._tasks))
 
 
+def runs_uvloop() -> bool:
+    """Return whether the running event loop is one of uvloop's."""
+    return type(asyncio.get_running_loop()).__module__.startswith("uvloop")
+
+
 def _asyncio_is_running() -> bool:
     try:
         asyncio.get_running_loop()

@@ -41,6 +41,7 @@ from ._transport_request import (
 from ._transport_settings import Loads, TransportSettings, TransportStatistics
 from ._transport_stream import CONTENT_TYPE, EventConnection
 from ._transport_tls import context_for
+from ._transport_via import Via
 
 
 __all__ = [
@@ -87,10 +88,10 @@ class Transport:
         )
         self._kind: Kind = kind_for(settings.kind)
         self.loads: Loads = self._kind.loads
-        proxy = self._proxies.proxy_for(settings.base_url)
-        if proxy is not None and settings.transport_factory is None:
+        via = self._proxies.via_for(settings.base_url)
+        if via is not None and settings.transport_factory is None:
             # Raises now and not at the first request.
-            self._kind.make_proxy(proxy, None)
+            self._kind.make_proxy(via, None)
         # One is made now for the same reason; the first connection takes it.
         factory = settings.transport_factory
         self._made = None if factory is None else made_by(factory)
@@ -175,7 +176,7 @@ class Transport:
         try:
             await self._stock.sweep()
             response = await self._send(lane, request, progress)
-            reply = await self._read_reply(request, response, path)
+            reply = await self._read_reply(request, response, path, lane.via)
         except BaseException:
             await self._stock.discard(lane)
             raise
@@ -193,7 +194,7 @@ class Transport:
         return await self._read_reply(request, response, path)
 
     async def _read_reply(
-        self, request: httpx.Request, response: httpx.Response, path: str
+        self, request: httpx.Request, response: httpx.Response, path: str, via: Via | None = None
     ) -> Reply:
         headers = dict(response.headers.items())
         host = host_of(request.url)
@@ -206,7 +207,7 @@ class Transport:
             raise failure(error, host=host, is_sent=True) from cause_of(error)
         finally:
             await body.aclose()
-        check_proxy_answer(response.status_code, host)
+        check_proxy_answer(response.status_code, host, via)
         return Reply(
             status=response.status_code,
             headers=headers,
@@ -282,7 +283,7 @@ class Transport:
         try:
             response = await self._send(lane, request, progress)
             host = host_of(request.url)
-            check_proxy_answer(response.status_code, host)
+            check_proxy_answer(response.status_code, host, lane.via)
             connection = EventConnection(
                 response,
                 lane,
@@ -366,7 +367,7 @@ class Transport:
         try:
             response = await self._send(lane, request, progress)
             host = host_of(request.url)
-            check_proxy_answer(response.status_code, host)
+            check_proxy_answer(response.status_code, host, lane.via)
             fetched = ForeignResponse(
                 response,
                 lane,
@@ -429,9 +430,9 @@ class Transport:
         if settings.transport_factory is not None:
             first, self._made = self._made, None
             return Lane(made_by(settings.transport_factory) if first is None else first)
-        proxy = self._proxies.proxy_for(str(url))
-        made = None if proxy is None else self._kind.make_proxy(proxy, self._tls)
-        return Lane(self._kind.make_lane(self._tls, made))
+        via = self._proxies.via_for(str(url))
+        made = None if via is None else self._kind.make_proxy(via, self._tls)
+        return Lane(self._kind.make_lane(self._tls, made), via)
 
     @functools.cached_property
     def _tls(self) -> ssl.SSLContext:

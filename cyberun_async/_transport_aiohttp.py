@@ -23,6 +23,7 @@ import msgspec
 import msgspec.json
 import yarl
 
+from ._runtime import runs_uvloop
 from ._sse_codec import load_json
 from ._transport_request import BytesBody, UploadBody
 
@@ -88,6 +89,7 @@ class AiohttpLane(httpx.AsyncBaseTransport):
             else:
                 response = await self._handle_upload(request, upload)
         except _TO_BE_NAMED as error:
+            await self._requester.tell_stage(error)
             failed = named_anew(error)
         else:
             response.stream = _Stream(response.stream, self._requester.take_content())
@@ -168,6 +170,15 @@ class _Requester:
             if self._session is not None:
                 await self._session.close()
         finally:
+            self._let_go()
+
+    def _let_go(self) -> None:
+        if runs_uvloop():
+            # It closes the descriptor by itself, also where a handshake fails: whoever closed
+            # the socket as well would hit what has the same number by then.
+            for opened in self._sockets:
+                opened.detach()
+        else:
             # asyncio loses a connection that is cancelled just before its handshake begins.
             self._shut_down()
 
@@ -207,6 +218,18 @@ class _Requester:
         """Pass on that a connection is being made."""
         if self.trace is not None:
             await self.trace("connection.connect_tcp.started", {})
+
+    async def tell_stage(self, error: Exception) -> None:
+        """Pass on how far a connection through a proxy had come, which only its error says."""
+        cause = _aiohttp_error(error)
+        is_start = isinstance(
+            cause, aiohttp.ClientProxyConnectionError | aiohttp.ConnectionTimeoutError
+        )
+        if self.trace is None or cause is None or is_start:
+            return
+        await self.trace("connection.connect_tcp.complete", {"return_value": None})
+        if isinstance(cause, aiohttp.ClientConnectorError | aiohttp.ClientSSLError):
+            await self.trace("proxy.start_tls.started", {})
 
     async def tell_sent(self, method: str) -> None:
         """Pass on that the head of a request has left."""
@@ -342,7 +365,7 @@ async def _once(
 # classes: a refused connection, and one that is lost, are time-outs of connecting to it.
 _NAMES: tuple[tuple[type[aiohttp.ClientError], type[httpx.TransportError]], ...] = (
     (aiohttp.ClientHttpProxyError, httpx.ProxyError),
-    (aiohttp.ClientProxyConnectionError, httpx.ProxyError),
+    (aiohttp.ClientProxyConnectionError, httpx.ConnectError),
     (aiohttp.ClientConnectorError, httpx.ConnectError),
     (aiohttp.ConnectionTimeoutError, httpx.ConnectTimeout),
     (aiohttp.ServerTimeoutError, httpx.ReadTimeout),
@@ -362,15 +385,18 @@ def named_anew(error: Exception) -> Exception:
     It is to be raised outside of the handler: aiohttp puts the whole address into its
     errors, and in a handler they would remain in the chain of the new one.
     """
-    cause = error if isinstance(error, aiohttp.ClientError) else error.__cause__
-    if isinstance(cause, _NotRepeatedError):
-        cause = cause.__cause__
+    cause = _aiohttp_error(error)
     for kind, name in _NAMES:
-        if isinstance(cause, kind):
+        if cause is not None and isinstance(cause, kind):
             named = name(_words(cause))
             named.__cause__ = _below(cause)
             return named
     return error
+
+
+def _aiohttp_error(error: Exception) -> BaseException | None:
+    cause = error if isinstance(error, aiohttp.ClientError) else error.__cause__
+    return cause.__cause__ if isinstance(cause, _NotRepeatedError) else cause
 
 
 def _words(cause: BaseException) -> str:

@@ -14,6 +14,7 @@ import httpx
 import httpx_sse
 
 from ._exchange import ExchangeFailedError, FailureKind
+from ._transport_via import Stage, Via, refusal, trouble
 
 
 # Whether the request may have arrived is said for transports that cannot tell
@@ -42,6 +43,9 @@ OUTCOMES: Mapping[type[Exception], tuple[FailureKind, bool]] = {
     httpx_sse.SSEError: (FailureKind.PROTOCOL, True),
 }
 
+# What a connection that was never made comes to.
+_NOT_CONNECTED = frozenset({FailureKind.CONNECT, FailureKind.LOST, FailureKind.TIMEOUT})
+
 _QUOTES = frozenset("\"'")
 
 # What can come out of a transport: httpx's own, TLS errors while reading, which
@@ -49,7 +53,14 @@ _QUOTES = frozenset("\"'")
 RAISED_BY_TRANSPORTS = (httpx.RequestError, httpx.StreamError, ssl.SSLError, UnicodeError)
 
 
-def failure(error: Exception, *, host: str, is_sent: bool | None) -> ExchangeFailedError:
+def failure(
+    error: Exception,
+    *,
+    host: str,
+    is_sent: bool | None,
+    via: Via | None = None,
+    stage: Stage = Stage.START,
+) -> ExchangeFailedError:
     """
     Return what *error* means.
 
@@ -57,7 +68,12 @@ def failure(error: Exception, *, host: str, is_sent: bool | None) -> ExchangeFai
         error: One of :data:`RAISED_BY_TRANSPORTS`.
         host: Who was spoken to, for the reason.
         is_sent: Whether any byte of the request left; None where nobody knows.
+        via: The proxy that the connection goes through.
+        stage: How far it has come.
     """
+    if isinstance(error, httpx.ProxyError):
+        refused, reason = refusal(via, host, str(error))
+        return ExchangeFailedError(refused, maybe_sent=bool(is_sent), reason=reason)
     kind, maybe_sent = _outcome(error)
     if is_sent is not None:
         maybe_sent = is_sent
@@ -66,7 +82,23 @@ def failure(error: Exception, *, host: str, is_sent: bool | None) -> ExchangeFai
     # cut. A certificate is looked at before the request leaves, so later it is a loss.
     if is_sent is not True and _certificate_error(error) is not None:
         kind, maybe_sent = FailureKind.TLS, False
-    return ExchangeFailedError(kind, maybe_sent=maybe_sent, reason=_reason(kind, error, host))
+    elif via is not None and is_sent is False and kind in _NOT_CONNECTED:
+        return _not_connected(error, host, via, stage)
+    peer = str(via) if via is not None and stage is Stage.PROXY else host
+    return ExchangeFailedError(kind, maybe_sent=maybe_sent, reason=_reason(kind, error, peer))
+
+
+def _not_connected(error: Exception, host: str, via: Via, stage: Stage) -> ExchangeFailedError:
+    reason = trouble(
+        via,
+        stage,
+        host,
+        is_refused=any(isinstance(cause, ConnectionRefusedError) for cause in _chain(error)),
+        is_late=isinstance(error, httpx.TimeoutException),
+        because=_because(error),
+    )
+    kind = FailureKind.CONNECT if stage is Stage.TUNNEL else FailureKind.PROXY_FAILED
+    return ExchangeFailedError(kind, maybe_sent=False, reason=reason)
 
 
 def cause_of(error: Exception) -> Exception | None:
@@ -88,8 +120,7 @@ def _outcome(error: Exception) -> tuple[FailureKind, bool]:
 
 
 def _reason(kind: FailureKind, error: Exception, host: str) -> str:
-    detail = _detail(error)
-    because = f": {detail}" if detail else ""
+    because = _because(error)
     match kind:
         case FailureKind.CONNECT if isinstance(error, httpx.TimeoutException):
             return f"{host} did not accept a connection in time"
@@ -97,8 +128,8 @@ def _reason(kind: FailureKind, error: Exception, host: str) -> str:
             return f"could not connect to {host}{because}"
         case FailureKind.TLS:
             return f"no trusted TLS connection to {host}{because}"
-        case FailureKind.PROXY:
-            return f"the proxy did not connect to {host}{_proxy_status(error)}"
+        case FailureKind.PROXY | FailureKind.PROXY_FAILED:
+            return f"a proxy did not connect to {host}"
         case FailureKind.TIMEOUT:
             return f"{host} did not answer in time"
         case FailureKind.LOST:
@@ -107,10 +138,9 @@ def _reason(kind: FailureKind, error: Exception, host: str) -> str:
             return f"the exchange with {host} was not valid HTTP"
 
 
-def _proxy_status(error: Exception) -> str:
-    # httpcore's message is the status line of the proxy.
-    status = str(error)[:3]
-    return f" (HTTP {status})" if status.isascii() and status.isdigit() else ""
+def _because(error: Exception) -> str:
+    detail = _detail(error)
+    return f": {detail}" if detail else ""
 
 
 def _detail(error: Exception) -> str:

@@ -8,10 +8,10 @@ from collections.abc import Callable
 import attrs
 import httpx
 
-from ._errors import ConfigurationError
 from ._sse_codec import load_json
 from ._transport_proxy import make_proxy
 from ._transport_settings import Loads, MakeLane, TransportKind
+from ._transport_via import Via
 
 
 # The kernel finds half-open connections, too: probes after a minute of silence.
@@ -42,7 +42,7 @@ class Kind:
     """
 
     make_lane: MakeLane
-    make_proxy: Callable[[str, ssl.SSLContext | None], httpx.Proxy]
+    make_proxy: Callable[[Via, ssl.SSLContext | None], httpx.Proxy]
     loads: Loads
 
 
@@ -68,10 +68,5 @@ def _aiohttp_lane(
     return make(verify=tls, proxy=proxy, socket_options=_SOCKET_OPTIONS)
 
 
-def _proxy_without_socks(proxy: str, context: ssl.SSLContext | None) -> httpx.Proxy:
-    if proxy.lower().startswith("socks"):
-        raise ConfigurationError(
-            "a SOCKS proxy cannot be used with transport='aiohttp'; use the default transport,"
-            " which needs 'httpx[socks]'"
-        )
-    return make_proxy(proxy, context)
+def _proxy_without_socks(via: Via, context: ssl.SSLContext | None) -> httpx.Proxy:
+    return make_proxy(via, context, schemes=("http", "https"))

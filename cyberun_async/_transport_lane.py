@@ -21,6 +21,7 @@ import httpx
 from ._transport_body import Closable, close_all
 from ._transport_failures import RAISED_BY_TRANSPORTS, cause_of, failure
 from ._transport_request import host_of
+from ._transport_via import Stage, Via
 
 
 MakeTransport = Callable[[str], httpx.AsyncBaseTransport]
@@ -30,6 +31,10 @@ KEEP_SECONDS = 20.0
 
 # What was idle for less is not yet being closed by the other side.
 FRESH_SECONDS = 2.0
+
+
+# A connection begins its handshake with the service: the proxy has connected to it.
+_TUNNELLED = frozenset({"proxy.start_tls.started", "socks.setup_socks5_connection.complete"})
 
 
 class Progress:
@@ -43,19 +48,25 @@ class Progress:
         on_waiting: Called when all of the request has left and the answer is awaited.
     """
 
-    __slots__ = ("_is_told", "_on_waiting", "_sent", "socket")
+    __slots__ = ("_is_told", "_on_waiting", "_sent", "socket", "stage")
 
     def __init__(self, on_waiting: Callable[[], None] | None = None) -> None:
         self._is_told = False
         self._sent = False
         self._on_waiting = on_waiting
+        self.stage = Stage.START
         self.socket: Closable | None = None
 
     async def __call__(self, name: str, info: Mapping[str, Any]) -> None:
         """Take note of an event."""
         self._is_told = True
-        if name.endswith("connect_tcp.complete"):
+        if name.endswith("connect_tcp.started"):
+            self.stage = Stage.START
+        elif name.endswith("connect_tcp.complete"):
             self.socket = info["return_value"]
+            self.stage = Stage.PROXY
+        elif name in _TUNNELLED:
+            self.stage = Stage.TUNNEL
         elif name.endswith("send_request_headers.started"):
             # The proxy is not the service.
             self._sent = self._sent or info["request"].method != b"CONNECT"
@@ -73,7 +84,10 @@ class Progress:
 
 
 async def send_over(
-    handle: Callable[[httpx.Request], Any], request: httpx.Request, progress: Progress
+    handle: Callable[[httpx.Request], Any],
+    request: httpx.Request,
+    progress: Progress,
+    via: Via | None = None,
 ) -> httpx.Response:
     """
     Send a request and return when the headers of the answer are there.
@@ -85,18 +99,30 @@ async def send_over(
     try:
         response: httpx.Response = await handle(request)
     except RAISED_BY_TRANSPORTS as error:
-        failed = failure(error, host=host_of(request.url), is_sent=progress.is_sent)
+        failed = failure(
+            error,
+            host=host_of(request.url),
+            is_sent=progress.is_sent,
+            via=via,
+            stage=progress.stage,
+        )
         raise failed from cause_of(error)
     return response
 
 
 class Lane:
-    """A transport for one connection at a time, closed by throwing it away."""
+    """
+    A transport for one connection at a time, closed by throwing it away.
 
-    __slots__ = ("_socket", "_transport", "idle_since", "is_closed")
+    Attributes:
+        via: The proxy it goes through.
+    """
 
-    def __init__(self, transport: httpx.AsyncBaseTransport) -> None:
+    __slots__ = ("_socket", "_transport", "idle_since", "is_closed", "via")
+
+    def __init__(self, transport: httpx.AsyncBaseTransport, via: Via | None = None) -> None:
         self._transport = transport
+        self.via = via
         self._socket: Closable | None = None
         self.idle_since = 0.0
         self.is_closed = False
@@ -105,7 +131,8 @@ class Lane:
         """As :func:`send_over`; what it raises leaves the lane unusable."""
         progress.socket = self._socket
         try:
-            return await send_over(self._transport.handle_async_request, request, progress)
+            handle = self._transport.handle_async_request
+            return await send_over(handle, request, progress, self.via)
         finally:
             self._socket = progress.socket
 

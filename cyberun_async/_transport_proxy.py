@@ -8,8 +8,9 @@ ALL_PROXY and NO_PROXY, so it is done here, by httpx's rules and with networks
 
 import contextlib
 import ipaddress
+import os
 import ssl
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib.util import find_spec
 from urllib.parse import SplitResult, urlsplit
 from urllib.request import getproxies
@@ -19,10 +20,13 @@ import httpx
 
 from ._errors import ConfigurationError
 from ._exchange import ExchangeFailedError, FailureKind
+from ._transport_via import Via, password_wanted
 
 
 # A proxy asks for a password of its own with this; the API never does.
 _PROXY_WANTS_AUTHENTICATION = 407
+
+_KNOWN_SCHEMES = frozenset({"socks", "socks4", "socks4a", "socks5", "socks5h", "pac", "quic"})
 
 _DEFAULT_PORTS: Mapping[str, int] = {"http": 80, "https": 443}
 
@@ -56,12 +60,11 @@ class Exemption:
 class ProxyRules:
     """The proxies per scheme and the exemptions from them."""
 
-    # A proxy's URL may hold a password.
-    proxies: Mapping[str, str] = attrs.field(factory=dict[str, str], repr=False, hash=False)
+    proxies: Mapping[str, Via] = attrs.field(factory=dict[str, Via], hash=False)
     exemptions: tuple[Exemption, ...] = ()
 
-    def proxy_for(self, url: str) -> str | None:
-        """Return the proxy's URL, or None where *url* is reached directly."""
+    def via_for(self, url: str) -> Via | None:
+        """Return the proxy, or None where *url* is reached directly."""
         if not self.proxies:
             return None
         parts = urlsplit(url)
@@ -79,7 +82,7 @@ def rules_from_environment() -> ProxyRules:
     if "*" in exempt:
         return ProxyRules()
     proxies = {
-        scheme: with_scheme(found[scheme])
+        scheme: Via(with_scheme(found[scheme]), _source(scheme))
         for scheme in ("http", "https", "all")
         if found.get(scheme)
     }
@@ -88,28 +91,60 @@ def rules_from_environment() -> ProxyRules:
 
 def rules_for_all(proxy: str) -> ProxyRules:
     """Return rules that send everything through *proxy*."""
-    return ProxyRules({"all": with_scheme(proxy)})
+    return ProxyRules({"all": Via(with_scheme(proxy), "proxy=")})
 
 
-def make_proxy(proxy: str, context: ssl.SSLContext | None = None) -> httpx.Proxy:
+def _source(scheme: str) -> str:
+    # As urllib has them: those in lower case come first.
+    names = (f"{scheme}_proxy", f"{scheme}_proxy".upper())
+    return next((name for name in names if os.environ.get(name)), "the system's settings")
+
+
+def make_proxy(
+    via: Via,
+    context: ssl.SSLContext | None = None,
+    *,
+    schemes: Sequence[str] = ("http", "https", "socks5", "socks5h"),
+) -> httpx.Proxy:
     """
     Return the proxy as httpx wants it.
+
+    Args:
+        via: What it is.
+        context: For one that is spoken to over TLS.
+        schemes: Those that work.
 
     Raises:
         ConfigurationError: It cannot be used; the message does not hold the URL, which
             may hold a password.
     """
-    scheme = proxy.partition("://")[0].lower()
+    scheme = via.url.partition("://")[0].lower()
+    if scheme not in schemes:
+        raise ConfigurationError(_wrong_scheme(scheme, via.source, schemes))
     if scheme.startswith("socks") and find_spec("socksio") is None:
         raise ConfigurationError(
-            "a SOCKS proxy needs the package socksio: pip install 'httpx[socks]'"
+            f"the SOCKS proxy from {via.source} needs the package socksio:"
+            " pip install 'httpx[socks]'"
         )
     try:
-        return httpx.Proxy(proxy, ssl_context=context if scheme == "https" else None)
+        if urlsplit(via.url).port == 0:
+            raise ValueError
+        return httpx.Proxy(via.url, ssl_context=context if scheme == "https" else None)
     except (httpx.InvalidURL, UnicodeError, ValueError):
         raise ConfigurationError(
-            "the proxy is not a valid URL of http, https, socks5 or socks5h"
+            f"the proxy from {via.source} is not a valid URL, such as http://host:port"
         ) from None
+
+
+def _wrong_scheme(scheme: str, source: str, schemes: Sequence[str]) -> str:
+    # Not whatever stands there: a URL with its parts mixed up may begin with a password.
+    named = f" {scheme}://" if scheme in _KNOWN_SCHEMES else ""
+    others = "; the default transport takes SOCKS, too" if "socks5" not in schemes else ""
+    working = ", ".join(f"{one}://" for one in schemes)
+    return (
+        f"the proxy from {source} has a scheme{named} that cannot be used;"
+        f" these work: {working}{others}"
+    )
 
 
 def with_scheme(proxy: str) -> str:
@@ -140,7 +175,7 @@ def _address(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
         return None
 
 
-def check_proxy_answer(status: int, host: str) -> None:
+def check_proxy_answer(status: int, host: str, via: Via | None) -> None:
     """
     Raise where it is not *host* that has answered.
 
@@ -151,5 +186,5 @@ def check_proxy_answer(status: int, host: str) -> None:
         raise ExchangeFailedError(
             FailureKind.PROXY,
             maybe_sent=False,
-            reason=f"the proxy before {host} wants a user name and password (HTTP {status})",
+            reason=password_wanted(via, host, status),
         )

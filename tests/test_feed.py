@@ -331,6 +331,7 @@ async def test_a_key_that_stays_refused_is_judged_by_an_ask(
         pytest.param(lost(FailureKind.TIMEOUT), Phase.RESTING, id="no-headers"),
         pytest.param(lost(FailureKind.TLS), Phase.DONE, id="no-certificate"),
         pytest.param(lost(FailureKind.PROXY), Phase.DONE, id="a-proxy-says-no"),
+        pytest.param(lost(FailureKind.PROXY_FAILED), Phase.RESTING, id="a-proxy-is-down"),
     ],
 )
 async def test_what_stands_in_the_place_of_a_stream(answer: Any, expected: Phase) -> None:

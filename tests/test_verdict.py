@@ -52,6 +52,7 @@ FINAL = GiveUp()
         (failure(FailureKind.PROTOCOL), REPEATED),
         (failure(FailureKind.TLS, maybe_sent=False), FINAL),
         (failure(FailureKind.PROXY, maybe_sent=False), FINAL),
+        (failure(FailureKind.PROXY_FAILED, maybe_sent=False), REPEATED),
         (failure(FailureKind.REDIRECT), FINAL),
     ],
     ids=str,

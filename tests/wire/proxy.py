@@ -16,12 +16,14 @@ class Proxy:
     Passes everything on, or answers everything with *refusal*.
 
     Attributes:
+        refusals: What the next requests are answered with, one each; nothing is a hang-up.
         hosts: Addresses of names that only the proxy knows.
         requests: What it was asked, tunnels included.
     """
 
     refusal: bytes | None = None
     hosts: Mapping[str, str] = attrs.field(factory=dict[str, str])
+    refusals: list[bytes] = attrs.field(factory=list[bytes])
     requests: list[Request] = attrs.field(factory=list[Request])
     port: int = attrs.field(init=False, default=0)
 
@@ -37,8 +39,9 @@ class Proxy:
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         request = await read_request(reader)
         self.requests.append(request)
-        if self.refusal is not None:
-            writer.write(self.refusal)
+        refusal = self.refusals.pop(0) if self.refusals else self.refusal
+        if refusal is not None:
+            writer.write(refusal)
             await writer.drain()
             return
         method, target, _ = request.line.split(" ")
