@@ -8,6 +8,7 @@ the request has left. So aiohttp is asked itself, and its errors are named anew.
 
 import contextlib
 import math
+import os
 import socket
 import ssl
 from collections.abc import AsyncIterator, Callable, Mapping
@@ -128,7 +129,8 @@ class _Requester:
         # httpx-aiohttp sees no body but one that httpx has made, and knows no limit for it.
         self.upload: _Upload | None = None
         self._content: aiohttp.StreamReader | None = None
-        self._sockets: list[socket.socket] = []
+        # With what tells whether the number of a socket is still its own.
+        self._sockets: dict[socket.socket, int] = {}
 
     def __call__(self) -> "_Requester":
         return self
@@ -173,19 +175,19 @@ class _Requester:
             self._let_go()
 
     def _let_go(self) -> None:
+        # Loops lose a connection that is cancelled just before its handshake begins.
+        self._shut_down()
         if runs_uvloop():
             # It closes the descriptor by itself, also where a handshake fails: whoever closed
             # the socket as well would hit what has the same number by then.
             for opened in self._sockets:
                 opened.detach()
-        else:
-            # asyncio loses a connection that is cancelled just before its handshake begins.
-            self._shut_down()
 
     def _shut_down(self) -> None:
-        for opened in self._sockets:
-            with contextlib.suppress(OSError):
-                opened.shutdown(socket.SHUT_RDWR)
+        for opened, inode in self._sockets.items():
+            if _inode_of(opened) == inode:
+                with contextlib.suppress(OSError):
+                    opened.shutdown(socket.SHUT_RDWR)
 
     def _open(self) -> aiohttp.ClientSession:
         connector = aiohttp.TCPConnector(
@@ -210,8 +212,8 @@ class _Requester:
         made.setblocking(False)  # noqa: FBT003 - takes no name
         for level, option, value in self._socket_options:
             made.setsockopt(level, option, value)
-        self._sockets = [one for one in self._sockets if one.fileno() >= 0]
-        self._sockets.append(made)
+        self._sockets = {one: inode for one, inode in self._sockets.items() if one.fileno() >= 0}
+        self._sockets[made] = _inode_of(made)
         return made
 
     async def tell_connect(self) -> None:
@@ -236,6 +238,13 @@ class _Requester:
         if self.trace is not None:
             request = SimpleNamespace(method=method.encode())
             await self.trace("http11.send_request_headers.started", {"request": request})
+
+
+def _inode_of(opened: socket.socket) -> int:
+    try:
+        return os.fstat(opened.fileno()).st_ino
+    except OSError:  # closed; on Windows no socket is a file
+        return -1
 
 
 async def _connecting(_session: object, context: SimpleNamespace, _params: object) -> None:
