@@ -61,7 +61,7 @@ class TaskRelay:
     Enter it beside its client, in the lifespan of the application: ``async with client,
     relay``. It may be made before, as routes are. Each task is followed once, however many
     browsers look at it, from the first until *keep* seconds after the last has gone; a task of
-    which nothing was heard yet, only until the last has gone.
+    which nothing was heard, or of which no browser was sent anything, only until then.
 
     A browser that comes back with an id of this relay gets what it missed; with any other
     id, or none, a snapshot of the present state. With the id of the end it gets 204, upon

@@ -52,6 +52,7 @@ class Follower:
         self.farewell: bytes = b""
         self.is_usable: bool = True
         self._is_known = False
+        self._was_read = False
         self._is_dismissed = False
         self._client = client
         self._keep = keep
@@ -83,6 +84,10 @@ class Follower:
         self._is_dismissed = True
         self._use_changed.ring()
 
+    def was_read(self) -> None:
+        """Take note that a browser is sent something that it can come back for."""
+        self._was_read = True
+
     def left(self) -> None:
         """Take note that a browser has gone."""
         self._browsers -= 1
@@ -94,12 +99,17 @@ class Follower:
         return self._browsers > 0
 
     async def _wait_unused(self) -> None:
-        """Return when nobody looks any more: at once for a task that nothing was heard of."""
+        """
+        Return when nobody looks any more, and nobody is waited for.
+
+        That is at once where nothing was heard of the task, or no browser took anything of
+        it: it has no id to come back with.
+        """
         is_unused = False
         while not is_unused:
             while self._browsers:
                 await self._use_changed.wait()
-            if not self._is_known or self._is_dismissed:
+            if not (self._is_known and self._was_read) or self._is_dismissed:
                 return
             with anyio.move_on_after(self._keep) as patience:
                 await self._use_changed.wait()
@@ -216,6 +226,7 @@ class Browser:
         history = self._follower.history
         parts = [entry.frame for entry in self._entries()]
         if parts:
+            self._follower.was_read()
             parts.insert(0, self._retry)
             self._retry = b""
         is_ending = history.is_over or self._is_leaving()

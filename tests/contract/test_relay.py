@@ -180,6 +180,26 @@ async def test_a_follower_that_heard_nothing_goes_with_its_browser(sim: Simulato
         assert sim.open_streams == 0
 
 
+async def test_a_follower_of_whom_nothing_was_taken_goes_with_its_browser(sim: Simulator) -> None:
+    """A browser that left before it was sent anything has no id to come back with."""
+    task = sim.create_task(manual=True)
+
+    async def receive() -> Any:
+        await anyio.sleep(2)
+        return {"type": "http.disconnect"}
+
+    async def send(message: Any) -> None:
+        await anyio.sleep_forever()
+
+    scope = {"type": "http", "method": "GET", "path": f"/{task.id}", "headers": []}
+    async with relay_of(sim, keep=600.0) as relay:
+        await relay(scope, receive, send)
+        await anyio.sleep(1)
+
+        assert len(sim.requests_to("events")) == 1
+        assert sim.open_streams == 0
+
+
 async def test_followers_are_capped(sim: Simulator) -> None:
     """Above the limit those that nobody looks at make room; else a browser is put off."""
     tasks = [sim.create_task(manual=True) for _ in range(4)]
