@@ -7,15 +7,18 @@ credentials from it.
 
 import json
 from collections.abc import Awaitable, Callable, Mapping
+from contextvars import Context, copy_context
 from typing import Any, Protocol
 
 import anyio
 
-from ._credentials import Keyring, Secret
+from ._credentials import KeyProvider, Keyring, Secret, kind_of, sealed
 from ._errors import CyberunError, ServiceUnavailableError
 from ._exchange import Departure, ExchangeFailedError, FailureKind, Reply
+from ._fair import Usage
 from ._options import RetryPolicy, Timeouts
 from ._rejection import rejection
+from ._runtime import call_in
 from ._verdict import GiveUp, RetryQuota, judge, submission_is_ambiguous
 
 
@@ -34,6 +37,7 @@ class Exchanger(Protocol):
         timeouts: Timeouts | None = None,
         is_check: bool = False,
         departure: Departure | None = None,
+        usage: Usage | None = None,
     ) -> Reply:
         """Make one request."""
         ...
@@ -41,14 +45,24 @@ class Exchanger(Protocol):
 
 class Account:
     """
-    What all callers of one client share: its key and its retry quota.
+    What all callers of one tenant share: its key and its retry quota.
+
+    Args:
+        keyring: Where the key comes from.
+        policy: How large the quota is.
+        context: Where a key callable runs; None takes that of the running code.
 
     Attributes:
         retries: How many requests were made again.
+        usage: What is done on the network.
     """
 
-    def __init__(self, keyring: Keyring, policy: RetryPolicy) -> None:
+    def __init__(
+        self, keyring: Keyring, policy: RetryPolicy, context: Context | None = None
+    ) -> None:
         self.keyring = keyring
+        self.usage: Usage = Usage()
+        self._context: Context = copy_context() if context is None else context
         self.quota = RetryQuota(policy.quota, policy.retry_cost)
         self.retries: int = 0
         self._refresh_lock = anyio.Lock()
@@ -63,8 +77,21 @@ class Account:
             raise
 
     async def _current(self) -> Secret:
-        self._latest = await self.keyring.current()
+        source = self.keyring.source
+        self._latest = source if isinstance(source, Secret) else await self._provided(source)
         return self._latest
+
+    async def _provided(self, provider: KeyProvider) -> Secret:
+        try:
+            key: Secret = sealed(await call_in(self._context, provider))
+        except CyberunError:
+            raise
+        except Exception as error:
+            raise ServiceUnavailableError(
+                f"the api_key callable failed with {type(error).__name__}"
+            ) from error
+        kind_of(key)
+        return key
 
     async def _renewed(self, refused: Secret) -> Secret:
         # One request for a new key, however many watches were refused with the old one; but
@@ -192,7 +219,9 @@ class Caller:
 
     async def _once(self, method: str, path: str, **options: Any) -> Reply | ExchangeFailedError:
         try:
-            return await self._exchanger.exchange(method, path, timeouts=self._timeouts, **options)
+            return await self._exchanger.exchange(
+                method, path, timeouts=self._timeouts, usage=self._account.usage, **options
+            )
         except ExchangeFailedError as error:
             return error
 

@@ -6,6 +6,7 @@ from typing import TypeVar, cast
 
 import attrs
 
+from ._credentials import Keyring
 from ._errors import ConfigurationError
 from ._events import Notice
 from ._inputs import header_text, is_asynchronous
@@ -32,6 +33,7 @@ class Choices:
     How the requests and watches of one client, or of a sibling of it, behave.
 
     Attributes:
+        keyring: Whose requests and watches they are.
         policy: Of its watches.
         retries, timeouts: Of its plain requests.
         user_agent: As it is sent.
@@ -39,6 +41,7 @@ class Choices:
         on_notice: Called with each notice of its watches.
     """
 
+    keyring: Keyring
     policy: WatchPolicy = attrs.field(factory=WatchPolicy)
     retries: RetryPolicy = attrs.field(factory=RetryPolicy)
     timeouts: Timeouts = attrs.field(factory=Timeouts)
@@ -57,6 +60,7 @@ def changed(
     choices: Choices,
     *,
     own_agent: str,
+    keyring: Keyring | None = None,
     policy: object = None,
     retries: object = None,
     timeouts: object = None,
@@ -72,6 +76,7 @@ def changed(
         InvalidInputError: A header cannot be sent.
     """
     return Choices(
+        keyring=keyring or choices.keyring,
         policy=_of_kind("policy", policy, WatchPolicy) or choices.policy,
         retries=_of_kind("retries", retries, RetryPolicy) or choices.retries,
         timeouts=_of_kind("timeouts", timeouts, Timeouts) or choices.timeouts,

@@ -7,7 +7,7 @@ from types import TracebackType
 from typing import Any, Literal, Self
 
 from ._choices import Choices, changed
-from ._client_settings import keyring_of, own_agent, service_of
+from ._client_settings import keyring_of, own_agent, service_of, tenant_of
 from ._credentials import KeyProvider
 from ._errors import ClientStateError
 from ._events import Notice
@@ -62,7 +62,7 @@ class BaseClient:
             http_client=http_client,
         )
         choices = changed(
-            Choices(policy=WatchPolicy(), user_agent=own_agent()),
+            Choices(keyring=keyring, policy=WatchPolicy(), user_agent=own_agent()),
             own_agent=own_agent(),
             policy=policy,
             retries=retries,
@@ -71,7 +71,7 @@ class BaseClient:
             headers=headers,
             on_notice=on_notice,
         )
-        self._session = Session(Core(settings, keyring, observer_of(observer)), choices)
+        self._session = Session(Core(settings, observer_of(observer)), choices)
 
     def __repr__(self) -> str:
         core = self._session.core
@@ -81,7 +81,7 @@ class BaseClient:
 
     async def __aenter__(self) -> Self:
         self._check_owner("opened")
-        await self._session.core.open(self._session.choices)
+        await self._session.open()
         return self
 
     async def __aexit__(
@@ -121,6 +121,8 @@ class BaseClient:
     def with_options(
         self,
         *,
+        api_key: str | KeyProvider | None = None,
+        team_id: str | None = None,
         policy: WatchPolicy | None = None,
         retries: RetryPolicy | None = None,
         timeouts: Timeouts | None = None,
@@ -131,26 +133,35 @@ class BaseClient:
         """
         Return a sibling: this client with other settings, on the same connections.
 
-        Connections, key, stream slots, pace, retry quota, observer and statistics are
-        those of the client it came from. It is usable while that one is open, and is
+        Connections, ``max_streams``, ``max_connections``, ``poll_rate`` and the observer
+        are those of the client it came from. It is usable while that one is open, and is
         neither opened nor closed itself. It costs little, so one per call is fine.
 
-        Siblings whose settings are equal share the streams of their watches; with
-        others, a task that both watch has a stream for each.
+        With another key or team it acts for another tenant, which has a retry quota and
+        statistics of its own and shares the limits fairly: no tenant starves another.
+        Siblings with the same key and team are one tenant, for as long as any of them,
+        or a handle or watch of theirs, is in use. The key is the same if the text is, or
+        if the callable is.
+
+        Siblings of one tenant whose other settings are equal, too, share the streams of
+        their watches; with others, a task that both watch has a stream for each.
 
         Args:
+            api_key: In place of the client's: a text or a callable, as the client takes it.
+            team_id: In place of the client's; sent with user tokens only.
             policy, retries, timeouts: In place of the client's; None keeps them.
             user_agent: In place of what the client puts in front of the library's own.
             headers: Added to the client's; one of the same name is replaced.
             on_notice: In place of the client's; it hears of the sibling's watches alone.
 
         Raises:
-            ConfigurationError: A setting is of another kind.
+            ConfigurationError: A setting is of another kind, or the key cannot be one.
             InvalidInputError: A header cannot be sent.
         """
         choices = changed(
             self._session.choices,
             own_agent=own_agent(),
+            keyring=tenant_of(self._session.choices.keyring, api_key, team_id),
             policy=policy,
             retries=retries,
             timeouts=timeouts,
@@ -231,7 +242,9 @@ class BaseClient:
 
     def statistics(self) -> ClientStatistics:
         """
-        Return what the client is doing now and has done so far, its siblings included.
+        Return what is being done now and was done so far with this key and team.
+
+        Siblings with the same key and team are included; those of other tenants are not.
 
         Raises:
             ClientStateError: The client is not open, or belongs to another event loop.

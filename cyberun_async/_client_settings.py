@@ -28,8 +28,22 @@ def keyring_of(api_key: str | KeyProvider | None, team_id: str | None) -> Keyrin
     Raises:
         ConfigurationError: There is no key, or it or the team cannot be one.
     """
-    team = None if team_id is None else header_text("team_id", team_id)
-    return Keyring(_key_or_environment(api_key), team)
+    return Keyring(_key_or_environment(api_key), _team(team_id))
+
+
+def tenant_of(keyring: Keyring, api_key: str | KeyProvider | None, team_id: str | None) -> Keyring:
+    """
+    Return *keyring* with what is given in its place.
+
+    Raises:
+        ConfigurationError: The key or the team cannot be one.
+    """
+    key = None if api_key is None else _key_or_environment(api_key)
+    return keyring.replaced(key, _team(team_id))
+
+
+def _team(team_id: str | None) -> str | None:
+    return None if team_id is None else header_text("team_id", team_id)
 
 
 def own_agent() -> str:

@@ -6,10 +6,10 @@ line, traceback with locals or debugger view of an exception prints it.
 """
 
 import enum
-import inspect
 from collections.abc import Awaitable, Callable, Mapping
+from typing import Any
 
-from ._errors import ConfigurationError, CyberunError, ServiceUnavailableError
+from ._errors import ConfigurationError
 
 
 KeyProvider = Callable[[], str | Awaitable[str]]
@@ -45,14 +45,24 @@ class Secret(str):
         return "".join(self)
 
 
-def kind_of(key: str) -> CredentialKind:
+def sealed(value: Any) -> Any:
+    """
+    Return *value*, as a :class:`Secret` if it is a text.
+
+    It is put in the place of what a caller gave before anything else is done, so that no
+    traceback that shows variables shows it.
+    """
+    return Secret(value) if isinstance(value, str) and not isinstance(value, Secret) else value
+
+
+def kind_of(key: object) -> CredentialKind:
     """
     Return the family of *key*.
 
     Raises:
         ConfigurationError: The key is of no accepted family; its text is not repeated.
     """
-    if not isinstance(key, str):  # pyright: ignore[reportUnnecessaryIsInstance]
+    if not isinstance(key, str):
         raise ConfigurationError("the API key, or what its callable returns, must be a string")
     if not key or not key.isascii() or not key.isprintable() or " " in key:
         raise ConfigurationError(
@@ -82,8 +92,8 @@ def headers_for(key: Secret, team_id: str | None) -> Mapping[str, str]:
 
     ``X-Team-ID`` goes with user tokens only, which need it; other keys are bound to a team.
     """
-    headers = {"Authorization": Secret("Bearer " + key.reveal())}
-    if kind_of(key.reveal()) is CredentialKind.JWT:
+    headers: dict[str, str] = {"Authorization": Secret("Bearer " + key.reveal())}
+    if kind_of(key) is CredentialKind.JWT:
         if not team_id:
             raise ConfigurationError(
                 "a user token (JWT) needs team_id=..., since it is not bound to one team"
@@ -93,38 +103,64 @@ def headers_for(key: Secret, team_id: str | None) -> Mapping[str, str]:
 
 
 class Keyring:
-    """Where the key comes from: a fixed text, or a callable that is asked before each use."""
+    """
+    Where the key comes from: a fixed text, or a callable that is asked before each use.
+
+    Two are equal where they are the same tenant: the same text or callable, and the same
+    team, as far as it is sent.
+
+    Attributes:
+        source: The key itself, or what gives it.
+    """
+
+    __slots__ = ("__weakref__", "_identity", "_team_id", "source")
 
     def __init__(self, api_key: str | KeyProvider, team_id: str | None) -> None:
-        self._source = api_key if callable(api_key) else Secret(api_key)
+        self.source: Secret | KeyProvider = api_key if callable(api_key) else sealed(api_key)
         self._team_id = team_id
-        if isinstance(self._source, Secret):
-            headers_for(self._source, team_id)
+        source = self.source
+        is_sent = not isinstance(source, Secret) or "X-Team-ID" in headers_for(source, team_id)
+        self._identity = (_identity(source), team_id if is_sent else None)
 
     def __repr__(self) -> str:
         return "<Keyring>"
 
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Keyring) and self._identity == other._identity
+
+    def __hash__(self) -> int:
+        return hash(self._identity)
+
+    def replaced(
+        self, api_key: str | KeyProvider | None = None, team_id: str | None = None
+    ) -> "Keyring":
+        """
+        Return one with what is given in its place.
+
+        Raises:
+            ConfigurationError: They do not go together.
+        """
+        if api_key is None and team_id is None:
+            return self
+        return Keyring(
+            self.source if api_key is None else api_key,
+            self._team_id if team_id is None else team_id,
+        )
+
     @property
     def can_refresh(self) -> bool:
         """Whether a refused key may be replaced by a newer one."""
-        return not isinstance(self._source, Secret)
-
-    async def current(self) -> Secret:
-        """Return the key to use now, asking the provider where there is one."""
-        if isinstance(self._source, Secret):
-            return self._source
-        try:
-            answer = self._source()
-            key = await answer if inspect.isawaitable(answer) else answer
-        except CyberunError:
-            raise
-        except Exception as error:
-            raise ServiceUnavailableError(
-                f"the api_key callable failed with {type(error).__name__}"
-            ) from error
-        kind_of(key)
-        return Secret(key)
+        return not isinstance(self.source, Secret)
 
     def headers(self, key: Secret) -> Mapping[str, str]:
         """Return the headers for *key*."""
         return headers_for(key, self._team_id)
+
+
+def _identity(source: Secret | KeyProvider) -> object:
+    # Two bound methods of one object are equal; what cannot be hashed is only itself.
+    try:
+        hash(source)
+    except TypeError:
+        return id(source)
+    return source

@@ -22,6 +22,7 @@ from ._errors import (
 from ._events import CompletedEvent, Event, Notice, TerminalEvent
 from ._exchange import ExchangeFailedError, FailureKind
 from ._facts import report_answer, report_id, report_messages
+from ._fair import Usage
 from ._models import ResumeToken, TaskSnapshot
 from ._opening import Connection, Message, Opener, open_connection, refusal_of
 from ._reader import Reader
@@ -39,6 +40,7 @@ class Hub(Opener, Protocol):
     now: Callable[[], float]
     loads: Callable[[str], Any]
     observe: Callable[[Event], None] | None
+    tenant: Usage | None
 
     def spawn(self, function: Callable[..., Coroutine[Any, Any, None]], *args: Any) -> None: ...
     def schedule(self, feed: "Feed") -> None: ...
@@ -126,6 +128,11 @@ class Feed:
     def is_running(self) -> bool:
         """Whether the task is past its waiting states."""
         return self.watch.is_running
+
+    @property
+    def tenant(self) -> Usage | None:
+        """Whose task it is."""
+        return self._hub.tenant
 
     def catch_up(self) -> None:
         """Take in what the stream has brought by now; the feed may be done afterwards."""

@@ -34,6 +34,7 @@ from ._events import (
     StreamingResumed,
     StreamLost,
 )
+from ._fair import Usage
 from ._feed import Feed
 from ._inputs import path_for
 from ._models import WAITING_STATUSES, ResumeToken, TaskSnapshot
@@ -61,17 +62,31 @@ _RECHECK = 1.0
 
 @attrs.frozen(kw_only=True)
 class Economy:
-    """What bounds all watches of one client, its siblings' included."""
+    """
+    What bounds and counts all watches of one tenant.
+
+    Attributes:
+        slots: Those of all tenants of the client.
+        pace: The tenant's own, which keeps to the rate of all.
+        usage: What the tenant does on the network.
+        counters: What its watches have seen.
+    """
 
     slots: StreamSlots
     pace: Pace
+    usage: Usage = attrs.field(factory=Usage)
     submissions: Pace | None = None
     connections: int = 20
     counters: Counters = attrs.field(factory=Counters)
 
 
 class Hub:
-    """What all watches of one client share, or of those siblings whose choices are equal."""
+    """
+    What all watches of one client share, or of those siblings whose choices are equal.
+
+    Attributes:
+        economy: What it shares with all others of its tenant.
+    """
 
     def __init__(
         self,
@@ -93,6 +108,8 @@ class Hub:
         self.observe: Callable[[Event], None] | None = told.received
         self.now = runtime.now
         self.loads = transport.loads
+        self.economy = economy
+        self.tenant: Usage | None = economy.usage
         self.slots = economy.slots
         self.counters = economy.counters
         self.feeds: dict[str, Feed] = {}
@@ -308,6 +325,7 @@ class Hub:
             headers=all_headers,
             open_timeout=self.policy.open_timeout,
             timeouts=self._timeouts,
+            usage=self.tenant,
         )
 
     async def read_output(self, task_id: str) -> tuple[Mapping[str, Any] | None, str | None]:

@@ -1,8 +1,10 @@
-"""How fast a client asks: one pace for everything, slower when the service says so."""
+"""How fast a client asks: one pace for all tenants, slower for one when the service says so."""
 
 from collections.abc import Callable
 
 import anyio
+
+from ._fair import Rate, Usage
 
 
 # What a 429 that names no pause is worth, in seconds; doubled while they go on.
@@ -17,7 +19,16 @@ _RECOVERY = 0.9
 
 class Pace:
     """
-    The moments at which requests about tasks may leave, of a client and its siblings.
+    The moments at which requests about one tenant's tasks may leave.
+
+    What the service asks of one tenant slows no other; all of them together keep to the
+    rate of *shared*, in turn.
+
+    Args:
+        now: The clock.
+        rate: Requests a second at most.
+        shared: What all tenants of a client have in common; None if this is the only one.
+        tenant: Who this is, among them.
 
     Attributes:
         asks: How many tasks were asked about singly.
@@ -25,8 +36,16 @@ class Pace:
         slowed_until: Before this moment nothing is asked.
     """
 
-    def __init__(self, now: Callable[[], float], rate: float) -> None:
+    def __init__(
+        self,
+        now: Callable[[], float],
+        rate: float,
+        shared: Rate | None = None,
+        tenant: Usage | None = None,
+    ) -> None:
         self._now = now
+        self._shared = shared or Rate(now, rate)
+        self._tenant = tenant
         self._usual_pause = self._pause = 1.0 / rate
         self._next_at = 0.0
         self._slow_downs = 0
@@ -49,13 +68,19 @@ class Pace:
         """
         async with self._line:
             # Slowed down while it waits, the first waits on, and so all behind it.
-            moment = self._now()
             while True:
-                moment = max(moment, self._next_at, self.slowed_until)
-                if (left := moment - self._now()) <= 0:
+                if (left := self._own_moment() - self._now()) > 0:
+                    await anyio.sleep(left)
+                    continue
+                await self._shared.turn(self._tenant)
+                if self._now() >= self.slowed_until:
                     break
-                await anyio.sleep(left)
-            self._next_at = moment + self._pause
+            self._next_at = self._now() + self._pause
+
+    def _own_moment(self) -> float:
+        # Unless it is slowed down, a tenant alone may have all of the rate.
+        is_slowed = self._pause > self._usual_pause
+        return max(self._next_at, self.slowed_until) if is_slowed else self.slowed_until
 
     def declined(self, task_id: str, retry_after: float | None, *, cap: float) -> None:
         """

@@ -8,11 +8,13 @@ the client, and left with it, in the same task.
 """
 
 import asyncio
+import inspect
 import os
 import random
 import time
 from collections.abc import Callable, Coroutine
 from contextlib import AsyncExitStack, suppress
+from contextvars import Context
 from datetime import UTC, datetime
 from typing import Any, Protocol, cast
 
@@ -154,6 +156,34 @@ def _asyncio_is_running() -> bool:
     except RuntimeError:
         return False
     return True
+
+
+async def call_in(context: Context, function: Callable[[], Any]) -> Any:
+    """
+    Return what *function* returns in a copy of *context*; an awaitable is awaited there, too.
+
+    So nothing of the running task's own context is seen by it, and it changes none.
+    """
+    own = context.copy()
+    answer = own.run(function)
+    if not inspect.isawaitable(answer):
+        return answer
+    results: list[Any] = []
+    errors: list[Exception] = []
+
+    async def wait() -> None:
+        try:
+            results.append(await answer)
+        except Exception as error:  # noqa: BLE001 - the caller's
+            errors.append(error)
+
+    async with anyio.create_task_group() as group:
+        own.run(group.start_soon, wait)
+    if errors:
+        raise errors.pop()
+    if not results:
+        raise RuntimeError("it was cancelled")
+    return results.pop()
 
 
 _WRONG_LOOP = (

@@ -1,12 +1,14 @@
 """
 What is open behind a client, and what of it siblings share.
 
-A client and its siblings have one :class:`Core`: one network, one key, one set of
-stream slots, one pace. Each has a :class:`Session`, its own way to it. Sessions whose
-choices are equal share their watches, too.
+A client and its siblings have one :class:`Core`: one network, one set of stream slots,
+one rate. Those with the same key and team are one :class:`Tenant`, with one quota of
+retries and one set of statistics. Each has a :class:`Session`, its own way to all that.
+Sessions whose choices are equal share their watches, too.
 """
 
 from collections.abc import AsyncIterable, Awaitable, Callable, Iterator, Mapping
+from contextvars import copy_context
 from typing import Any, TypeVar
 from weakref import WeakValueDictionary
 
@@ -16,7 +18,6 @@ import attrs
 from ._caller import Account, Caller
 from ._choices import Choices
 from ._codec import decode_result, decode_task
-from ._credentials import Keyring
 from ._downloads import Download, allows_http, may_fetch
 from ._errand import Errand
 from ._errors import (
@@ -29,6 +30,7 @@ from ._errors import (
     TransferError,
 )
 from ._exchange import Reply
+from ._fair import Rate
 from ._feed import Feed
 from ._hub import Economy, Hub
 from ._inputs import path_for
@@ -71,20 +73,65 @@ class Calls:
             await self._idle.wait()
 
 
+@attrs.frozen(kw_only=True, eq=False)
+class Tenant:
+    """
+    What all with one key and team share; it goes with the last of them.
+
+    Attributes:
+        account: The key and the quota of retries.
+        economy: What bounds and counts the watches.
+    """
+
+    account: Account
+    economy: Economy
+
+
 class Opened:
     """What exists only while a client is open."""
 
-    def __init__(
-        self, runtime: Runtime, settings: TransportSettings, account: Account, economy: Economy
-    ) -> None:
+    def __init__(self, runtime: Runtime, settings: TransportSettings) -> None:
+        limits = settings.limits
         self.runtime: Runtime = runtime
-        self.transport: Transport = Transport(settings)
-        self.account: Account = account
-        self.economy: Economy = economy
-        # A hub that nobody uses and that follows nothing may go.
+        self.transport: Transport = Transport(settings, lambda: len(self._tenants) > 1)
+        self._limits = limits
+        self._slots = StreamSlots(limits.max_streams, limits.reconnect_spread)
+        self._rate = Rate(runtime.now, limits.poll_rate)
+        submit_rate = limits.submit_rate
+        self._submit_rate = None if submit_rate is None else Rate(runtime.now, submit_rate)
+        # Where key callables run, whoever's request needs one.
+        self._context = copy_context()
+        # A hub that nobody uses and that follows nothing may go, and so may a tenant.
         self.hubs: WeakValueDictionary[Choices, Hub] = WeakValueDictionary()
+        self._tenants: WeakValueDictionary[object, Tenant] = WeakValueDictionary()
         self.is_closing: bool = False
         self.calls: Calls = Calls()
+
+    def tenant(self, choices: Choices) -> Tenant:
+        """Return the tenant with this key, whose quota is that of who comes first."""
+        tenant = self._tenants.get(choices.keyring)
+        if tenant is None:
+            tenant = self._tenants[choices.keyring] = self._new_tenant(choices)
+        return tenant
+
+    def _new_tenant(self, choices: Choices) -> Tenant:
+        account = Account(choices.keyring, choices.retries, self._context)
+        limits, now, usage = self._limits, self.runtime.now, account.usage
+        submissions = None
+        if limits.submit_rate is not None:
+            submissions = Pace(now, limits.submit_rate, self._submit_rate, usage)
+        economy = Economy(
+            slots=self._slots,
+            pace=Pace(now, limits.poll_rate, self._rate, usage),
+            usage=usage,
+            submissions=submissions,
+            connections=limits.max_connections,
+        )
+        return Tenant(account=account, economy=economy)
+
+    def hubs_of(self, tenant: Tenant) -> list[Hub]:
+        """Return the hubs that follow tasks of *tenant*."""
+        return [hub for hub in tuple(self.hubs.values()) if hub.economy is tenant.economy]
 
     @property
     def feeds(self) -> Iterator[Feed]:
@@ -114,11 +161,8 @@ class Opened:
 class Core:
     """What a client and its siblings share; opened and closed once."""
 
-    def __init__(
-        self, settings: TransportSettings, keyring: Keyring, observer: Observer | None
-    ) -> None:
+    def __init__(self, settings: TransportSettings, observer: Observer | None) -> None:
         self.settings = settings
-        self._keyring = keyring
         self._observer = observer
         self._faults = Faults()
         self.opened: Opened | None = None
@@ -129,9 +173,9 @@ class Core:
         """In a word, for people."""
         return "open" if self.opened else "closed" if self._was_opened else "not opened"
 
-    async def open(self, choices: Choices) -> None:
+    async def open(self) -> None:
         """
-        Make ready; the quota of retries is that of *choices*.
+        Make ready.
 
         Raises:
             ClientStateError: It was opened before.
@@ -144,17 +188,7 @@ class Core:
             raise ConfigurationError(
                 "transport='aiohttp' works on asyncio only; leave it out on trio"
             )
-        limits = self.settings.limits
-        economy = Economy(
-            slots=StreamSlots(limits.max_streams, limits.reconnect_spread),
-            pace=Pace(runtime.now, limits.poll_rate),
-            submissions=None
-            if limits.submit_rate is None
-            else Pace(runtime.now, limits.submit_rate),
-            connections=limits.max_connections,
-        )
-        settings = attrs.evolve(self.settings, clock=runtime.now)
-        opened = Opened(runtime, settings, Account(self._keyring, choices.retries), economy)
+        opened = Opened(runtime, attrs.evolve(self.settings, clock=runtime.now))
         await runtime.open()
         self.opened = opened
 
@@ -203,10 +237,11 @@ class Core:
 
     def _new_hub(self, opened: Opened, choices: Choices) -> Hub:
         told = Told(self._observer, choices.on_notice, self._faults)
-        submissions = opened.economy.submissions
+        tenant = opened.tenant(choices)
+        submissions = tenant.economy.submissions
         caller = Caller(
             opened.transport,
-            opened.account,
+            tenant.account,
             policy=choices.retries,
             timeouts=choices.timeouts,
             draw=draw,
@@ -220,7 +255,7 @@ class Core:
             caller=caller,
             policy=choices.policy,
             timeouts=choices.timeouts,
-            economy=opened.economy,
+            economy=tenant.economy,
             told=told,
         )
 
@@ -233,10 +268,29 @@ class Session:
         self.choices = choices
         self.is_sibling = is_sibling
         self._hub: Hub | None = None
+        # Kept for as long as this is, whatever becomes of its siblings.
+        self._tenant: Tenant | None = None
+
+    async def open(self) -> None:
+        """Make ready what it shares with its siblings."""
+        await self.core.open()
+        self._tenant = self.core.use().tenant(self.choices)
 
     def sibling(self, choices: Choices) -> "Session":
         """Return a session of the same core."""
-        return Session(self.core, choices, is_sibling=True)
+        sibling = Session(self.core, choices, is_sibling=True)
+        opened = self.core.opened
+        if opened is not None and choices.keyring == self.choices.keyring:
+            sibling._tenant = self._tenant = opened.tenant(choices)
+        return sibling
+
+    @property
+    def tenant(self) -> Tenant:
+        """Whose requests and watches they are."""
+        tenant = self._tenant
+        if tenant is None:
+            tenant = self._tenant = self.core.use().tenant(self.choices)
+        return tenant
 
     @property
     def opened(self) -> Opened:
@@ -250,6 +304,7 @@ class Session:
         self.core.use()
         hub = self._hub
         if hub is None:
+            _ = self.tenant
             hub = self._hub = self.core.hub_for(self.choices)
         hub.check_open()
         return hub
@@ -352,6 +407,7 @@ class Session:
             headers=headers,
             may_follow=self._may_fetch,
             timeouts=self.choices.timeouts,
+            usage=self.tenant.account.usage,
         )
 
     async def put(
@@ -362,33 +418,38 @@ class Session:
         if not self._may_fetch(url):
             raise TransferError("the service gave a link that is not https; nothing was sent to it")
         return await opened.transport.fetch(
-            "PUT", url, headers=headers, content=content, timeouts=self.choices.timeouts
+            "PUT",
+            url,
+            headers=headers,
+            content=content,
+            timeouts=self.choices.timeouts,
+            usage=self.tenant.account.usage,
         )
 
     def _may_fetch(self, url: str) -> bool:
         return may_fetch(url, insecure=allows_http(self.core.settings.base_url))
 
     def statistics(self) -> ClientStatistics:
-        """Return what is done now and was done so far, by all siblings."""
-        opened = self.opened
-        counters, network = opened.economy.counters, opened.transport.statistics()
-        polling = [hub.polling() for hub in opened.hubs.values()]
+        """Return what is done now and was done so far with the same key, by all siblings."""
+        opened, tenant = self.opened, self.tenant
+        economy, account = tenant.economy, tenant.account
+        counters, hubs = economy.counters, opened.hubs_of(tenant)
+        polling = [hub.polling() for hub in hubs]
         return ClientStatistics(
             transport=self.core.settings.kind,
-            open_streams=network.open_streams,
-            open_transfers=network.open_fetches,
-            followed_tasks=sum(1 for _ in opened.feeds),
+            open_streams=economy.usage.open_streams,
+            open_transfers=economy.usage.open_transfers,
+            followed_tasks=sum(len(hub.feeds) for hub in hubs),
             stream_slots=self.core.settings.limits.max_streams,
             polled_tasks=sum(each.tasks for each in polling),
             poll_interval=max(each.interval for each in polling),
             poll_interval_waiting=max(each.interval_waiting for each in polling),
-            requests=network.requests,
-            retries=opened.account.retries,
-            asks=opened.economy.pace.asks,
-            list_pages=opened.economy.pace.pages,
+            requests=economy.usage.requests,
+            retries=account.retries,
+            asks=economy.pace.asks,
+            list_pages=economy.pace.pages,
             events=counters.events,
-            coalesced_ticks=counters.coalesced
-            + sum(hub.coalesced_now for hub in opened.hubs.values()),
+            coalesced_ticks=counters.coalesced + sum(hub.coalesced_now for hub in hubs),
             reconnects=counters.reconnects,
             switches_to_polling=counters.switches_to_polling,
             repeats_dropped=counters.repeats_dropped,

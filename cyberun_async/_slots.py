@@ -3,11 +3,16 @@ Who may hold an event stream, and when it may be opened.
 
 At most so many streams are open. Running tasks come first; while there is room, a task
 that still waits may have one too, and gives it back the moment a running one needs it.
-A slot changes hands only when the stream that held it is closed. After an outage,
-streams return spread over some seconds.
+Between tenants they are shared out evenly: who has fewer is served first, and who has more
+gives some back to a running task of one who has fewer. A slot changes hands only when the
+stream that held it is closed. After an outage, streams return spread over some seconds.
 """
 
+from collections import Counter
+from collections.abc import Iterable
 from typing import Protocol
+
+from ._fair import Usage
 
 
 # Below so many, streams that return together are no burden.
@@ -22,6 +27,11 @@ class Streamer(Protocol):
         """Whether its task is past the waiting states."""
         ...
 
+    @property
+    def tenant(self) -> Usage | None:
+        """Whose task it is."""
+        ...
+
     def bench(self) -> None:
         """Close the stream, release the slot then, and poll."""
         ...
@@ -31,14 +41,52 @@ class Streamer(Protocol):
         ...
 
 
+class _Ordered:
+    """Streamers in the order of their coming, by tenant."""
+
+    __slots__ = ("_by_tenant", "_length")
+
+    def __init__(self) -> None:
+        self._by_tenant: dict[Usage | None, dict[Streamer, None]] = {}
+        self._length = 0
+
+    def __len__(self) -> int:
+        return self._length
+
+    def __contains__(self, streamer: Streamer) -> bool:
+        return streamer in self._by_tenant.get(streamer.tenant, ())
+
+    @property
+    def tenants(self) -> Iterable[Usage | None]:
+        return self._by_tenant
+
+    def count(self, tenant: Usage | None) -> int:
+        return len(self._by_tenant.get(tenant, ()))
+
+    def first_of(self, tenant: Usage | None) -> Streamer:
+        return next(iter(self._by_tenant[tenant]))
+
+    def add(self, streamer: Streamer) -> None:
+        self._by_tenant.setdefault(streamer.tenant, {})[streamer] = None
+        self._length += 1
+
+    def discard(self, streamer: Streamer) -> None:
+        streamers = self._by_tenant.get(streamer.tenant)
+        if streamers is not None and streamer in streamers:
+            del streamers[streamer]
+            self._length -= 1
+            if not streamers:
+                del self._by_tenant[streamer.tenant]
+
+
 class _Ranked:
-    """Streamers in the order of their coming, those of running tasks apart."""
+    """Streamers of running tasks, and apart from them those of waiting ones."""
 
     __slots__ = ("running", "waiting")
 
     def __init__(self) -> None:
-        self.running: dict[Streamer, None] = {}
-        self.waiting: dict[Streamer, None] = {}
+        self.running = _Ordered()
+        self.waiting = _Ordered()
 
     def __len__(self) -> int:
         return len(self.running) + len(self.waiting)
@@ -46,13 +94,16 @@ class _Ranked:
     def __contains__(self, streamer: Streamer) -> bool:
         return streamer in self.running or streamer in self.waiting
 
+    def count(self, tenant: Usage | None) -> int:
+        return self.running.count(tenant) + self.waiting.count(tenant)
+
     def add(self, streamer: Streamer) -> None:
         self.discard(streamer)
-        (self.running if streamer.is_running else self.waiting)[streamer] = None
+        (self.running if streamer.is_running else self.waiting).add(streamer)
 
     def discard(self, streamer: Streamer) -> None:
-        self.running.pop(streamer, None)
-        self.waiting.pop(streamer, None)
+        self.running.discard(streamer)
+        self.waiting.discard(streamer)
 
 
 class StreamSlots:
@@ -63,8 +114,9 @@ class StreamSlots:
         self._spread = reconnect_spread
         self._holders = _Ranked()
         self._benched = _Ranked()
-        # Told to go, and not gone yet: their streams are still open.
-        self._leaving: dict[Streamer, None] = {}
+        # Told to go, and not gone yet: their streams are still open. For whom, by tenant.
+        self._leaving: dict[Streamer, Usage | None] = {}
+        self._promised: Counter[Usage | None] = Counter()
         self._next_start = 0.0
         self._most_held = 0
 
@@ -85,6 +137,7 @@ class StreamSlots:
         if self.held >= self._capacity:
             self._benched.add(streamer)
             self._claim_lent()
+            self._claim_share(streamer)
             return False
         self._benched.discard(streamer)
         self._holders.add(streamer)
@@ -92,9 +145,11 @@ class StreamSlots:
         return True
 
     def release(self, streamer: Streamer) -> None:
-        """*streamer*'s stream is closed: invite who waits longest, running tasks first."""
+        """*streamer*'s stream is closed: invite the next, running tasks first."""
         self._holders.discard(streamer)
-        self._leaving.pop(streamer, None)
+        if streamer in self._leaving:
+            self._promised[self._leaving.pop(streamer)] -= 1
+            self._promised = +self._promised
         self._invite()
 
     def forget(self, streamer: Streamer) -> None:
@@ -107,6 +162,7 @@ class StreamSlots:
             if streamer in ranks:
                 ranks.add(streamer)
         self._claim_lent()
+        self._claim_share(streamer)
 
     def start_moment(self, now: float) -> float:
         """Reserve a moment for a reconnection, so that they do not come all at once."""
@@ -117,15 +173,35 @@ class StreamSlots:
 
     def _invite(self) -> None:
         while len(self._benched) and self.held < self._capacity:
-            chosen = next(iter(self._benched.running or self._benched.waiting))
+            waiting = self._benched.running or self._benched.waiting
+            chosen = waiting.first_of(min(waiting.tenants, key=self._holders.count))
             self._benched.discard(chosen)
             chosen.invite()
 
     def _claim_lent(self) -> None:
         """Have as many lent slots given back as running tasks are without one."""
-        while self._holders.waiting and len(self._benched.running) > len(self._leaving):
-            lent = next(iter(self._holders.waiting))
-            self._holders.discard(lent)
-            self._leaving[lent] = None
-            self._benched.add(lent)
-            lent.bench()
+        lent = self._holders.waiting
+        while lent and len(self._benched.running) > len(self._leaving):
+            most = max(lent.tenants, key=self._holders.count)
+            self._claim(lent.first_of(most), None)
+
+    def _claim_share(self, streamer: Streamer) -> None:
+        """Have slots given back to *streamer*'s tenant by whoever has two more than it."""
+        tenant, running = streamer.tenant, self._holders.running
+        if streamer not in self._benched.running or len(running) == running.count(tenant):
+            return
+        while self._benched.running.count(tenant) > self._promised[tenant]:
+            most = max(running.tenants, key=self._holders.count)
+            if (
+                self._holders.count(most)
+                <= self._holders.count(tenant) + self._promised[tenant] + 1
+            ):
+                return
+            self._claim(running.first_of(most), tenant)
+
+    def _claim(self, holder: Streamer, tenant: Usage | None) -> None:
+        self._holders.discard(holder)
+        self._leaving[holder] = tenant
+        self._promised[tenant] += 1
+        self._benched.add(holder)
+        holder.bench()

@@ -15,7 +15,7 @@ class Polling:
 @attrs.frozen(kw_only=True)
 class ClientStatistics:
     """
-    A client's state at a moment.
+    A client's state at a moment, as far as one key and team are concerned.
 
     Attributes:
         transport: What speaks HTTP: ``"httpx"`` or ``"aiohttp"``.
@@ -23,7 +23,7 @@ class ClientStatistics:
         open_transfers: Connections to the store of files open now, those of downloads that
             are being read among them.
         followed_tasks: Tasks being watched or waited for now.
-        stream_slots: The most streams that may be open.
+        stream_slots: The most streams that may be open, those of other tenants included.
         polled_tasks: Those of them that are polled, for want of a stream or of a reader.
 
         poll_interval:

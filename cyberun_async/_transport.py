@@ -17,13 +17,14 @@ import httpx
 
 from ._errors import ClientClosedError
 from ._exchange import Departure, ExchangeFailedError, FailureKind, Reply
+from ._fair import Turns, Usage
 from ._options import Timeouts
 from ._transport_body import Body, Closable, close_all, read_whole
 from ._transport_failures import RAISED_BY_TRANSPORTS, cause_of, failure
 from ._transport_foreign import ForeignResponse
 from ._transport_given import made_by, send_by_client
 from ._transport_kinds import Kind, kind_for
-from ._transport_lane import Lane, LaneStock, Progress, Turns
+from ._transport_lane import Lane, LaneStock, Progress
 from ._transport_proxy import check_proxy_answer, rules_for_all, rules_from_environment
 from ._transport_request import (
     Headers,
@@ -78,9 +79,15 @@ class Transport:
 
     Each call may be cancelled at any moment, by anyio or by ``Task.cancel``, also
     twice: no connection, no turn and no task is lost by it.
+
+    Args:
+        settings: How it reaches the service.
+        is_shared: Whether several tenants use it now.
     """
 
-    def __init__(self, settings: TransportSettings) -> None:
+    def __init__(
+        self, settings: TransportSettings, is_shared: Callable[[], bool] = lambda: False
+    ) -> None:
         self._settings = settings
         self._base = httpx.URL(settings.base_url)
         self._proxies = (
@@ -96,13 +103,13 @@ class Transport:
         factory = settings.transport_factory
         self._made = None if factory is None else made_by(factory)
         connections = settings.limits.max_connections
-        self._turns = Turns(connections, reserved=connections // _KEPT_FOR_CHECKS)
-        self._openings = Turns(_OPENINGS_AT_ONCE)
+        self._turns = Turns(connections, is_shared, reserved=connections // _KEPT_FOR_CHECKS)
+        self._openings = Turns(_OPENINGS_AT_ONCE, is_shared)
         self._stock = LaneStock(
             lambda: self._lane(self._base), settings.clock, settings.limits.max_connections
         )
-        self._streams: set[EventConnection] = set()
-        self._fetches: set[ForeignResponse] = set()
+        self._streams: dict[EventConnection, Usage | None] = {}
+        self._fetches: dict[ForeignResponse, Usage | None] = {}
         self._running: set[anyio.CancelScope] = set()
         self._all_ended: anyio.Event | None = None
         self._is_closed = False
@@ -123,13 +130,15 @@ class Transport:
         timeouts: Timeouts | None = None,
         is_check: bool = False,
         departure: Departure | None = None,
+        usage: Usage | None = None,
     ) -> Reply:
         """
         Make one request of the API and return its whole answer, whatever the status.
 
         Redirects within the origin are followed. Of requests that come at once, only
-        ``max_connections`` are under way; the others wait in order, without limit. From
-        its turn to the last byte of the answer each has ``Timeouts.total`` seconds.
+        ``max_connections`` are under way; the others wait, those of each tenant in
+        order, without limit. From its turn to the last byte of the answer each has
+        ``Timeouts.total`` seconds.
 
         Args:
             method: In capitals.
@@ -141,6 +150,7 @@ class Transport:
             timeouts: None takes those of the settings.
             is_check: It goes before the others, and on connections kept for its kind.
             departure: Says from now on whether the request may have left.
+            usage: Whose request it is.
 
         Raises:
             ExchangeFailedError: There was no complete answer in time.
@@ -153,29 +163,35 @@ class Transport:
         total = (timeouts or self._settings.timeouts).total
         progress = Progress()
         with self._while_open() as scope:
-            async with self._turns.urgent if is_check else self._turns:
+            async with self._turns.of(usage, urgent=is_check):
                 scope.deadline = anyio.current_time() + total
                 if departure is not None:
                     departure.begins(lambda: progress.is_sent is not False)
                 while True:
                     request = build_request(method, url, headers, content)
                     request.extensions["timeout"] = self._phases(timeouts)
-                    reply = await self._answer(request, path, progress, fresh=fresh)
+                    reply = await self._answer(request, path, progress, usage, fresh=fresh)
                     if not is_redirect(reply.status):
                         return reply
                     url = redirects.target(reply.status, reply.headers)
         raise _closed() if self._is_closed else _too_slow(host_of(url), total, progress, "answer")
 
     async def _answer(
-        self, request: httpx.Request, path: str, progress: Progress, *, fresh: bool
+        self,
+        request: httpx.Request,
+        path: str,
+        progress: Progress,
+        usage: Usage | None,
+        *,
+        fresh: bool,
     ) -> Reply:
         client = self._settings.http_client
         if client is not None:
-            return await self._answer_by_client(client, request, path)
+            return await self._answer_by_client(client, request, path, usage)
         lane = self._stock.take(fresh=fresh)
         try:
             await self._stock.sweep()
-            response = await self._send(lane, request, progress)
+            response = await self._send(lane, request, usage, progress)
             reply = await self._read_reply(request, response, path, lane.via)
         except BaseException:
             await self._stock.discard(lane)
@@ -187,9 +203,9 @@ class Transport:
         return reply
 
     async def _answer_by_client(
-        self, client: httpx.AsyncClient, request: httpx.Request, path: str
+        self, client: httpx.AsyncClient, request: httpx.Request, path: str, usage: Usage | None
     ) -> Reply:
-        with self._counting_cancellations():
+        with self._counting(usage):
             response = await send_by_client(client, request)
         return await self._read_reply(request, response, path)
 
@@ -225,13 +241,14 @@ class Transport:
         headers: Headers,
         open_timeout: float,
         timeouts: Timeouts | None = None,
+        usage: Usage | None = None,
     ) -> EventConnection:
         """
         Open an event stream on a connection of its own, whatever the status.
 
-        Of those opened at once, only some are under way; the others wait in order,
-        without limit. The caller closes what it gets, and notices silence: once a stream
-        is open, nothing here ends it.
+        Of those opened at once, only some are under way; the others wait, those of each
+        tenant in order, without limit. The caller closes what it gets, and notices
+        silence: once a stream is open, nothing here ends it.
 
         Args:
             path: Quoted, relative to the base URL.
@@ -240,6 +257,7 @@ class Transport:
                 Seconds from its turn for everything up to the headers, redirects included.
 
             timeouts: None takes those of the settings.
+            usage: Whose stream it is.
 
         Raises:
             ExchangeFailedError: There were no headers in time.
@@ -251,9 +269,9 @@ class Transport:
         progress = Progress()
         chosen = timeouts or self._settings.timeouts
         with self._while_open() as scope:
-            async with self._openings:
+            async with self._openings.of(usage):
                 scope.deadline = anyio.current_time() + open_timeout
-                return await self._open_stream(url, headers, chosen, progress)
+                return await self._open_stream(url, headers, chosen, progress, usage)
         raise (
             _closed()
             if self._is_closed
@@ -261,7 +279,12 @@ class Transport:
         )
 
     async def _open_stream(
-        self, url: httpx.URL, headers: Headers, timeouts: Timeouts, progress: Progress
+        self,
+        url: httpx.URL,
+        headers: Headers,
+        timeouts: Timeouts,
+        progress: Progress,
+        usage: Usage | None,
     ) -> EventConnection:
         # A time-out for each read would be a timer for each event, all of them kept for a
         # while: at a thousand streams the garbage collector alone takes a tenth for them.
@@ -270,18 +293,22 @@ class Transport:
         while True:
             request = build_request("GET", url, headers)
             request.extensions["timeout"] = phases
-            connection = await self._connect_stream(request, progress, timeouts.read)
+            connection = await self._connect_stream(request, progress, timeouts.read, usage)
             if not is_redirect(connection.status):
                 return connection
             await connection.aclose()
             url = redirects.target(connection.status, connection.headers)
 
     async def _connect_stream(
-        self, request: httpx.Request, progress: Progress, body_timeout: float
+        self,
+        request: httpx.Request,
+        progress: Progress,
+        body_timeout: float,
+        usage: Usage | None,
     ) -> EventConnection:
         lane = self._lane(request.url)
         try:
-            response = await self._send(lane, request, progress)
+            response = await self._send(lane, request, usage, progress)
             host = host_of(request.url)
             check_proxy_answer(response.status_code, host, lane.via)
             connection = EventConnection(
@@ -291,15 +318,22 @@ class Transport:
                 limits=self._settings.limits,
                 body_timeout=body_timeout,
                 clock=self._settings.clock,
-                on_close=self._streams.discard,
+                on_close=self._forget_stream,
                 # It holds until the stream sends another, or clears it.
                 last_event_id=request.headers.get("Last-Event-ID", ""),
             )
         except BaseException:
             await lane.aclose()
             raise
-        self._streams.add(connection)
+        self._streams[connection] = usage
+        if usage is not None:
+            usage.open_streams += 1
         return connection
+
+    def _forget_stream(self, connection: EventConnection) -> None:
+        usage = self._streams.pop(connection, None)
+        if usage is not None:
+            usage.open_streams -= 1
 
     # Foreign addresses
 
@@ -312,6 +346,7 @@ class Transport:
         content: AsyncIterable[bytes] | bytes | None = None,
         may_follow: Callable[[str], bool] | None = None,
         timeouts: Timeouts | None = None,
+        usage: Usage | None = None,
     ) -> ForeignResponse:
         """
         Make one request of an address that need not be the API's.
@@ -331,6 +366,7 @@ class Transport:
                 From https to http is never asked.
 
             timeouts: None takes those of the settings.
+            usage: Whose request it is.
 
         Raises:
             ExchangeFailedError: There were no headers.
@@ -349,7 +385,7 @@ class Transport:
             while True:
                 request = build_request(method, target, headers, content)
                 request.extensions["timeout"] = self._phases(timeouts)
-                response = await self._connect_foreign(request, progress, total)
+                response = await self._connect_foreign(request, progress, total, usage)
                 if not is_redirect(response.status):
                     return response
                 await response.aclose()
@@ -361,11 +397,15 @@ class Transport:
         )
 
     async def _connect_foreign(
-        self, request: httpx.Request, progress: Progress, answer_timeout: float
+        self,
+        request: httpx.Request,
+        progress: Progress,
+        answer_timeout: float,
+        usage: Usage | None,
     ) -> ForeignResponse:
         lane = self._lane(request.url)
         try:
-            response = await self._send(lane, request, progress)
+            response = await self._send(lane, request, usage, progress)
             host = host_of(request.url)
             check_proxy_answer(response.status_code, host, lane.via)
             fetched = ForeignResponse(
@@ -373,29 +413,42 @@ class Transport:
                 lane,
                 host=host,
                 answer_timeout=answer_timeout,
-                on_close=self._fetches.discard,
+                on_close=self._forget_fetch,
             )
         except BaseException:
             opened: list[Closable] = [lane, body_of(request)]
             await close_all(opened)
             raise
-        self._fetches.add(fetched)
+        self._fetches[fetched] = usage
+        if usage is not None:
+            usage.open_transfers += 1
         return fetched
+
+    def _forget_fetch(self, fetched: ForeignResponse) -> None:
+        usage = self._fetches.pop(fetched, None)
+        if usage is not None:
+            usage.open_transfers -= 1
 
     # What they share
 
     async def _send(
-        self, lane: Lane, request: httpx.Request, progress: Progress | None = None
+        self,
+        lane: Lane,
+        request: httpx.Request,
+        usage: Usage | None,
+        progress: Progress | None = None,
     ) -> httpx.Response:
-        with self._counting_cancellations():
+        with self._counting(usage):
             response = await lane.send(request, progress or Progress())
         if self._is_closed:
             raise _closed()
         return response
 
     @contextmanager
-    def _counting_cancellations(self) -> Generator[None]:
+    def _counting(self, usage: Usage | None) -> Generator[None]:
         self._requests += 1
+        if usage is not None:
+            usage.requests += 1
         try:
             yield
         except anyio.get_cancelled_exc_class():

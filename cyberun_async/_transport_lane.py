@@ -9,9 +9,8 @@ answer was read to its end. Whatever else happened, cancellation above all, the
 lane is closed and forgotten, and with it all that the pool may have lost.
 """
 
-from collections import OrderedDict, deque
+from collections import deque
 from collections.abc import Callable, Mapping
-from types import TracebackType
 from typing import Any
 
 import anyio
@@ -223,92 +222,3 @@ class LaneStock:
     def _doom(self, lane: Lane) -> None:
         self.retired += 1
         self._doomed.append(lane)
-
-
-class Turns:
-    """
-    Admits a number of requests at once, the others in the order of their coming.
-
-    A turn is passed on without suspending, so that a cancellation at any moment,
-    also between being admitted and noticing it, loses none.
-
-    Args:
-        capacity: How many are admitted at once.
-        reserved: How many of these only urgent requests get.
-
-    Attributes:
-        urgent: The same turns for requests that are admitted before all others.
-    """
-
-    __slots__ = ("_free", "_queue", "_reserved", "_urgent_queue", "urgent")
-
-    def __init__(self, capacity: int, reserved: int = 0) -> None:
-        self._free = capacity
-        self._reserved = reserved
-        self._queue: OrderedDict[anyio.Event, None] = OrderedDict()
-        self._urgent_queue: OrderedDict[anyio.Event, None] = OrderedDict()
-        self.urgent: UrgentTurns = UrgentTurns(self)
-
-    @property
-    def waiting(self) -> int:
-        """How many wait for their turn."""
-        return len(self._queue) + len(self._urgent_queue)
-
-    async def __aenter__(self) -> None:
-        await self._enter(self._queue, self._reserved)
-
-    async def enter_urgently(self) -> None:
-        """Wait for a turn before all that are not urgent."""
-        await self._enter(self._urgent_queue, 0)
-
-    async def _enter(self, queue: OrderedDict[anyio.Event, None], spared: int) -> None:
-        if self._free > spared:
-            self._free -= 1
-            return
-        admitted = anyio.Event()
-        queue[admitted] = None
-        try:
-            await admitted.wait()
-        except BaseException:
-            if admitted.is_set():
-                self.pass_on()
-            else:
-                del queue[admitted]
-            raise
-
-    async def __aexit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.pass_on()
-
-    def pass_on(self) -> None:
-        """Give a turn back, or to the next in line."""
-        self._free += 1
-        queue = self._urgent_queue or self._queue
-        if queue and self._free > (0 if queue is self._urgent_queue else self._reserved):
-            self._free -= 1
-            admitted, _ = queue.popitem(last=False)
-            admitted.set()
-
-
-class UrgentTurns:
-    """Turns that are taken before all others."""
-
-    __slots__ = ("_turns",)
-
-    def __init__(self, turns: Turns) -> None:
-        self._turns = turns
-
-    async def __aenter__(self) -> None:
-        await self._turns.enter_urgently()
-
-    async def __aexit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self._turns.pass_on()

@@ -18,6 +18,7 @@ from cyberun_async import (
 from cyberun_async._caller import Account, Caller
 from cyberun_async._credentials import Keyring
 from cyberun_async._exchange import Departure, ExchangeFailedError, FailureKind, Reply
+from cyberun_async._fair import Usage
 from cyberun_async._options import RetryPolicy, Timeouts
 
 from .whole.kit import VIRTUAL, virtual_backend
@@ -66,6 +67,7 @@ class Network:
         timeouts: Timeouts | None = None,
         is_check: bool = False,
         departure: Departure | None = None,
+        usage: Usage | None = None,
     ) -> Reply:
         self.moments.append(anyio.current_time())
         self.keys.append("".join(str(letter) for letter in headers["Authorization"])[7:])

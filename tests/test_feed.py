@@ -35,6 +35,7 @@ from cyberun_async import (
 )
 from cyberun_async._credentials import Secret
 from cyberun_async._exchange import FailureKind
+from cyberun_async._fair import Usage
 from cyberun_async._feed import Feed
 from cyberun_async._reader import Reader
 from cyberun_async._slots import StreamSlots
@@ -69,6 +70,7 @@ class Surroundings:
     streams: FakeStreams
     slots: StreamSlots
     observe: Callable[[Event], None] | None = None
+    tenant: Usage | None = None
     can_refresh: bool = False
     output: tuple[Mapping[str, Any] | None, str | None] = (OUTPUT, None)
     now: Callable[[], float] = anyio.current_time

@@ -97,7 +97,7 @@ LAYERS = (
         above=("values",),
     ),
     Layer("version", ("_version",), frozenset({"importlib"})),
-    Layer("runtime", ("_runtime",), SHELL | LOOP, above=("values",)),
+    Layer("runtime", ("_runtime", "_fair"), SHELL | LOOP, above=("values",)),
     Layer(
         "network",
         ("_transport", "_transport_*"),

@@ -2,6 +2,7 @@
 
 import attrs
 
+from cyberun_async._fair import Usage
 from cyberun_async._slots import StreamSlots
 
 
@@ -14,6 +15,7 @@ class Streamer:
     is_wanted: bool = True
     streams: bool = False
     was_benched: int = 0
+    tenant: Usage | None = None
 
     def ask(self) -> "Streamer":
         self.streams = self.slots.request(self)
@@ -159,3 +161,43 @@ def test_a_single_reconnection_is_hardly_held_up():
 
     assert slots.start_moment(10.0) == 10.0
     assert slots.start_moment(10.0) == 10.2
+
+
+def test_a_tenant_with_fewer_slots_is_served_first():
+    """A slot that frees goes to whoever holds fewest, not to who has waited longest."""
+    greedy, modest = Usage(), Usage()
+    slots = StreamSlots(3, 4)
+    for _ in range(2):
+        Streamer(slots, tenant=greedy).ask()
+    ending = Streamer(slots, tenant=modest).ask()
+    first = Streamer(slots, tenant=greedy).ask()
+    second = Streamer(slots, tenant=modest).ask()
+    ending.close()
+
+    assert (first.streams, second.streams) == (False, True)
+
+
+def test_a_tenant_with_more_slots_gives_some_back():
+    """Until they are even, and no further, so that nothing goes to and fro."""
+    greedy, modest = Usage(), Usage()
+    slots = StreamSlots(5, 4)
+    holders = [Streamer(slots, tenant=greedy).ask() for _ in range(5)]
+    others = [Streamer(slots, tenant=modest).ask() for _ in range(5)]
+    for holder in holders:
+        if holder.was_benched:
+            holder.close()
+    for one in (*holders, *others):
+        one.turns(running=True)
+
+    assert sum(one.was_benched for one in (*holders, *others)) == 2
+    assert sum(one.streams for one in others) == 2
+    assert slots.held == 5
+
+
+def test_a_waiting_task_takes_nothing_from_another_tenant():
+    """A running task keeps its slot, whoever else only waits."""
+    slots = StreamSlots(3, 4)
+    holders = [Streamer(slots, tenant=Usage()).ask() for _ in range(3)]
+    Streamer(slots, is_running=False, tenant=Usage()).ask()
+
+    assert [one.was_benched for one in holders] == [0, 0, 0]

@@ -192,7 +192,7 @@ async def assert_left(setting: Setting) -> None:
     await anyio.sleep(2 * POLICY.linger)
     statistics = setting.client.statistics()
     assert (statistics.open_streams, statistics.followed_tasks) == (0, 0)
-    slots = setting.client._session.opened.economy.slots
+    slots = setting.client._session.tenant.economy.slots
     assert (slots.held, slots.wanted) == (0, 0)
     assert set(library_tasks()) <= {"cyberun_async._roster.Roster._run"}
 
