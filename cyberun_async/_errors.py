@@ -31,8 +31,9 @@ Every exception the library raises, named by what the caller can do about it.
     ├── WaitTimeoutError             your deadline passed (also a ``TimeoutError``)
     └── WebhookVerificationError     a webhook request is not to be trusted
 
-No message, attribute or traceback of these holds a credential or a presigned
-link. All pickle and copy. Errors that end a watch carry ``resume_token``.
+No message, attribute or pickle of these holds a credential or a presigned link, also
+where the service's own words did: what it sent is in ``raw`` of a snapshot or an event, on
+purpose only. All pickle and copy. Errors that end a watch carry ``resume_token``.
 """
 
 from collections.abc import Sequence
@@ -40,9 +41,12 @@ from datetime import datetime
 from typing import Any, Self
 
 from ._models import ResumeToken, TaskSnapshot
+from ._redaction import scrubbed, words
 
 
 EXCERPT_CHARACTERS = 200
+# Redacted first and then cut, so that no half of a link is left.
+_LONGEST_EXCERPTED = 8192
 
 _NOT_THE_SERVICE = (
     "these are not the service's own words; a proxy may have answered, or the base URL is wrong"
@@ -65,6 +69,9 @@ class CyberunError(Exception):
     """
 
     resume_token: ResumeToken | None = None
+
+    def __init__(self, *args: object) -> None:
+        super().__init__(*(scrubbed(arg) if isinstance(arg, str) else arg for arg in args))
 
     def __reduce__(self) -> tuple[Any, ...]:
         # Keyword-only constructors do not survive the default protocol.
@@ -146,9 +153,9 @@ class RequestRejectedError(CyberunError):
         from_service: bool = True,
     ) -> None:
         self.status = status
-        self.error_message = error_message
+        self.error_message = error_message = words(error_message)
         self.method = method
-        self.path = path
+        self.path = path = scrubbed(path)
         self.retry_after = retry_after
         self.from_service = from_service
         said = f": {error_message}" if error_message else ""
@@ -229,9 +236,9 @@ class ServiceUnavailableError(CyberunError):
         attempts: int = 1,
         retry_after: float | None = None,
     ) -> None:
-        self.reason = reason
+        self.reason = reason = scrubbed(reason)
         self.status = status
-        self.error_message = error_message
+        self.error_message = error_message = words(error_message)
         self.attempts = attempts
         self.retry_after = retry_after
         said = f": {error_message}" if error_message else ""
@@ -285,8 +292,8 @@ class UnexpectedResponseError(CyberunError):
         text = body.decode("utf-8", "replace") if isinstance(body, bytes) else body
         self.problem = problem
         self.status = status
-        self.content_type = content_type
-        self.excerpt: str = text[:EXCERPT_CHARACTERS]
+        self.content_type = content_type = words(content_type)
+        self.excerpt: str = scrubbed(text[:_LONGEST_EXCERPTED])[:EXCERPT_CHARACTERS]
         super().__init__(
             f"{problem} (HTTP {status}, content type {content_type!r}, "
             f"body begins {self.excerpt!r}); a proxy may have answered, or the base URL is wrong"
@@ -310,7 +317,7 @@ class SubmissionUncertainError(CyberunError):
         self.workflow = workflow
         self.parameters = parameters
         self.sent_at = sent_at
-        self.reason = reason
+        self.reason = reason = scrubbed(reason)
         # By name, as a subclass has a second base in between.
         CyberunError.__init__(
             self,
@@ -342,7 +349,8 @@ class TaskEndedError(CyberunError):
     Attributes:
         task_id: The task.
         snapshot: Its final state, or None where only the event was seen.
-        error: The service's words, or None.
+        error: The service's words without keys and signed links, or None; as they were
+            sent they are in ``snapshot.raw_json()``, where there is a snapshot.
     """
 
     verb = "ended"
@@ -351,7 +359,7 @@ class TaskEndedError(CyberunError):
         self, *, task_id: str, error: str | None = None, snapshot: TaskSnapshot | None = None
     ) -> None:
         self.task_id = task_id
-        self.error = error
+        self.error = error = words(error)
         self.snapshot = snapshot
         said = f": {error}" if error else ""
         super().__init__(f"task {task_id} {self.verb}{said}")

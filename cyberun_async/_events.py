@@ -17,6 +17,7 @@ from typing import Any, Literal
 import attrs
 
 from ._models import ResumeToken, TaskSnapshot
+from ._redaction import Described, words
 
 
 Origin = Literal["stream", "poll"]
@@ -33,8 +34,8 @@ def parse_moment(value: object) -> datetime | None:
     return moment if moment.tzinfo is not None else None
 
 
-@attrs.frozen(kw_only=True)
-class BaseEvent:
+@attrs.frozen(kw_only=True, repr=False)
+class BaseEvent(Described):
     """
     What every event has.
 
@@ -42,7 +43,9 @@ class BaseEvent:
         task_id: The task.
         attempt: Counted from 1; higher after the service dispatched the task again.
         origin: ``"stream"`` or ``"poll"``.
-        raw: The decoded payload, unknown fields included; not part of equality.
+        raw: The decoded payload as it was sent, unknown fields included; not part of
+            equality. All other texts, ``repr`` and pickles are without the keys and
+            signed links that the service's words may hold.
     """
 
     task_id: str
@@ -61,7 +64,7 @@ class BaseEvent:
         return parse_moment(self.raw.get("timestamp"))
 
 
-@attrs.frozen(kw_only=True)
+@attrs.frozen(kw_only=True, repr=False)
 class StatusEvent(BaseEvent):
     """
     The task entered a state.
@@ -74,7 +77,7 @@ class StatusEvent(BaseEvent):
     unconfirmed: bool = False
 
 
-@attrs.frozen(kw_only=True)
+@attrs.frozen(kw_only=True, repr=False)
 class ProgressEvent(BaseEvent):
     """
     A tick of a running task, as the service sent it.
@@ -92,10 +95,10 @@ class ProgressEvent(BaseEvent):
     step_total: int | None = None
     current_node: str | None = None
     stage: str | None = None
-    message: str | None = None
+    message: str | None = attrs.field(default=None, converter=words)
 
 
-@attrs.frozen(kw_only=True)
+@attrs.frozen(kw_only=True, repr=False)
 class CompletedEvent(BaseEvent):
     """
     The task completed; always the last event of its watch.
@@ -106,7 +109,7 @@ class CompletedEvent(BaseEvent):
     """
 
     output: Mapping[str, Any] | None = attrs.field(default=None, hash=False)
-    output_error: str | None = None
+    output_error: str | None = attrs.field(default=None, converter=words)
 
     @property
     def is_terminal(self) -> bool:
@@ -119,11 +122,11 @@ class CompletedEvent(BaseEvent):
         return "completed"
 
 
-@attrs.frozen(kw_only=True)
+@attrs.frozen(kw_only=True, repr=False)
 class FailedEvent(BaseEvent):
     """The task failed; always the last event of its watch. ``error`` is the service's text."""
 
-    error: str | None = None
+    error: str | None = attrs.field(default=None, converter=words)
 
     @property
     def is_terminal(self) -> bool:
@@ -136,7 +139,7 @@ class FailedEvent(BaseEvent):
         return "failed"
 
 
-@attrs.frozen(kw_only=True)
+@attrs.frozen(kw_only=True, repr=False)
 class CancelledEvent(BaseEvent):
     """The task was cancelled; always the last event of its watch."""
 
@@ -151,7 +154,7 @@ class CancelledEvent(BaseEvent):
         return "cancelled"
 
 
-@attrs.frozen(kw_only=True)
+@attrs.frozen(kw_only=True, repr=False)
 class ServerErrorEvent(BaseEvent):
     """
     The service reported trouble of its own on the stream (its ``error`` event).
@@ -160,15 +163,16 @@ class ServerErrorEvent(BaseEvent):
     reconnection.
     """
 
-    message: str | None = None
+    message: str | None = attrs.field(default=None, converter=words)
 
 
-@attrs.frozen(kw_only=True)
+@attrs.frozen(kw_only=True, repr=False)
 class UnknownEvent(BaseEvent):
     """
     An event whose name this version does not know, delivered rather than dropped.
 
-    It may repeat after a reconnection. ``data`` is the text as sent.
+    It may repeat after a reconnection. ``data`` is the text as sent, with whatever keys
+    and signed links are in it; ``repr`` and pickles leave them out.
     """
 
     name: str
@@ -183,19 +187,19 @@ Event = StatusEvent | ProgressEvent | TerminalEvent | ServerErrorEvent | Unknown
 """Something that happened to a task."""
 
 
-@attrs.frozen(kw_only=True)
-class BaseNotice:
+@attrs.frozen(kw_only=True, repr=False)
+class BaseNotice(Described):
     """What every notice has: the task whose watch it is about."""
 
     task_id: str
 
 
-@attrs.frozen(kw_only=True)
+@attrs.frozen(kw_only=True, repr=False)
 class Connected(BaseNotice):
     """The event stream is open."""
 
 
-@attrs.frozen(kw_only=True)
+@attrs.frozen(kw_only=True, repr=False)
 class StreamLost(BaseNotice):
     """The event stream broke or ended early; it is opened again after *delay* seconds."""
 
@@ -203,7 +207,7 @@ class StreamLost(BaseNotice):
     delay: float
 
 
-@attrs.frozen(kw_only=True)
+@attrs.frozen(kw_only=True, repr=False)
 class PollingStarted(BaseNotice):
     """
     The watch goes on by polling; there is no live progress until it streams again.
@@ -215,19 +219,19 @@ class PollingStarted(BaseNotice):
     cause: str
 
 
-@attrs.frozen(kw_only=True)
+@attrs.frozen(kw_only=True, repr=False)
 class StreamingResumed(BaseNotice):
     """Events come from the stream again after a time of polling."""
 
 
-@attrs.frozen(kw_only=True)
+@attrs.frozen(kw_only=True, repr=False)
 class Gap(BaseNotice):
     """Progress of *seconds* without a stream was not seen and cannot be had again."""
 
     seconds: float
 
 
-@attrs.frozen(kw_only=True)
+@attrs.frozen(kw_only=True, repr=False)
 class GaveUp(BaseNotice):
     """
     The watch ends with an error; *token* resumes it.

@@ -9,6 +9,8 @@ from collections.abc import Callable, Mapping
 
 import attrs
 
+from ._redaction import scrubbed
+
 
 @attrs.frozen(kw_only=True)
 class Reply:
@@ -19,6 +21,11 @@ class Reply:
     body: bytes = b""
     method: str = "GET"
     path: str = ""
+
+    def __repr__(self) -> str:
+        # Neither the body nor a header such as Location is for a log.
+        what = scrubbed(f"{self.status} {self.method} {self.path}").strip()
+        return f"Reply({what}, {len(self.body)} bytes)"
 
     @property
     def content_type(self) -> str | None:

@@ -4,16 +4,20 @@ Values that describe what the service holds: tasks, results, workflows, agents.
 All are frozen and slotted, compare by value, hash, copy and pickle. Fields the
 service sends that are not modelled stay reachable: :attr:`raw` holds the bytes
 the value was read from. What the service leaves out is ``None``, and so is the
-empty string where the documentation uses it for "nothing".
+empty string where the documentation uses it for "nothing". Keys and signed links that
+stand in the service's words are left out of ``error``, ``repr`` and pickles; :attr:`raw`
+has them, but not in a pickle.
 """
 
 import enum
 import json
 from collections.abc import Mapping
 from datetime import datetime
-from typing import Any
+from typing import Any, ClassVar
 
 import attrs
+
+from ._redaction import Described, words
 
 
 class TaskStatus(enum.StrEnum):
@@ -52,8 +56,8 @@ def is_terminal(status: str | None) -> bool:
     return status in TERMINAL_STATUSES
 
 
-@attrs.frozen(kw_only=True)
-class TaskSnapshot:
+@attrs.frozen(kw_only=True, repr=False)
+class TaskSnapshot(Described):
     """
     The state of a task at one moment, as ``GET /r/tasks/{id}`` reports it.
 
@@ -66,7 +70,7 @@ class TaskSnapshot:
     created_at: datetime | None = None
     started_at: datetime | None = None
     completed_at: datetime | None = None
-    error: str | None = None
+    error: str | None = attrs.field(default=None, converter=words)
     retry_count: int | None = None
     agent_id: str | None = None
     gateway_id: str | None = None
@@ -92,14 +96,16 @@ class TaskSnapshot:
         return json.loads(self.raw) if self.raw else None
 
 
-@attrs.frozen(kw_only=True)
-class ResumeToken:
+@attrs.frozen(kw_only=True, repr=False)
+class ResumeToken(Described):
     """
     What is needed to go on following a task in another process.
 
     Plain data: pickle it, or store the text of :meth:`dumps`, which is taken wherever a
     task or a token is. It holds no secret.
     """
+
+    _whole: ClassVar[frozenset[str]] = frozenset({"task_id", "last_event_id"})
 
     task_id: str
     status: str | None = None
@@ -116,14 +122,16 @@ class ResumeToken:
         return json.dumps(fields, separators=(",", ":"))
 
 
-@attrs.frozen(kw_only=True)
-class ParameterDef:
+@attrs.frozen(kw_only=True, repr=False)
+class ParameterDef(Described):
     """
     One parameter that a workflow takes.
 
     *type* is one of ``string``, ``number`` (``integer`` in some documents),
     ``boolean``, ``select``, ``file``; ``None`` when the service left it out.
     """
+
+    _whole: ClassVar[frozenset[str]] = frozenset({"key", "options"})
 
     key: str
     type: str | None = None
@@ -141,8 +149,8 @@ class ParameterDef:
     source_key: str | None = None
 
 
-@attrs.frozen(kw_only=True)
-class GpuDevice:
+@attrs.frozen(kw_only=True, repr=False)
+class GpuDevice(Described):
     """One GPU of an agent; memory in bytes."""
 
     name: str | None = None
@@ -151,8 +159,8 @@ class GpuDevice:
     vram_free: int | None = None
 
 
-@attrs.frozen(kw_only=True)
-class Agent:
+@attrs.frozen(kw_only=True, repr=False)
+class Agent(Described):
     """A connected GPU agent. One that disconnects vanishes from the list."""
 
     id: str
@@ -181,8 +189,8 @@ class Agent:
         return json.loads(self.raw) if self.raw else None
 
 
-@attrs.frozen(kw_only=True)
-class ArtifactLink:
+@attrs.frozen(kw_only=True, repr=False)
+class ArtifactLink(Described):
     """
     One downloadable output of a task, whichever link form the service used.
 
@@ -190,14 +198,16 @@ class ArtifactLink:
     can fetch the file.
     """
 
+    _whole: ClassVar[frozenset[str]] = frozenset({"output_id", "url", "storage_key"})
+
     output_id: str
     url: str = attrs.field(repr=False)
     storage_key: str | None = None
     metadata: Mapping[str, Any] = attrs.field(factory=dict[str, Any], repr=False, hash=False)
 
 
-@attrs.frozen(kw_only=True)
-class ResultRecord:
+@attrs.frozen(kw_only=True, repr=False)
+class ResultRecord(Described):
     """The reply of ``GET /r/tasks/{id}/result``: output, links and error of an ended task."""
 
     id: str
@@ -206,7 +216,7 @@ class ResultRecord:
     links: tuple[ArtifactLink, ...] = ()
     expires_at: datetime | None = None
     completed_at: datetime | None = None
-    error: str | None = None
+    error: str | None = attrs.field(default=None, converter=words)
     raw: bytes = attrs.field(default=b"", repr=False, eq=False)
 
     def raw_json(self) -> Any:

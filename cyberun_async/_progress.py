@@ -18,6 +18,7 @@ from ._events import (
     StatusEvent,
     TerminalEvent,
 )
+from ._redaction import Described
 
 
 # Before this much was seen, a rate is a guess.
@@ -37,8 +38,8 @@ _MINUTE, _HOUR = 60.0, 3600.0
 _ERROR_CHARACTERS = 200
 
 
-@attrs.frozen(kw_only=True)
-class ProgressUpdate:
+@attrs.frozen(kw_only=True, repr=False)
+class ProgressUpdate(Described):
     """
     What is known of a task at one moment, for one message about it.
 

@@ -21,6 +21,7 @@ from ._events import (
     UnknownEvent,
 )
 from ._models import TERMINAL_STATUSES, parse_status
+from ._redaction import words
 from ._ticks import make_tick
 
 
@@ -83,6 +84,8 @@ def _free_form(name: str, data: str, task_id: str, attempt: int, loads: Loads) -
         payload = None
     raw = _object(payload) or {}
     if name == "error":
+        if payload is None and data:
+            raw = {"message": data}
         message = error_text(raw) or data or None
         return ServerErrorEvent(task_id=task_id, attempt=attempt, raw=raw, message=message)
     return UnknownEvent(task_id=task_id, attempt=attempt, raw=raw, name=name, data=data)
@@ -131,7 +134,7 @@ def _progress(payload: dict[str, Any], task_id: str, attempt: int) -> Event:
         total if type(total) is int else _whole(payload, "step_total"),
         _text(payload, "current_node"),
         _text(payload, "stage") if "stage" in payload else None,
-        _text(payload, "message") if "message" in payload else None,
+        words(_text(payload, "message")) if "message" in payload else None,
     )
 
 

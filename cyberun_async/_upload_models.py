@@ -2,8 +2,11 @@
 
 import os
 from collections.abc import AsyncIterable
+from typing import ClassVar
 
 import attrs
+
+from ._redaction import Described
 
 
 Source = str | os.PathLike[str] | bytes | bytearray | memoryview | AsyncIterable[bytes]
@@ -27,8 +30,8 @@ class Upload:
     size: int | None = attrs.field(default=None, kw_only=True)
 
 
-@attrs.frozen(kw_only=True)
-class UploadedFile:
+@attrs.frozen(kw_only=True, repr=False)
+class UploadedFile(Described):
     """
     A file that the service has, for about a day; pass it for a parameter of type ``file``.
 
@@ -37,6 +40,8 @@ class UploadedFile:
         name, size, content_type: As they were sent.
         raw: The reply to the request for its place; never in ``repr``.
     """
+
+    _whole: ClassVar[frozenset[str]] = frozenset({"key", "name"})
 
     key: str
     name: str

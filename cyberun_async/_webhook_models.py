@@ -3,15 +3,16 @@
 import json
 from collections.abc import Mapping
 from datetime import datetime
-from typing import Any
+from typing import Any, ClassVar
 
 import attrs
 
 from ._models import parse_status
+from ._redaction import Described, words
 
 
-@attrs.frozen(kw_only=True)
-class Webhook:
+@attrs.frozen(kw_only=True, repr=False)
+class Webhook(Described):
     """
     A webhook as the service keeps it.
 
@@ -25,6 +26,8 @@ class Webhook:
         created_at, last_delivered_at: Aware moments.
         raw: The reply this was read from.
     """
+
+    _whole: ClassVar[frozenset[str]] = frozenset({"url", "secret"})
 
     id: str
     display_name: str | None = None
@@ -41,8 +44,8 @@ class Webhook:
         return json.loads(self.raw) if self.raw else None
 
 
-@attrs.frozen(kw_only=True)
-class CreatedWebhook:
+@attrs.frozen(kw_only=True, repr=False)
+class CreatedWebhook(Described):
     """
     A new webhook.
 
@@ -51,6 +54,8 @@ class CreatedWebhook:
         secret: What its deliveries are signed with; never in ``repr``.
         raw: The reply to its creation.
     """
+
+    _whole: ClassVar[frozenset[str]] = frozenset({"secret"})
 
     id: str
     secret: str | None = attrs.field(default=None, repr=False)
@@ -61,8 +66,8 @@ def _status(value: str | None) -> str | None:
     return None if value is None else parse_status(value)
 
 
-@attrs.frozen(kw_only=True)
-class WebhookEvent:
+@attrs.frozen(kw_only=True, repr=False)
+class WebhookEvent(Described):
     """
     What a verified delivery says.
 
@@ -80,7 +85,7 @@ class WebhookEvent:
     task_id: str
     task_status: str | None = attrs.field(default=None, converter=_status)
     task_output: Mapping[str, Any] | None = attrs.field(default=None, hash=False)
-    task_error: str | None = None
+    task_error: str | None = attrs.field(default=None, converter=words)
     timestamp: datetime | None = None
     raw: bytes = attrs.field(default=b"", repr=False, eq=False)
 

@@ -10,10 +10,11 @@ import attrs
 from ._errors import InvalidInputError
 from ._models import ParameterDef
 from ._parameters import check
+from ._redaction import Described
 
 
-@attrs.frozen(kw_only=True)
-class Workflow:
+@attrs.frozen(kw_only=True, repr=False)
+class Workflow(Described):
     """
     A workflow and the parameters it takes.
 
