@@ -92,4 +92,5 @@ async def test_who_leads_may_be_cancelled() -> None:
         group.start_soon(turn, two, 100)
         await anyio.wait_all_tasks_blocked()
 
-    assert sorted(moments) == pytest.approx([0, 1, 2, 3])
+    assert len(moments) >= 4
+    assert sorted(moments) == pytest.approx(list(range(len(moments))))
