@@ -280,6 +280,7 @@ async def test_thousands_of_siblings_leave_nothing(sim: Simulator) -> None:
     live = sim.create_task(manual=True)
     ended = sim.create_task(TaskPlan(pending=0.01, waiting=0.01, queued=0.01, steps=0))
     async with virtual_client(sim) as client:
+        sibling = client
         for number in range(3000):
             sibling = client.with_options(api_key=keys[number % 30])
             if number % 10 == 0:
