@@ -134,6 +134,8 @@ def _job_of(line: bytes, place: str) -> Job | JobFault:
         fields = json.loads(line)
     except ValueError as error:
         return JobFault(place, None, f"is no JSON: {error}")
+    except RecursionError:
+        return JobFault(place, None, "is no JSON: it is nested too deeply")
     if not isinstance(fields, dict):
         return JobFault(place, None, "is no JSON object")
     known = cast("dict[str, Any]", fields)

@@ -9,6 +9,8 @@ import click
 from .. import CyberunError
 from . import _batch, _completion, _lists, _local, _runs
 from ._exits import MEANINGS, ExitCode, exit_code_of
+from ._interrupt import alone
+from ._output import broken_output, discard_output
 from ._session import PROGRAM
 from ._words import error_line
 
@@ -70,9 +72,18 @@ def invoke(arguments: Sequence[str]) -> int:
         return max(error.exit_code, ExitCode.USAGE)
     except (click.Abort, KeyboardInterrupt):
         return ExitCode.INTERRUPTED
-    except CyberunError as error:
-        click.echo(error_line(error), err=True)
-        return exit_code_of(error)
-    except Exception:  # noqa: BLE001 - the last place that could say something
-        traceback.print_exc()
-        return ExitCode.BUG
+    except Exception as error:  # noqa: BLE001 - the last place that could say something
+        return _after(alone(error))
+
+
+def _after(error: Exception) -> int:
+    """Say what went wrong, and return the exit code."""
+    if isinstance(error, BrokenPipeError):
+        discard_output()
+        return ExitCode.BROKEN_PIPE
+    problem = broken_output(error) if isinstance(error, OSError) else error
+    if isinstance(problem, CyberunError):
+        click.echo(error_line(problem), err=True)
+        return exit_code_of(problem)
+    traceback.print_exception(error)
+    return ExitCode.BUG

@@ -38,6 +38,7 @@ class ExitCode(enum.IntEnum):
     LEDGER = 10
     TRANSFER = 11
     NO_EXTRA = 12
+    OUTPUT = 13
     BUG = 70
     INTERRUPTED = 130
     BROKEN_PIPE = 141
@@ -59,17 +60,24 @@ MEANINGS: Mapping[ExitCode, str] = {
     ExitCode.LEDGER: "the ledger of a batch is in use, damaged, or cannot be written",
     ExitCode.TRANSFER: "a file could not be uploaded or downloaded",
     ExitCode.NO_EXTRA: "an extra that the command needs is not installed",
+    ExitCode.OUTPUT: "standard output is closed or cannot be written",
     ExitCode.BUG: "the program itself failed; please report what it printed",
     ExitCode.INTERRUPTED: "interrupted with Ctrl-C",
     ExitCode.BROKEN_PIPE: "whoever read the output has gone",
     ExitCode.TERMINATED: "ended with SIGTERM",
 }
 
+
+class OutputError(CyberunError):
+    """What a command has to say cannot be written; what it has begun goes on."""
+
+
 # The first that fits decides.
 _BY_ERROR: tuple[tuple[type[CyberunError], ExitCode], ...] = (
     (TaskCancelledError, ExitCode.CANCELLED),
     (TaskEndedError, ExitCode.FAILED),
     (BatchStoppedError, ExitCode.FAILED),
+    (OutputError, ExitCode.OUTPUT),
     (ConfigurationError, ExitCode.KEY),
     (AuthenticationError, ExitCode.KEY),
     (PermissionDeniedError, ExitCode.KEY),

@@ -12,6 +12,8 @@ from .. import ConfigurationError
 
 
 KEY_VARIABLES = ("CYBERUN_API_KEY", "CYBERUN_KEY")
+# With the mark that some editors put in front of the first character.
+_ENCODING = "utf-8-sig"
 FILE_VARIABLE = "CYBERUN_API_KEY_FILE"
 
 
@@ -44,12 +46,12 @@ def key_from(key_file: str | None, warn: Callable[[str], None]) -> str:
 def _read(path: str, warn: Callable[[str], None]) -> str:
     try:
         if path == "-":
-            return sys.stdin.readline().strip()
+            return sys.stdin.buffer.readline().decode(_ENCODING).strip()
         file = Path(path).expanduser()
-        key = file.read_text(encoding="utf-8").strip()
+        key = file.read_text(encoding=_ENCODING).strip()
         mode = file.stat().st_mode
     except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "it is no text"
+        reason = error.strerror if isinstance(error, OSError) else "it is no text in UTF-8"
         raise ConfigurationError(f"the key file {path} cannot be read: {reason}") from error
     if stat.S_ISREG(mode) and mode & (stat.S_IRGRP | stat.S_IROTH):
         warn(f"warning: others can read the key in {path}; chmod 600 {path}")

@@ -25,6 +25,16 @@ class MissingExtraError(click.ClickException):
     exit_code = ExitCode.NO_EXTRA
 
 
+class NoPortError(click.ClickException):
+    """The local service cannot be served where it was to be."""
+
+    exit_code = ExitCode.USAGE
+
+    def __init__(self, port: int, error: OSError) -> None:
+        where = f"on port {port}" if port else "on any port"
+        super().__init__(f"cannot serve {where}: {error.strerror}; leave --port out for a free one")
+
+
 def need_testing() -> None:
     """
     Make sure that the simulator can be started.
@@ -67,7 +77,12 @@ def simulate(port: int, speed: float, seed: int | None) -> int:
     need_testing()
     from ..testing import Simulator
 
-    with Simulator(port=port, speed=speed, seed=seed) as service:
+    service = Simulator(port=port, speed=speed, seed=seed)
+    try:
+        service.restart()
+    except OSError as error:
+        raise NoPortError(port, error) from error
+    with service:
         click.echo(f"export CYBERUN_BASE_URL={service.url}\nexport CYBERUN_API_KEY={service.key}")
         click.echo("serving until Ctrl-C; set both variables in another terminal", err=True)
         try:

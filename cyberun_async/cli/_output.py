@@ -1,5 +1,6 @@
 """Three ways to tell: JSON lines, plain lines, and a board on a terminal."""
 
+import errno
 import os
 import sys
 from abc import ABC, abstractmethod
@@ -15,6 +16,7 @@ from rich.text import Text
 
 from .. import CyberunClient, CyberunError, Event, Notice, Observer, ProgressEvent
 from ._board import Board
+from ._exits import OutputError
 from ._picture import picture, room_of
 from ._spotlight import Spotlight
 from ._words import as_line, error_line, error_record, harmless, line_of, mark_of, record_of
@@ -22,6 +24,9 @@ from ._words import as_line, error_line, error_record, harmless, line_of, mark_o
 
 _FRAMES_PER_SECOND = 10.0
 _VIEW_INTERVAL = 0.2
+_WRITE_ERRORS = frozenset(
+    {errno.EBADF, errno.EDQUOT, errno.EFBIG, errno.EINVAL, errno.EIO, errno.ENOSPC, errno.ENXIO}
+)
 
 
 class Output(ABC):
@@ -289,3 +294,16 @@ def output_for(*, as_json: bool) -> Output:
 def discard_output() -> None:
     """Write nothing more to a reader that has gone; the interpreter's end would try to."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def broken_output(error: OSError) -> OutputError | None:
+    """
+    Return what to say if *error* came from writing to standard output, and write there no more.
+
+    Files have names in their errors and errors of their own, and so has the network: what is
+    left is standard output.
+    """
+    if error.filename is not None or error.errno not in _WRITE_ERRORS:
+        return None
+    discard_output()
+    return OutputError(f"standard output cannot be written: {error.strerror}")

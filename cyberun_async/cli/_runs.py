@@ -92,7 +92,9 @@ def run(
         task = await client.submit(workflow, parameters, validate=check)
         session.go_on_with(*_ways_on(task.id, is_cancelled=cancel_on_exit))
         line = task.id if detach else f"submitted {task.id}"
+        session.owes_an_id = True
         session.output.tell(line, {"type": "submitted", "task_id": task.id, "workflow": workflow})
+        session.owes_an_id = False
         if detach:
             return ExitCode.DONE
         with session.output.showing(total=1):
@@ -113,7 +115,7 @@ def _base(source: str | None) -> dict[str, Any]:
     if source is None:
         return {}
     if source == "-":
-        return object_of(sys.stdin.read(), "standard input")
+        return object_of(sys.stdin.buffer.read(), "standard input")
     try:
         return object_of(Path(source).read_bytes(), source)
     except OSError as error:

@@ -11,9 +11,9 @@ import click
 
 from .. import ConfigurationError, CyberunClient, CyberunError
 from ._exits import ExitCode, exit_code_of
-from ._interrupt import InterruptedRunError, stoppable
+from ._interrupt import InterruptedRunError, alone, stoppable
 from ._keys import key_from
-from ._output import Output, discard_output, output_for
+from ._output import Output, broken_output, discard_output, output_for
 from ._words import task_of
 
 
@@ -33,6 +33,8 @@ class Session:
     # Behind the program's name, to be said again.
     arguments: tuple[str, ...] = ()
     hints: list[str] = attrs.field(factory=list[str], init=False)
+    # Whether the hints have an id that was not written anywhere else yet.
+    owes_an_id: bool = attrs.field(default=False, init=False)
 
     def client(self, *, sends: bool = True) -> CyberunClient:
         """Return a client, not opened yet; one that never *sends* has no key."""
@@ -63,20 +65,38 @@ class Session:
             client = self.client(sends=sends)
             if before is not None:
                 before()
-            return anyio.run(self._run, client, work)
+            return self._run_in_a_loop(client, work)
         except CyberunError as error:
             self.output.close()
             self.output.problem(error)
             self._hint(error)
             return exit_code_of(error)
         except InterruptedRunError as stop:
-            self.output.close()
-            for line in self.hints:
-                self.output.hint(line)
+            self._leave()
             return stop.code
         except BrokenPipeError:
             discard_output()
+            if self.owes_an_id:
+                self._leave()
             return ExitCode.BROKEN_PIPE
+        except OSError as error:
+            if (problem := broken_output(error)) is None:
+                raise
+            self.output.problem(problem)
+            self._leave()
+            return exit_code_of(problem)
+
+    def _leave(self) -> None:
+        """Say how to go on with what was begun."""
+        self.output.close()
+        for line in self.hints:
+            self.output.hint(line)
+
+    def _run_in_a_loop(self, client: CyberunClient, work: Work) -> ExitCode:
+        try:
+            return anyio.run(self._run, client, work)
+        except ExceptionGroup as error:
+            raise alone(error) from error
 
     async def _run(self, client: CyberunClient, work: Work) -> ExitCode:
         async def inside() -> ExitCode:

@@ -13,7 +13,7 @@ def value_of(text: str) -> Any:
     """Return the JSON value that *text* is, or else the text itself."""
     try:
         return json.loads(text, parse_constant=_refused)
-    except ValueError:
+    except (ValueError, RecursionError):
         return text
 
 
@@ -58,13 +58,14 @@ def object_of(text: str | bytes, source: str | os.PathLike[str]) -> dict[str, An
         InvalidInputError: It is none.
     """
     try:
-        found: object = json.loads(text)
-    except ValueError as error:
-        raise InvalidInputError(f"{source} is no JSON: {error}") from error
+        found: object = json.loads(text, parse_constant=_refused)
+    except (ValueError, RecursionError) as error:
+        said = "it is nested too deeply" if isinstance(error, RecursionError) else error
+        raise InvalidInputError(f"{source} is no JSON: {said}") from error
     if not isinstance(found, dict):
         raise InvalidInputError(f"{source} must hold a JSON object of parameters")
     return cast("dict[str, Any]", found)
 
 
 def _refused(name: str) -> Any:
-    raise ValueError(name)
+    raise ValueError(f"{name} is none of its numbers")

@@ -4,13 +4,21 @@ import argparse
 import sys
 import threading
 
-from .simulator import Simulator
+from . import Simulator
 
 
 def main() -> int:
     """Serve until interrupted, having said where and with which key."""
-    options = _parser().parse_args()
-    with Simulator(speed=options.speed, port=options.port, seed=options.seed) as simulator:
+    parser = _parser()
+    options = parser.parse_args()
+    try:
+        simulator = Simulator(speed=options.speed, port=options.port, seed=options.seed)
+        simulator.restart()
+    except ValueError as error:
+        parser.error(str(error))
+    except OSError as error:
+        parser.error(f"cannot serve on port {options.port}: {error.strerror}")
+    with simulator:
         sys.stdout.write(_greeting(simulator))
         sys.stdout.flush()
         try:
