@@ -60,12 +60,14 @@ class CyberunClient(FollowingClient):
             ``"aiohttp"`` is up to three times as fast with many events, and needs the extra
             ``fast`` and asyncio. It is never chosen by itself.
 
-        transport_factory: Makes an ``httpx`` transport for each connection, for tests.
+        transport_factory:
+            Makes an asynchronous transport of ``httpx`` for each connection, for tests; the
+            first when the client is opened.
         http_client: Serves plain requests in place of connections of the library's own.
         user_agent: Put in front of the library's own.
         headers: Sent with every request to the API, never to other origins.
         on_notice: Called with each :data:`Notice` of any watch. It must not block.
-        observer: Told of everything that watches do, for tracing and metrics.
+        observer: Told of submissions and of everything that watches do, for tracing and metrics.
 
     Raises:
         ConfigurationError: The key, the base URL or a setting is wrong.

@@ -37,7 +37,8 @@ event            data, one JSON object
 ``unknown``      ``task_id``, ``attempt``, ``name``, ``data``: an event of a later service
 ``relay-error``  ``task_id``, ``error`` (a class of :class:`~cyberun_async.CyberunError`),
                  ``is_final``: the task cannot be followed; a task that is not there is
-                 looked for during ``WatchPolicy.not_found_grace`` first
+                 looked for during ``WatchPolicy.not_found_grace`` first. Where it is not
+                 final, as with ``max_tasks`` followed already, the browser comes back
 ================ ===========================================================================
 """
 

@@ -148,6 +148,19 @@ async def test_deliveries_arrive_wherever_the_endpoint_stands(make: Any, path: s
     assert len(receiver.taken) == 3
 
 
+async def test_a_mount_at_the_very_address_is_redirected_before_the_endpoint_is_called() -> None:
+    """That is the framework's own doing, so the page mounts one level above, or with a slash."""
+    taken: list[WebhookEvent] = []
+    async with site(mounted_with_slash(endpoint_of(taken.append))) as http:
+        content = delivery()
+        headers = {"x-webhook-signature-256": sign(content, SECRET)}
+        bare = await http.post("/hooks/cyberun", content=content, headers=headers)
+        slash = await http.post("/hooks/cyberun/", content=content, headers=headers)
+
+    assert (bare.status_code, bare.headers["location"]) == (307, f"{SITE}/hooks/cyberun/")
+    assert (slash.status_code, len(taken)) == (200, 1)
+
+
 async def test_a_framework_passes_the_endpoint_s_refusals_on() -> None:
     """As an endpoint of FastAPI it answers what it answers as an application."""
     app = added(WebhookEndpoint(SECRET, Receiver().take, max_body_bytes=1000))
