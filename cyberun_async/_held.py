@@ -25,6 +25,10 @@ class Home(Protocol):
         """Check the loop alone, which takes less."""
         ...
 
+    def check_process(self) -> None:
+        """Check the process alone."""
+        ...
+
     def spawn_soon(self, function: Callable[[], Coroutine[Any, Any, None]]) -> None:
         """Start *function* as a task, from any thread."""
         ...
@@ -118,7 +122,7 @@ class HeldIterator(ABC, Generic[Item_co]):
             self._start()
         if (item := self._ready()) is not None:
             return item
-        self._home.check()
+        self._home.check_process()
         item = await self._read()
         if item is None:
             # Only now: who closed it meanwhile, in another task, did so before the end.

@@ -54,10 +54,13 @@ class Runtime:
 
     def check(self) -> None:
         """Raise :class:`WrongEventLoopError` unless this is the loop, and process, opened on."""
-        # A child may run its parent's loop, on sockets that are the parent's.
+        self.check_process()
+        self.check_loop()
+
+    def check_process(self) -> None:
+        """Check the process alone: a child may run its parent's loop, on sockets not its own."""
         if os.getpid() != self._process:
             raise WrongEventLoopError(_FORKED)
-        self.check_loop()
 
     def check_loop(self) -> None:
         """Check the loop alone, for what is done with every event."""

@@ -1,17 +1,16 @@
 """The outcomes of one run over a batch, as its caller reads them."""
 
+from collections import deque
 from collections.abc import Callable, Coroutine
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Protocol, Self
+from typing import Any, Protocol, Self
 
 import anyio
+import attrs
 
+from .. import ClientStateError
 from ._driver import Emit, Jobs
 from ._outcomes import JobOutcome
-
-
-if TYPE_CHECKING:
-    from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
 
 
 class Drives(Protocol):
@@ -21,12 +20,20 @@ class Drives(Protocol):
         """Lead all jobs to their outcomes."""
 
 
+@attrs.define(eq=False)
+class _Offer:
+    outcome: JobOutcome
+    taken: anyio.Event = attrs.field(factory=anyio.Event)
+
+
 class BatchRun:
     """
     The outcomes of a batch, to be read once with ``async for``, as they come.
 
     A slow reader holds the work up. Closed or left early, the remote tasks go on, and
-    the next run takes them up.
+    the next run takes them up. A read that is cancelled inside ``async with`` loses
+    nothing, and the next one goes on; outside of it the run is closed. Read on after it
+    was closed, it raises :class:`ClientStateError`: only the end of all jobs is its end.
     """
 
     def __init__(
@@ -38,16 +45,19 @@ class BatchRun:
         self._spawn = spawn
         self._driver = driver
         self._jobs = jobs
-        self._send: MemoryObjectSendStream[JobOutcome]
-        self._receive: MemoryObjectReceiveStream[JobOutcome]
-        self._send, self._receive = anyio.create_memory_object_stream[JobOutcome](0)
+        # No stream of anyio: a read that is cancelled as it is handed a value may lose it.
+        self._offers: deque[_Offer] = deque()
+        self._changed: anyio.Event | None = None
         self._scope = anyio.CancelScope()
         self._has_ended = anyio.Event()
+        self._is_entered = False
         self._is_begun = False
         self._is_closed = False
+        self._is_over = False
         self._failure: Exception | None = None
 
     async def __aenter__(self) -> Self:
+        self._is_entered = True
         return self
 
     async def __aexit__(
@@ -62,21 +72,24 @@ class BatchRun:
         return self
 
     async def __anext__(self) -> JobOutcome:
-        if self._is_closed:
+        if self._is_over:
             raise StopAsyncIteration
+        if self._is_closed:
+            raise _closed()
         if not self._is_begun:
             self._spawn(self._run)
             self._is_begun = True
         try:
-            return await self._receive.receive()
-        except anyio.EndOfStream:
-            await self.aclose()
-        except BaseException:
-            await self.aclose()
+            outcome = await self._next()
+        except BaseException as error:
+            if isinstance(error, Exception) or not self._is_entered:
+                await self.aclose()
             raise
-        if self._failure is not None:
-            raise self._failure
-        raise StopAsyncIteration
+        if outcome is None:
+            self._is_over = True
+            await self.aclose()
+            raise StopAsyncIteration
+        return outcome
 
     @property
     def is_closed(self) -> bool:
@@ -84,7 +97,11 @@ class BatchRun:
         return self._is_closed
 
     async def aclose(self) -> None:
-        """Stop working and wait until that has stopped; what is under way is in the ledger."""
+        """
+        Stop working and wait until that has stopped; what is under way is in the ledger.
+
+        A read in another task raises :class:`ClientStateError`.
+        """
         if self._is_closed:
             return
         self._is_closed = True
@@ -92,16 +109,53 @@ class BatchRun:
         with anyio.CancelScope(shield=True):
             if self._is_begun:
                 await self._has_ended.wait()
-        self._receive.close()
-        self._send.close()
+        self._wake()
+
+    async def _next(self) -> JobOutcome | None:
+        while not self._offers:
+            if self._is_closed:
+                raise _closed()
+            if self._has_ended.is_set():
+                if self._failure is not None:
+                    raise self._failure
+                return None
+            changed = self._changed = self._changed or anyio.Event()
+            await changed.wait()
+        offer = self._offers.popleft()
+        offer.taken.set()
+        return offer.outcome
+
+    async def _emit(self, outcome: JobOutcome) -> None:
+        offer = _Offer(outcome)
+        self._offers.append(offer)
+        self._wake()
+        try:
+            await offer.taken.wait()
+        finally:
+            if not offer.taken.is_set():
+                # The ledger has it, and the next run yields it.
+                self._offers.remove(offer)
+
+    def _wake(self) -> None:
+        if self._changed is not None:
+            self._changed.set()
+            self._changed = None
 
     async def _run(self) -> None:
+        is_done = False
         try:
             with self._scope:
-                await self._driver.drive(self._jobs, self._send.send)
+                await self._driver.drive(self._jobs, self._emit)
+                is_done = True
         except Exception as error:  # noqa: BLE001 - the reader's, who raises it
             self._failure = error
         finally:
+            if not is_done and self._failure is None:
+                self._failure = _closed()  # cancelled from outside, which is no end
             self._is_begun = True
-            self._send.close()
             self._has_ended.set()
+            self._wake()
+
+
+def _closed() -> ClientStateError:
+    return ClientStateError("this run of the batch is closed; call batch.run(...) again")
