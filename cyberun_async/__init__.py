@@ -78,6 +78,7 @@ __all__ = [
     "Timeouts",
     "TransferError",
     "UnexpectedResponseError",
+    "UnknownEndError",
     "UnknownEvent",
     "Upload",
     "UploadedFile",

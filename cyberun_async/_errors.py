@@ -27,7 +27,8 @@ Every exception the library raises, named by what the caller can do about it.
     ├── SlowReaderError              a reader fell behind further than its buffer allows
     ├── TaskEndedError               the task itself did not complete
     │   ├── TaskFailedError          it failed; ``error`` says why
-    │   └── TaskCancelledError       it was cancelled
+    │   ├── TaskCancelledError       it was cancelled
+    │   └── UnknownEndError          it is over, in a state that this version does not know
     ├── WaitTimeoutError             your deadline passed (also a ``TimeoutError``)
     └── WebhookVerificationError     a webhook request is not to be trusted
 
@@ -48,6 +49,7 @@ EXCERPT_CHARACTERS = 200
 # Redacted first and then cut, so that no half of a link is left.
 _LONGEST_EXCERPTED = 8192
 
+_LONGEST_STATE = 100
 _NOT_THE_SERVICE = (
     "these are not the service's own words; a proxy may have answered, or the base URL is wrong"
 )
@@ -375,6 +377,29 @@ class TaskCancelledError(TaskEndedError):
     """The task was cancelled before it completed."""
 
     verb = "was cancelled"
+
+
+class UnknownEndError(TaskEndedError):
+    """
+    The task is over, as the service says, in a state that this version does not know.
+
+    Whether it made anything, only the service can say: ``client.raw_result(task)`` shows it.
+
+    Attributes:
+        status: The state, as the service calls it.
+    """
+
+    def __init__(
+        self,
+        *,
+        task_id: str,
+        status: str,
+        error: str | None = None,
+        snapshot: TaskSnapshot | None = None,
+    ) -> None:
+        self.status = status
+        self.verb = f"ended in the state {status[:_LONGEST_STATE]!r}, which is not known here"
+        super().__init__(task_id=task_id, error=error, snapshot=snapshot)
 
 
 class WaitTimeoutError(CyberunError, TimeoutError):

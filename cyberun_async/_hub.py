@@ -23,6 +23,8 @@ from ._errors import (
     ResultExpiredError,
     ServiceUnavailableError,
     TaskNotFoundError,
+    ServiceUnavailableError,
+    UnknownEndError,
 )
 from ._events import (
     Event,
@@ -278,6 +280,8 @@ class Hub:
         """*feed* has ended, and nothing more is overwritten in its readers."""
         self.counters.coalesced += sum(reader.coalesced for reader in feed.readers)
         self._remove(feed)
+        if isinstance(feed.watch.error, UnknownEndError):
+            logger.warning("%s", feed.watch.error)
         if feed.watch.error is not None:
             self.noticed(
                 GaveUp(

@@ -51,6 +51,11 @@ def parse_status(text: str) -> str:
     return _KNOWN_STATUSES.get(text, text)
 
 
+def is_known(status: str) -> bool:
+    """Return whether *status* is one of the documented states."""
+    return status in _KNOWN_STATUSES
+
+
 def is_terminal(status: str | None) -> bool:
     """Return whether *status* is one of the three final states."""
     return status in TERMINAL_STATUSES

@@ -115,10 +115,11 @@ class WatchPolicy:
             a missing network is better told soon. A minute outlasts a restart.
 
         confirm_after:
-            Seconds between two refusals of the status (403 or 404 in the service's own
-            words, nothing heard of the task in between) that end a watch. Five: a replica
-            that lags, or a deploy that half works, is over by then, and a wrong id is
-            still reported within ten.
+            Seconds between two sightings that end a watch: refusals of the status (403 or
+            404 in the service's own words, nothing heard of the task in between), or a
+            task that is over in a state nobody knows. Five: a replica that lags, or a
+            deploy that half works, is over by then, and a wrong id is still reported
+            within ten.
 
         not_found_grace:
             Seconds after a submission during which a 404 is taken for replication lag,

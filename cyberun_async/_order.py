@@ -71,6 +71,8 @@ class Order:
     _rank: int = attrs.field(default=-1, init=False)
     _tick_before: ProgressEvent | None = attrs.field(default=None, init=False)
     _unconfirmed: bool = attrs.field(default=False, init=False)
+    # Whether the stream has come as far as what is known: what follows is no repetition.
+    _is_level: bool = attrs.field(default=False, init=False)
 
     def __attrs_post_init__(self) -> None:
         if self.status is not None:
@@ -94,6 +96,7 @@ class Order:
             self._tick_before = self.last_tick
         # Else the last stream brought nothing new, and its ticks are no measure of it.
         self.unsettled = True
+        self._is_level = False
 
     def judge(self, event: Event) -> Verdict:
         """Deliver, drop or hold *event*, and say which; a terminal event is only recognised."""
@@ -110,11 +113,25 @@ class Order:
         held, self._held = self._held or [], None
         return held
 
-    def judge_released(self, event: Event, *, is_explained: bool) -> Verdict:
-        """As :meth:`judge`, but a step back is a repetition (*is_explained*) or unconfirmed."""
-        if not isinstance(event, StatusEvent) or not self._steps_back(event.status):
+    def judge_released(
+        self, event: Event, *, is_explained: bool, present: str | None = None
+    ) -> Verdict:
+        """
+        As :meth:`judge`, but a step back is a repetition (*is_explained*) or unconfirmed.
+
+        *present* is the state that the explanation has shown.
+        """
+        if not isinstance(event, StatusEvent):
             return self.judge(event)
-        if is_explained or event.status == self.status:
+        status = event.status
+        if not self._steps_back(status):
+            if not self._may_be_old(status):
+                return self.judge(event)
+            if status == present:
+                self._is_level = True
+                return self.judge(event)
+        if is_explained or status == self.status:
+            self._is_level = self._is_level or status == self.status
             return Verdict.REPEATED
         self.status = event.status
         self._unconfirmed = True
@@ -211,11 +228,13 @@ class Order:
         if is_terminal(status):
             return Verdict.ANNOUNCED
         if status == self.status:
+            self._is_level = True
             return Verdict.LIVE
-        if self._steps_back(status):
+        if self._steps_back(status) or self._may_be_old(status):
             self._held = [event]
             return Verdict.STEP_BACK
         self.unsettled = False
+        self._is_level = True
         self._note(status)
         self._deliver(event)
         return Verdict.NEWS
@@ -240,6 +259,12 @@ class Order:
 
     def _steps_back(self, status: str) -> bool:
         return status in self._seen or _rank_of(status, self._rank) < self._rank
+
+    def _may_be_old(self, status: str) -> bool:
+        """Return whether a stream may repeat *status*, which cannot be ranked, or the present."""
+        if self._is_level or self.status is None:
+            return False
+        return status not in _RANKS or self.status not in _RANKS
 
     def _note(self, status: str) -> None:
         self.status = status

@@ -30,6 +30,7 @@ from ._errors import (
     TaskNotFoundError as TaskNotFoundError,
     TransferError as TransferError,
     UnexpectedResponseError as UnexpectedResponseError,
+    UnknownEndError as UnknownEndError,
     WaitTimeoutError as WaitTimeoutError,
     WatchLostError as WatchLostError,
     WebhookVerificationError as WebhookVerificationError,

@@ -6,7 +6,7 @@ import attrs
 
 from ._errors import RateLimitedError, RequestRejectedError
 from ._feed import Feed
-from ._models import TaskSnapshot, TaskStatus, is_terminal
+from ._models import TaskSnapshot, TaskStatus, is_known, is_terminal
 from ._pages import Page, Sighting
 from ._plan import FEW, PAGE_SIZE, USUAL_STATES, ListMemory, is_worth_going_on
 
@@ -107,6 +107,8 @@ class Sweep:
         feed = feeds.get(sighting.id)
         if feed is None or feed.is_done or is_terminal(sighting.status):
             return
+        if not is_known(sighting.status):
+            return  # it may be an end, too, which a row does not show
         if missing.pop(sighting.id, None) is None and not self._claim(feed):
             return  # another request about it is under way
         self._memory.note_sighting(sighting.status)

@@ -59,10 +59,11 @@ from ._errors import (
     NotFoundError,
     PermissionDeniedError,
     RequestRejectedError,
+    UnknownEndError,
     WatchLostError,
 )
 from ._events import CancelledEvent, CompletedEvent, FailedEvent
-from ._models import ResumeToken, TaskSnapshot, TaskStatus
+from ._models import ResumeToken, TaskSnapshot, TaskStatus, is_known
 from ._steps import Ask, Connect, Fail, FetchResult, Finish, Phase, Poll, Read, Sleep, Step
 from ._watch_state import Counters
 from ._watch_stream import StreamedWatch
@@ -240,7 +241,25 @@ class Watch(StreamedWatch):
         changed = self._order.catch_up(snapshot.status)
         if changed:
             self._status_since = now
+        self._look_for_unknown_end(snapshot, now)
         return changed
+
+    def _look_for_unknown_end(self, snapshot: TaskSnapshot, now: float) -> None:
+        """End with a task that is shown as over, twice, in a state that nobody here knows."""
+        if snapshot.completed_at is None or is_known(snapshot.status):
+            self._unknown_end_since: float | None = None
+            return
+        if self._unknown_end_since is None:
+            self._unknown_end_since = now
+        again = self._unknown_end_since + self.policy.confirm_after
+        if now < again:
+            self._asks.by(again)
+            return
+        status, error = snapshot.status, snapshot.error
+        self._fail_with(
+            UnknownEndError(task_id=self.task_id, status=status, error=error, snapshot=snapshot),
+            now,
+        )
 
     def _settle_attempt(self, snapshot: TaskSnapshot, sent_at: float, now: float) -> None:
         order = self._order
@@ -249,7 +268,7 @@ class Watch(StreamedWatch):
         order.count_attempts(snapshot, is_current=sent_at >= self._status_since)
         # An ask from before the step back knows nothing of it.
         if order.attempt > before or sent_at >= self._held_at or snapshot.is_terminal:
-            self._release(now, is_explained=is_explained)
+            self._release(now, is_explained=is_explained, present=snapshot.status)
 
     def _is_sure_end(self, snapshot: TaskSnapshot, now: float) -> bool:
         """Return whether an end of an attempt gone by, which cannot be, was told twice."""

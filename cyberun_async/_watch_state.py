@@ -79,6 +79,8 @@ class WatchState:
     _ask_failures: int = attrs.field(default=0, init=False)
     # When the first of the refusals came since which nothing was heard of the task.
     _refused_since: float | None = attrs.field(default=None, init=False)
+    # When the task was first shown as over in a state that nobody knows.
+    _unknown_end_since: float | None = attrs.field(default=None, init=False)
     _odd_ends: int = attrs.field(default=0, init=False)
     _asking_since: float = attrs.field(default=0.0, init=False)
     _held_at: float = attrs.field(default=0.0, init=False)

@@ -67,6 +67,7 @@ class StreamedWatch(WatchMoves):
             # It may be one that was heard before all the same, so it resets nothing else.
             order.pass_ticks((event,))
             self._hear(now)
+            self._unknown_end_since: float | None = None
         else:
             self._garbled_run = 0
             self._react(order.judge(event), event, now)
@@ -148,6 +149,7 @@ class StreamedWatch(WatchMoves):
         elif events:
             self._order.pass_ticks(events)
             self._hear(now)
+            self._unknown_end_since = None
 
     def _drop_silent_stream(self, now: float, last_byte_at: float) -> None:
         if self._stale_at is None or now < self._stale_at:
@@ -199,14 +201,17 @@ class StreamedWatch(WatchMoves):
             self._status_since = now
         if self.phase is Phase.READING:
             if verdict is Verdict.NEWS:
+                self._unknown_end_since = None
                 self._news()
             self._hear(now)
 
-    def _release(self, now: float, *, is_explained: bool) -> None:
+    def _release(self, now: float, *, is_explained: bool, present: str | None = None) -> None:
         """Deliver or drop what was held."""
         for event in self._order.release():
             if not self._is_over():
-                verdict = self._order.judge_released(event, is_explained=is_explained)
+                verdict = self._order.judge_released(
+                    event, is_explained=is_explained, present=present
+                )
                 self._react(verdict, event, now)
 
 

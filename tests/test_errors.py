@@ -38,6 +38,7 @@ from cyberun_async import (
     TaskSnapshot,
     TransferError,
     UnexpectedResponseError,
+    UnknownEndError,
     WaitTimeoutError,
     WatchLostError,
     WebhookVerificationError,
@@ -96,6 +97,7 @@ EXAMPLES: list[CyberunError] = [
     TaskEndedError(task_id=TASK, error="no VRAM", snapshot=SNAPSHOT),
     TaskFailedError(task_id=TASK, error="no VRAM", snapshot=SNAPSHOT),
     TaskCancelledError(task_id=TASK, snapshot=SNAPSHOT),
+    UnknownEndError(task_id=TASK, status="archived", error="too old", snapshot=SNAPSHOT),
     WaitTimeoutError(task_id=TASK, timeout=60.0, snapshot=SNAPSHOT, cancel_requested=True),
     SubmissionTimeoutError(
         workflow="text-to-image", parameters={"prompt": "a fox"}, sent_at=SENT, timeout=2.0

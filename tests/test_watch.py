@@ -1,6 +1,7 @@
 """The decision core of a watch: the phase table row by row, and each decision by its name."""
 
 import math
+from datetime import UTC, datetime
 from typing import Any
 
 import attrs
@@ -12,6 +13,7 @@ from cyberun_async._errors import (
     PermissionDeniedError,
     RequestRejectedError,
     TaskNotFoundError,
+    UnknownEndError,
     WatchLostError,
 )
 from cyberun_async._events import (
@@ -1368,3 +1370,91 @@ def test_refusals_of_the_table_are_typed() -> None:
     """The kit's refusals are the errors that answers come to."""
     assert isinstance(refusal(404), TaskNotFoundError)
     assert WatchPolicy() == POLICY
+
+
+# States that nobody knows
+
+OVER = {"completed_at": datetime(2026, 3, 1, tzinfo=UTC), "error": "too old"}
+
+
+def test_a_task_that_is_over_in_an_unknown_state_ends_with_its_second_sighting() -> None:
+    """A typed error names the state; the state itself is reported before."""
+    played = play(connected(1), polled("running", 2), polled("archived", 62, **OVER))
+    assert (played.next_step(), played.ask_at) == (Read(), 67.0)
+    assert told(played)[-1] == StatusEvent(task_id=TASK, status="archived", origin="poll")
+
+    polled("archived", 66.9, **OVER)(played)
+    assert played.next_step() == Read()
+    polled("archived", 67, **OVER)(played)
+
+    assert isinstance(played.error, UnknownEndError)
+    assert (played.error.status, played.error.error) == ("archived", "too old")
+    assert "archived" in str(played.error)
+    assert played.error.snapshot == snapshot("archived", **OVER)
+
+
+@pytest.mark.parametrize(
+    "between",
+    [
+        pytest.param(polled("archived", 64), id="it-is-not-over"),
+        pytest.param(polled("running", 64, 1), id="another-attempt"),
+        pytest.param(received(tick(0.5), 64), id="it-goes-on"),
+    ],
+)
+def test_a_sighting_that_is_contradicted_is_the_first_again(between: Fact) -> None:
+    """A task that is heard of in between has not ended."""
+    facts = [connected(1), polled("running", 2), received(tick(0.1), 3)]
+    played = play(
+        *facts, polled("archived", 62, **OVER), between, polled("archived", 67, 1, **OVER)
+    )
+
+    assert played.error is None
+
+
+def test_an_unknown_state_is_in_progress() -> None:
+    """Nobody knows what it means, so it ends nothing."""
+    played = play(*(polled("archived", 10.0 * n) for n in range(1, 50)))
+
+    assert played.error is None
+    assert played.status == "archived"
+
+
+def replayed(*states: str, **known: Any) -> Watch:
+    """Return a watch that resumes with what is *known* on a stream that repeats *states*."""
+    facts = [connected(1), *(received(status(state), 2) for state in states)]
+    return play(*facts, retry_count=0, **known)
+
+
+@pytest.mark.parametrize(
+    "known, answer, states, news",
+    [
+        pytest.param("running", "running", "pending created running", "", id="in-the-midst"),
+        pytest.param("running", "running", "created running", "", id="at-the-beginning"),
+        pytest.param("running", "running", "created", "", id="cut-off-at-it"),
+        pytest.param("running", "running", "running saving", "saving", id="behind-the-present"),
+        pytest.param("running", "saving", "saving", "saving", id="the-present-itself"),
+        pytest.param("saving", "saving", "pending queued running saving", "", id="known-itself"),
+        pytest.param("saving", "saving", "pending queued", "", id="known-and-cut-off"),
+        pytest.param("saving", "running", "saving running", "running", id="gone-on"),
+        pytest.param("saving", "pushing", "running pushing", "pushing", id="to-another-one"),
+        pytest.param("running", "running", "created running saving", "saving", id="gone-on-to-it"),
+    ],
+)
+def test_a_replay_with_unknown_states_reports_what_is_new(
+    known: str, answer: str, states: str, news: str
+) -> None:
+    """Order in the replay and one answer tell what the holder of a token knows already."""
+    played = replayed(*states.split(), status=known)
+    if played._order.is_holding:
+        polled(answer, 3)(played)
+
+    found = [event.status for event in told(played) if isinstance(event, StatusEvent)]
+    assert found == news.split()
+
+
+def test_an_unknown_state_that_nobody_can_place_is_unconfirmed() -> None:
+    """Where no answer can be had in time, it is delivered with the doubt."""
+    played = replayed("created", status="running")
+    passed(17)(played)
+
+    assert told(played) == [status("created", unconfirmed=True)]
