@@ -23,7 +23,6 @@ from ._errors import (
     ResultExpiredError,
     ServiceUnavailableError,
     TaskNotFoundError,
-    ServiceUnavailableError,
     UnknownEndError,
 )
 from ._events import (

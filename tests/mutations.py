@@ -56,7 +56,8 @@ MUTATIONS = (
         "Ordered",
         "a step back is delivered instead of held",
         "_order.py",
-        "        if self._steps_back(status):\n            self._held = [event]",
+        "        if self._steps_back(status) or self._may_be_old(status):\n"
+        "            self._held = [event]",
         "        if False:\n            self._held = [event]",
         (f"{WATCH}test_a_step_back_is_held_with_all_behind_it",),
     ),
@@ -84,6 +85,14 @@ MUTATIONS = (
         "        if snapshot.is_terminal and self.phase is Phase.READING:\n"
         "            self._end_by(snapshot)",
         (f"{WATCH}test_an_end_that_an_ask_shows_ends_the_watch_in_any_phase[failed-polling]",),
+    ),
+    Mutation(
+        "Settled",
+        "a task that is over in an unknown state is followed on",
+        "_watch.py",
+        "        if snapshot.completed_at is None or is_known(snapshot.status):",
+        "        if True:",
+        (f"{WATCH}test_a_task_that_is_over_in_an_unknown_state_ends_with_its_second_sighting",),
     ),
     Mutation(
         "Settled",
@@ -118,8 +127,8 @@ MUTATIONS = (
         "Not twice",
         "a status that equals the last one is news",
         "_order.py",
-        "        if status == self.status:\n            return Verdict.LIVE",
-        "        if False:\n            return Verdict.LIVE",
+        "        if status == self.status:\n            self._is_level = True",
+        "        if False:\n            self._is_level = True",
         (f"{WATCH}test_a_status_is_told_once[False]",),
     ),
     Mutation(
@@ -224,6 +233,22 @@ MUTATIONS = (
     ),
     Mutation(
         "Server trouble is not task trouble",
+        "a proxy's page is taken for the service's word",
+        "_watch.py",
+        "        if not error.from_service or not isinstance(error, _ENDING):",
+        "        if not isinstance(error, _ENDING):",
+        (f"{WATCH}test_any_other_refusal_is_an_outage[404-False-polling]",),
+    ),
+    Mutation(
+        "Server trouble is not task trouble",
+        "a refusal that is said once is final",
+        "_watch.py",
+        "        return now - self._refused_since >= self.policy.confirm_after",
+        "        return True",
+        (f"{WATCH}test_a_404_is_asked_about_once_more",),
+    ),
+    Mutation(
+        "Server trouble is not task trouble",
         "a stream that is redirected elsewhere ends the watch",
         "_feed.py",
         "        if failure.kind in (FailureKind.TLS, FailureKind.PROXY):",
@@ -248,8 +273,8 @@ MUTATIONS = (
         "Server trouble is not task trouble",
         "a run is sent again behind a proxy's error page",
         "_verdict.py",
-        "    return reply.status == 503 and _speaks_for_service(reply)",
-        "    return reply.status == 503",
+        "    return reply.status in _DECLINED and speaks_for_service(reply)",
+        "    return reply.status in _DECLINED",
         (
             f"{VERDICT}test_a_submission_is_repeated_only_where_it_provably_did_not_run[503-by-a-proxy]",
         ),

@@ -1374,7 +1374,7 @@ def test_refusals_of_the_table_are_typed() -> None:
 
 # States that nobody knows
 
-OVER = {"completed_at": datetime(2026, 3, 1, tzinfo=UTC), "error": "too old"}
+OVER: dict[str, Any] = {"completed_at": datetime(2026, 3, 1, tzinfo=UTC), "error": "too old"}
 
 
 def test_a_task_that_is_over_in_an_unknown_state_ends_with_its_second_sighting() -> None:
