@@ -8,7 +8,7 @@ from typing import Any, Protocol, Self
 import anyio
 import attrs
 
-from .. import ClientStateError
+from .. import ClientStateError, WrongEventLoopError
 from ._driver import Emit, Jobs
 from ._outcomes import JobOutcome
 
@@ -55,6 +55,7 @@ class BatchRun:
         self._is_closed = False
         self._is_over = False
         self._failure: Exception | None = None
+        self._loop: anyio.lowlevel.EventLoopToken | None = None
 
     async def __aenter__(self) -> Self:
         self._is_entered = True
@@ -72,12 +73,14 @@ class BatchRun:
         return self
 
     async def __anext__(self) -> JobOutcome:
+        self._check_loop()
         if self._is_over:
             raise StopAsyncIteration
         if self._is_closed:
             raise _closed()
         if not self._is_begun:
             self._spawn(self._run)
+            self._loop = anyio.lowlevel.current_token()
             self._is_begun = True
         try:
             outcome = await self._next()
@@ -101,15 +104,25 @@ class BatchRun:
         Stop working and wait until that has stopped; what is under way is in the ledger.
 
         A read in another task raises :class:`ClientStateError`.
+
+        Raises:
+            WrongEventLoopError: On another event loop than it was begun on.
         """
         if self._is_closed:
             return
+        self._check_loop()
         self._is_closed = True
         self._scope.cancel()
         with anyio.CancelScope(shield=True):
             if self._is_begun:
                 await self._has_ended.wait()
         self._wake()
+
+    def _check_loop(self) -> None:
+        if self._loop is not None and self._loop != anyio.lowlevel.current_token():
+            raise WrongEventLoopError(
+                "this run of the batch belongs to another event loop; read and close it only there"
+            )
 
     async def _next(self) -> JobOutcome | None:
         while not self._offers:

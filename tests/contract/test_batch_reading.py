@@ -1,11 +1,12 @@
 """The outcomes of a batch are read as everything else is: given up, and read on."""
 
+import asyncio
 from pathlib import Path
 
 import anyio
 import pytest
 
-from cyberun_async import ClientStateError, CyberunClient
+from cyberun_async import ClientStateError, CyberunClient, WrongEventLoopError
 from cyberun_async.batch import Batch, Job
 from cyberun_async.testing import Simulator, TaskPlan
 
@@ -75,3 +76,26 @@ async def test_closing_a_run_in_another_task_is_no_end(
         group.start_soon(close)
         with anyio.fail_after(30), pytest.raises(ClientStateError, match="closed"):
             await anext(outcomes)
+
+
+async def test_a_run_on_another_loop_is_refused_at_once(
+    sim: Simulator, client: CyberunClient, tmp_path: Path
+) -> None:
+    """Neither reading nor closing it there waits for what only its own loop can do."""
+    sim.default_plan = TaskPlan(forever_waiting=True)
+    refused = list[str]()
+
+    async def elsewhere() -> None:
+        for name, call in {"read": lambda: anext(outcomes), "close": outcomes.aclose}.items():
+            try:
+                await call()
+            except WrongEventLoopError:
+                refused.append(name)
+
+    async with Batch(client, tmp_path / "runs.sqlite") as batch, batch.run(JOBS) as outcomes:
+        with anyio.move_on_after(0.3):
+            await anext(outcomes)
+        with anyio.fail_after(30):
+            await anyio.to_thread.run_sync(lambda: asyncio.run(elsewhere()))
+
+    assert refused == ["read", "close"]
