@@ -1,6 +1,7 @@
 """What a client is before it follows anything: its settings, its life, and plain requests."""
 
 import copy
+import os
 import ssl
 from collections.abc import Callable, Mapping
 from types import TracebackType
@@ -41,7 +42,7 @@ class BaseClient:
         limits: Limits | None = None,
         # The network
         proxy: str | None = None,
-        verify: bool | str | ssl.SSLContext = True,
+        verify: bool | str | os.PathLike[str] | ssl.SSLContext = True,
         transport: Literal["httpx", "aiohttp"] = "httpx",
         transport_factory: TransportFactory | None = None,
         http_client: HttpClient | None = None,

@@ -42,7 +42,7 @@ from ._runtime import Runtime, draw
 from ._slots import StreamSlots
 from ._statistics import ClientStatistics
 from ._told import Faults, Told
-from ._transport import Transport, TransportSettings
+from ._transport import Transport, TransportSettings, prepared
 
 
 T = TypeVar("T")
@@ -188,7 +188,8 @@ class Core:
             raise ConfigurationError(
                 "transport='aiohttp' works on asyncio only; leave it out on trio"
             )
-        opened = Opened(runtime, attrs.evolve(self.settings, clock=runtime.now))
+        settings = await prepared(attrs.evolve(self.settings, clock=runtime.now))
+        opened = Opened(runtime, settings)
         await runtime.open()
         self.opened = opened
 

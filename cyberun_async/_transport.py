@@ -9,10 +9,13 @@ few; ``_transport_lane`` says why no pool of httpx is used for that.
 
 import functools
 import ssl
-from collections.abc import AsyncIterable, Callable, Generator
+import sys
+from collections.abc import AsyncIterable, Callable, Generator, Mapping
 from contextlib import contextmanager
 
 import anyio
+import anyio.to_thread
+import attrs
 import httpx
 
 from ._errors import ClientClosedError
@@ -39,9 +42,14 @@ from ._transport_request import (
     is_redirect,
     with_headers,
 )
-from ._transport_settings import Loads, TransportSettings, TransportStatistics
+from ._transport_settings import (
+    Loads,
+    TransportKind,
+    TransportSettings,
+    TransportStatistics,
+)
 from ._transport_stream import CONTENT_TYPE, EventConnection
-from ._transport_tls import context_for
+from ._transport_tls import context_for, reads_files
 from ._transport_via import Via
 
 
@@ -68,6 +76,9 @@ _OPENINGS_AT_ONCE = 64
 
 # One connection in so many serves nothing but status checks.
 _KEPT_FOR_CHECKS = 5
+
+# What is imported with the first connection.
+_LOADED: Mapping[TransportKind, str] = {"httpx": "httpcore", "aiohttp": "httpx_aiohttp"}
 
 # How long closing waits for requests in other tasks to notice.
 _CLOSE_SECONDS = 5.0
@@ -526,6 +537,28 @@ class Transport:
             self._all_ended = anyio.Event()
             with anyio.move_on_after(_CLOSE_SECONDS):
                 await self._all_ended.wait()
+
+
+async def prepared(settings: TransportSettings) -> TransportSettings:
+    """
+    Return *settings* when all that reads files has been done, in another thread.
+
+    Raises:
+        ConfigurationError: A file that is named, by the environment too, cannot be used.
+    """
+    if settings.transport_factory is not None:
+        return settings
+    if not reads_files(settings.verify) and _LOADED[settings.kind] in sys.modules:
+        return settings
+    context = await anyio.to_thread.run_sync(_load, settings.kind, settings.verify)
+    return attrs.evolve(settings, verify=context)
+
+
+def _load(kind: TransportKind, verify: bool | ssl.SSLContext | str) -> ssl.SSLContext:
+    # Making a connection imports what it needs; it is never opened.
+    context = context_for(verify)
+    kind_for(kind).make_lane(context, None)
+    return context
 
 
 def _closed() -> ClientClosedError:

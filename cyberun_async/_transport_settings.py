@@ -1,5 +1,6 @@
 """What a transport is told, and what it tells about itself."""
 
+import os
 import ssl
 from collections.abc import Callable
 from importlib.util import find_spec
@@ -58,6 +59,12 @@ def _callable_or_none(_: Any, attribute: "attrs.Attribute[Any]", value: object) 
         raise ConfigurationError(f"{attribute.name} must be callable, not {told(value)}")
 
 
+def _path_as_text(
+    value: bool | ssl.SSLContext | str | os.PathLike[str],
+) -> bool | ssl.SSLContext | str:
+    return os.fspath(value) if isinstance(value, os.PathLike) else value
+
+
 @attrs.frozen(kw_only=True)
 class TransportSettings:
     """
@@ -84,7 +91,9 @@ class TransportSettings:
         default=None, repr=False, validator=_of_kind("a URL or None", str, type(None))
     )
     verify: bool | ssl.SSLContext | str = attrs.field(
-        default=True, validator=_of_kind("a bool, a path or a context", bool, str, ssl.SSLContext)
+        default=True,
+        converter=_path_as_text,
+        validator=_of_kind("a bool, a path or a context", bool, str, ssl.SSLContext),
     )
     kind: TransportKind = "httpx"
     transport_factory: TransportFactory | None = attrs.field(
