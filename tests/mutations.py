@@ -351,8 +351,8 @@ MUTATIONS = (
         "Yours to stop, and to read on",
         "the remote task is cancelled unasked",
         "_stream.py",
-        "        if self._cancel_on_exit and feed.watch.terminal is None:",
-        "        if feed.watch.terminal is None:",
+        "        if self._cancel_on_exit and self.ended_as is None:",
+        "        if self.ended_as is None:",
         (
             f"{WAITING}leaving_a_watch_cancels_the_task_only_where_asked[virtual-asyncio-break-not-asked]",
         ),

@@ -39,7 +39,7 @@ def divided(policy: BatchPolicy, limits: Limits, parts: int) -> Division:
     Return the share of one part in *policy* and *limits*, the account's.
 
     What counts for the whole account is divided and rounded down: jobs under way, event
-    streams, connections, status requests per second, transfers. Fewer parts are made
+    streams, connections, status requests and submissions per second, transfers. Fewer parts are made
     where there would be less than one job or one connection for each. Transfers are one
     for each part at least, so that together they may be more than the account's.
 
@@ -54,6 +54,7 @@ def divided(policy: BatchPolicy, limits: Limits, parts: int) -> Division:
         max_streams=limits.max_streams // most,
         max_connections=limits.max_connections // most,
         poll_rate=limits.poll_rate / most,
+        submit_rate=None if limits.submit_rate is None else limits.submit_rate / most,
         parallel_transfers=max(limits.parallel_transfers // most, 1),
     )
     smaller = attrs.evolve(policy, concurrency=policy.concurrency // most)

@@ -21,13 +21,14 @@ def test_each_part_gets_its_share() -> None:
 @pytest.mark.parametrize("parts", range(1, 130, 7))
 def test_the_parts_are_never_more_than_the_whole(parts: int) -> None:
     """Whatever their number, all parts together keep to the account's limits."""
-    policy, limits = BatchPolicy(concurrency=50), Limits()
+    policy, limits = BatchPolicy(concurrency=50), Limits(submit_rate=8.0)
     found = divided(policy, limits, parts)
 
     assert found.parts * found.policy.concurrency <= policy.concurrency
     assert found.parts * found.limits.max_streams <= limits.max_streams
     assert found.parts * found.limits.max_connections <= limits.max_connections
     assert found.parts * found.limits.poll_rate <= limits.poll_rate * (1 + 1e-9)
+    assert found.parts * (found.limits.submit_rate or 0.0) <= 8.0 * (1 + 1e-9)
 
 
 def test_there_is_no_part_without_a_job() -> None:

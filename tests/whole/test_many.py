@@ -707,4 +707,5 @@ async def test_a_list_that_is_refused_once_is_soon_asked_for_again() -> None:
         group.cancel_scope.cancel()
 
     assert after.list_pages - before.list_pages >= 15
-    assert after.asks == before.asks
+    # One that is due a moment before the others may be asked about singly in each round.
+    assert after.asks - before.asks <= 20
