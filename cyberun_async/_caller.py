@@ -11,6 +11,7 @@ from contextvars import Context, copy_context
 from typing import Any, Protocol
 
 import anyio
+import attrs
 
 from ._credentials import KeyProvider, Keyring, Secret, kind_of, sealed
 from ._errors import CyberunError, ServiceUnavailableError
@@ -154,11 +155,13 @@ class Caller:
         is_check: bool = False,
         repeatable: bool = True,
         task: bool = False,
+        total: float | None = None,
         departure: Departure | None = None,
     ) -> Reply:
         """
         Make a request, repeat it as the policy allows, and return its successful reply.
 
+        Each try has *total* seconds, where that is less than ``Timeouts.total``.
         A status check (*is_check*) goes before other requests. Whoever stops waiting finds
         in *departure* whether a request left that may have had an effect.
 
@@ -187,6 +190,7 @@ class Caller:
                 params=params,
                 content=content,
                 fresh=is_submission,
+                timeouts=_within(self._timeouts, total),
                 is_check=is_check,
                 departure=departure,
             )
@@ -220,10 +224,16 @@ class Caller:
     async def _once(self, method: str, path: str, **options: Any) -> Reply | ExchangeFailedError:
         try:
             return await self._exchanger.exchange(
-                method, path, timeouts=self._timeouts, usage=self._account.usage, **options
+                method, path, usage=self._account.usage, **options
             )
         except ExchangeFailedError as error:
             return error
+
+
+def _within(timeouts: Timeouts, total: float | None) -> Timeouts:
+    if total is None or total >= timeouts.total:
+        return timeouts
+    return attrs.evolve(timeouts, total=total)
 
 
 def _is(one: Secret | None, other: Secret) -> bool:

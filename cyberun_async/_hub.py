@@ -57,6 +57,8 @@ from ._watch import Counters, Phase, Watch
 
 logger = logging.getLogger("cyberun_async")
 
+# So many tries that hang have room in the time for an output.
+_OUTPUT_TRIES = 3
 # Until a status that somebody waits for is asked for again.
 _RECHECK = 1.0
 
@@ -337,7 +339,10 @@ class Hub:
         seconds = self.policy.output_timeout
         with anyio.move_on_after(seconds):
             try:
-                reply = await self.caller.call("GET", path, headers=headers, task=True)
+                # One try that hangs leaves time for others.
+                reply = await self.caller.call(
+                    "GET", path, headers=headers, task=True, total=seconds / _OUTPUT_TRIES
+                )
                 output = decode_result(reply).output
             except TaskNotFoundError as error:
                 return None, str(ResultExpiredError.after(error))

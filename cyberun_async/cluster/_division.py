@@ -39,9 +39,10 @@ def divided(policy: BatchPolicy, limits: Limits, parts: int) -> Division:
     Return the share of one part in *policy* and *limits*, the account's.
 
     What counts for the whole account is divided and rounded down: jobs under way, event
-    streams, connections, status requests and submissions per second, transfers. Fewer parts are made
-    where there would be less than one job or one connection for each. Transfers are one
-    for each part at least, so that together they may be more than the account's.
+    streams, connections, status requests and submissions per second, transfers. Fewer
+    parts are made where there would be less than one job or one connection for each.
+    Transfers are one for each part at least, so that together they may be more than the
+    account's.
 
     Raises:
         ConfigurationError: *parts* is no whole number from 1 on.
