@@ -26,6 +26,8 @@ from ..whole.kit import follow
 from .tls import HANDSHAKE_CUTS, HANDSHAKE_STALLS, Authority, Cut, Cutter, over_tls
 
 
+pytestmark = pytest.mark.plain_only("TLS stands before a plain service here")
+
 CUTS: Final = {**HANDSHAKE_CUTS, **HANDSHAKE_STALLS}
 Kind = Literal["httpx", "aiohttp"]
 

@@ -50,8 +50,9 @@ PATIENCE: Final = 120.0
 CUTS: Final = {
     **HANDSHAKE_CUTS,
     **HANDSHAKE_STALLS,
-    "after the handshake": Cut(2500, "reset"),
-    "in the answers": Cut(6000, "fin"),
+    "after the handshake": Cut(1000, "fin"),
+    "within the first answer": Cut(1500, "reset"),
+    "within later answers": Cut(6000, "fin"),
 }
 
 # Where the kills fall, in turn. In those called "sent" the request has left, and the

@@ -123,6 +123,18 @@ ASK: Final[dict[str, Make]] = {
     **{f"ask: garbled, {how}": _always(faults.garble(how)) for how in _HOWS if how != "utf8"},
 }
 
+_PLAIN_4XX: Final = (400, 405, 409, 410, 418, 421, 425, 431, 451, 499)
+_PAGE_4XX: Final = (400, 401, 403, 404, 410)
+LONE: Final[dict[str, Make]] = {
+    **{f"status check: one {code}": _always(faults.refuse(code)) for code in _PLAIN_4XX},
+    **{
+        f"status check: {code}, a page": _always(faults.refuse(code, body=f"<h1>{code}</h1>"))
+        for code in _PAGE_4XX
+    },
+    "status check: one 403 of the service": _always(faults.refuse(403)),
+    "status check: one 404 of the service": _always(faults.refuse(404)),
+}
+
 RESULT: Final[dict[str, Make]] = {
     "result: 500": _always(faults.refuse(500)),
     "result: 503": _always(faults.refuse(503, retry_after=1)),
@@ -180,10 +192,12 @@ SWITCHES: Final[dict[str, tuple[object, ...]]] = {
 }
 
 
-# The connections of the half that comes over TLS; the last is cut within its answers.
+# The connections of the half that comes over TLS. A handshake takes some 900 bytes of the
+# server, and the tickets after it 500.
 HANDSHAKE: Final[dict[str, Cut]] = {
     **{f"TLS: {name}": cut for name, cut in {**HANDSHAKE_CUTS, **HANDSHAKE_STALLS}.items()},
-    "TLS: cut after the handshake": Cut(2000, "reset"),
+    "TLS: cut after the handshake": Cut(1000, "fin"),
+    "TLS: cut within the first answer": Cut(1500, "reset"),
 }
 
 
@@ -231,6 +245,7 @@ class Weather:
             steps=dice.randrange(1, 25),
             step_seconds=dice.random() * 0.2,
             outcome=dice.choice(("completed", "completed", "completed", "failed", "cancelled")),
+            unknown_end=None,
             attempts=attempts,
             output=OUTPUT,
             behaviour=_behaviour(dice),
@@ -258,13 +273,16 @@ class Weather:
             yield self._fault("events", dice.choice((STREAM, STREAM, REFUSED_STREAM)))
         for _ in range(dice.choice((0, 0, 1, 2))):
             yield self._fault("task", ASK)
+        if dice.random() < 0.3:
+            # Never two: the service's own 403 and 404, one after the other, are final.
+            yield self._fault("task", LONE)
         if dice.random() < 0.2:
             yield self._fault("result", RESULT)
 
     def _fault(self, endpoint: faults.Endpoint, table: dict[str, Make]) -> faults.Fault:
         actions = self._chosen(endpoint, table)
         # What slows all asks down strikes once each time.
-        times = 1 if table is ASK else self._dice.choice((1, 1, 1, 3))
+        times = 1 if table in (ASK, LONE) else self._dice.choice((1, 1, 1, 3))
         return faults.on(endpoint, *actions, times=times)
 
     def _chosen(self, endpoint: str, table: dict[str, Make]) -> Actions:
@@ -308,6 +326,8 @@ def doom_of(plan: TaskPlan) -> int | None:
     return None
 
 
+UNKNOWN_STATE: Final = "evaporated"
+UNKNOWN_END: Final = "task ended in a state nobody knows"
 ACROSS: Final = "whole life replayed in a later attempt"
 LAGGING: Final = "result lagging behind its task"
 OF_LIVES: Final = (ACROSS, LAGGING)
@@ -330,7 +350,7 @@ BY_THE_READER: Final = (
 
 def every_kind() -> list[str]:
     """Return the names of all faults; each has to be hit in a soak."""
-    tables = (STREAM, REFUSED_STREAM, ASK, RESULT, LIST, RUN, DOOMED, HANDSHAKE)
+    tables = (STREAM, REFUSED_STREAM, ASK, LONE, RESULT, LIST, RUN, DOOMED, HANDSHAKE)
     named = [name for table in tables for name in table]
     return [*named, *OF_LIVES, *FROM_OUTSIDE, *BY_THE_READER]
 
