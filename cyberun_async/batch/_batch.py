@@ -106,7 +106,9 @@ class Batch:
         Return an async iterator over the outcomes of *jobs*, as they come.
 
         First all jobs are read and checked; a fault in one means that none is sent. Then
-        submissions whose answer was never read are looked into. Then the outcomes that
+        submissions whose answer was never read are looked into; where the policy leaves them
+        to you, tasks that are known to run are followed to their ends and their outcomes
+        yielded, and nothing is submitted. Then the outcomes that
         the ledger has already are yielded, and those that come in this run after them,
         each exactly once and after it was recorded. A job that failed does not raise.
 

@@ -67,7 +67,12 @@ class Driver:
         """
         await self._take_in(jobs)
         # What is skipped now is an outcome of the ledger, and comes with the others of these.
-        await self._clear_up()
+        try:
+            await self._clear_up()
+        except UncertainSubmissionsError:
+            # Tasks that are known are billed and end meanwhile, whoever decides, and when.
+            await self._work_through(emit, may_submit=False)
+            raise
         await self._replay(emit)
         while await self._work_through(emit):
             for outcome in await self._clear_up():
@@ -89,7 +94,13 @@ class Driver:
         await self._count()
 
     async def _count(self) -> None:
-        self._tally.reset(await self._ledger.read(records.counts))
+        counts = (
+            # A ledger that is one of many counts for what it was given in this run.
+            partial(records.counts_of, run=self._run)
+            if self._surroundings.is_shared
+            else records.counts
+        )
+        self._tally.reset(await self._ledger.read(counts))
 
     async def _replay(self, emit: Emit) -> None:
         after = 0
@@ -133,13 +144,19 @@ class Driver:
 
     # Work
 
-    async def _work_through(self, emit: Emit) -> bool:
-        """Work on all that can be worked on; return whether there was anything."""
+    async def _work_through(self, emit: Emit, *, may_submit: bool = True) -> bool:
+        """
+        Work on all that can be worked on; return whether there was anything.
+
+        Args:
+            emit: Takes each outcome.
+            may_submit: Whether that is also what has no task yet, or whose task fails.
+        """
         found = False
         async with anyio.create_task_group() as outer:
             await outer.start(self._submitter.guard)
             async with anyio.create_task_group() as workers:
-                found = await self._feed(workers, outer.cancel_scope, emit)
+                found = await self._feed(workers, outer.cancel_scope, emit, may_submit=may_submit)
             outer.cancel_scope.cancel()
         if self._failure is not None:
             await self._wind_up(emit)
@@ -147,31 +164,42 @@ class Driver:
         return found
 
     async def _feed(
-        self, workers: anyio.abc.TaskGroup, scope: anyio.CancelScope, emit: Emit
+        self,
+        workers: anyio.abc.TaskGroup,
+        scope: anyio.CancelScope,
+        emit: Emit,
+        *,
+        may_submit: bool,
     ) -> bool:
         after = 0
         try:
-            while rows := await self._next(after):
+            while rows := await self._next(after, may_submit=may_submit):
                 for row in rows:
                     await self.throttle.acquire()
                     if self._is_stopping:
                         self.throttle.release()
                         return True
-                    workers.start_soon(self._work_on, row, scope, emit)
+                    may_retry = may_submit and row.run == self._run
+                    workers.start_soon(self._work_on, row, scope, emit, may_retry)
                 after = rows[-1].number
         except Exception as error:  # noqa: BLE001 - raised when all have stopped
             self._fail(error, scope)
         return after > 0
 
-    async def _next(self, after: int) -> list[JobRow]:
-        return await self._ledger.read(
-            partial(records.work, run=self._run, after=after, limit=_PAGE)
-        )
+    async def _next(self, after: int, *, may_submit: bool) -> list[JobRow]:
+        work = partial(records.work, run=self._run, after=after, limit=_PAGE, may_submit=may_submit)
+        return await self._ledger.read(work)
 
-    async def _work_on(self, row: JobRow, scope: anyio.CancelScope, emit: Emit) -> None:
-        self._tally.begin(row.key, row.state, row.task_id)
+    def _begin(self, row: JobRow) -> None:
+        is_counted = row.run == self._run or not self._surroundings.is_shared
+        self._tally.begin(row.key, row.state, row.task_id, is_counted=is_counted)
+
+    async def _work_on(
+        self, row: JobRow, scope: anyio.CancelScope, emit: Emit, may_retry: bool
+    ) -> None:
+        self._begin(row)
         try:
-            outcome = await self._worker.work(row, may_retry=row.run == self._run)
+            outcome = await self._worker.work(row, may_retry=may_retry)
             if outcome is not None:
                 is_last = self._policy.fail_fast and not outcome.is_completed
                 self._is_stopping = self._is_stopping or is_last
@@ -220,7 +248,7 @@ class Driver:
         emit: Emit,
         failures: list[CyberunError],
     ) -> None:
-        self._tally.begin(row.key, row.state, row.task_id)
+        self._begin(row)
         async with limiter:
             try:
                 snapshot = await self._client.cancel_and_wait(row.task_id or "")

@@ -139,17 +139,20 @@ def reopen(db: sqlite3.Connection, run: int, *, max_submissions: int, saves: boo
 # What is to be done
 
 
-def work(db: sqlite3.Connection, run: int, after: int, limit: int) -> list[JobRow]:
+def work(
+    db: sqlite3.Connection, run: int, after: int, limit: int, *, may_submit: bool = True
+) -> list[JobRow]:
     """
     Return the next jobs to work on: those of this run, and any that has a task already.
 
-    A job of an earlier run that was never sent stays as it is.
+    A job of an earlier run that was never sent stays as it is, and so do all that have no
+    task yet where nothing may be submitted.
     """
     rows = db.execute(
         f"SELECT {_ROW} FROM jobs WHERE number > ? AND"  # noqa: S608 - a constant
-        " (state IN ('running', 'saving') OR (state = 'planned' AND run = ?))"
+        " (state IN ('running', 'saving') OR (state = 'planned' AND run = ? AND ?))"
         " ORDER BY number LIMIT ?",
-        (after, run, limit),
+        (after, run, may_submit, limit),
     )
     return [JobRow(*row) for row in rows]
 
@@ -356,7 +359,17 @@ def _act(db: sqlite3.Connection, submission: int, action: str) -> None:
 
 def counts(db: sqlite3.Connection) -> dict[JobState, int]:
     """Return how many jobs are in which state."""
-    found = dict(db.execute("SELECT state, count(*) FROM jobs GROUP BY state").fetchall())
+    return _by_state(db.execute("SELECT state, count(*) FROM jobs GROUP BY state"))
+
+
+def counts_of(db: sqlite3.Connection, run: int) -> dict[JobState, int]:
+    """Return how many jobs of this run are in which state."""
+    query = "SELECT state, count(*) FROM jobs WHERE run = ? GROUP BY state"
+    return _by_state(db.execute(query, (run,)))
+
+
+def _by_state(rows: sqlite3.Cursor) -> dict[JobState, int]:
+    found = dict(rows.fetchall())
     return {state: found.get(state, 0) for state in JobState}
 
 

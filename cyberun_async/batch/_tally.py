@@ -28,9 +28,10 @@ class Tally:
         self._keys.clear()
         self._tasks.clear()
 
-    def begin(self, key: str, state: str, task_id: str | None) -> None:
-        """Hear that a job is worked on from now on."""
-        self._under_way[key] = JobState(state)
+    def begin(self, key: str, state: str, task_id: str | None, *, is_counted: bool = True) -> None:
+        """Note that a job is worked on from now on, one of those that are counted or not."""
+        if is_counted:
+            self._under_way[key] = JobState(state)
         if task_id is not None:
             self._is_of(key, task_id)
 
@@ -46,6 +47,8 @@ class Tally:
 
     def move(self, key: str, state: JobState) -> None:
         """Hear that a job under way has come into another state."""
+        if key not in self._under_way:
+            return
         self._counts[self._under_way[key]] -= 1
         self._counts[state] += 1
         self._under_way[key] = state

@@ -9,7 +9,7 @@ from typing import Any
 import anyio
 
 from .. import ConfigurationError, CyberunError
-from ._errors import ClusterError
+from ._errors import CONTINUES, ClusterError
 
 
 # How long workers that do not answer are waited for when the work is being stopped.
@@ -93,7 +93,8 @@ class Calls:
         except CyberunError:
             raise
         except Exception as error:
-            raise ClusterError(f"Dask could not do it: {type(error).__name__}: {error}") from error
+            said = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+            raise ClusterError(f"Dask could not do it: {said}; {CONTINUES}") from error
 
     async def stop(self, futures: list[Any], stop: Callable[..., Any], *args: object) -> None:
         """Let go of *futures*, and run *stop* on each worker that answers in time."""

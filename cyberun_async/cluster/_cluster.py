@@ -177,7 +177,8 @@ class ClusterBatch:
         tasks go on, and the next run takes them up.
 
         Where the policy leaves submissions of unknown fate to you, the other shards are
-        worked through first.
+        worked through first, and tasks that are known to run are followed to their ends in
+        each.
 
         Args:
             jobs: Read once to the end, and held in memory until their shard has ended.
@@ -207,7 +208,11 @@ class ClusterBatch:
 
     @property
     def progress(self) -> BatchProgress:
-        """How far all shards of the run are, as they told last, about once a second."""
+        """
+        How far the jobs of the run are, as their shards reported last, about once a second.
+
+        Its total is that of all jobs, from when they have been read.
+        """
         return self._tally.progress()
 
     async def report(self) -> ClusterReport:

@@ -22,7 +22,7 @@ from ..batch import (
 from ..batch._admission import each_job
 from ..batch._driver import Emit, Jobs
 from ._calls import Calls
-from ._errors import ClusterError
+from ._errors import CONTINUES, ClusterError
 from ._folder import Plan, settle
 from ._messages import News, ShardResult, ShardTask, heard
 from ._sharding import Intake, shard_count, split
@@ -123,7 +123,7 @@ class ClusterDriver:
         if self._failure is not None:
             raise self._failure
         if lost := sorted(shards.keys() - self._finished):
-            raise ClusterError(f"the cluster lost {len(lost)} shards: {lost}; run again")
+            raise ClusterError(f"the cluster lost {len(lost)} shards: {lost}; {CONTINUES}")
         if self._undecided:
             raise UncertainSubmissionsError(self._undecided)
 
@@ -203,8 +203,8 @@ class ClusterDriver:
         self._finished.add(task.shard)
         self._undecided += result.undecided
         for outcome in (*result.outcomes, None):
-            counts = result.report.counts
-            self._hear(News(task.run_id, task.shard, result.epoch, outcome, counts), send)
+            news = News(task.run_id, task.shard, result.epoch, outcome, result.counts)
+            self._hear(news, send)
 
 
 async def _taken_in(jobs: Jobs) -> Intake:

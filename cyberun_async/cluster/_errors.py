@@ -15,6 +15,9 @@ from .. import CyberunError
 from ..batch import LedgerError
 
 
+CONTINUES = "what is done is in the ledgers, so run again with the same folder to continue"
+
+
 class ClusterError(CyberunError):
     """The cluster cannot do the work. What is done is in the ledgers; run again."""
 

@@ -11,6 +11,9 @@ from ..batch._outcomes import OUTCOMES
 from ._folder import Plan
 
 
+Counts = Mapping[JobState, int]
+
+
 @attrs.frozen(kw_only=True)
 class ShardTask:
     """
@@ -46,6 +49,7 @@ class ShardResult:
         epoch: The epoch in which it was worked through.
         outcomes: One for each of its jobs that has one.
         report: What its ledger has.
+        counts: Its jobs of this run, by state.
         undecided: Submissions whose fate is left to the caller; the shard is not finished.
         faults: Jobs that cannot be run; nothing of the shard was sent.
     """
@@ -53,11 +57,9 @@ class ShardResult:
     epoch: int
     outcomes: tuple[JobOutcome, ...] = ()
     report: BatchReport
+    counts: Counts
     undecided: tuple[UnknownFate, ...] = ()
     faults: tuple[JobFault, ...] = ()
-
-
-Counts = Mapping[JobState, int]
 
 
 @attrs.frozen

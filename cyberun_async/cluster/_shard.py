@@ -160,6 +160,7 @@ class ShardRun:
             epoch=self._lease.epoch,
             outcomes=tuple(self._outcomes),
             report=await batch.report(),
+            counts=batch.progress.counts,
             undecided=() if undecided is None else undecided.fates,
             faults=() if invalid is None else invalid.faults,
         )

@@ -16,11 +16,13 @@ class ShardTally:
 
     def __init__(self) -> None:
         self._counts: dict[int, Mapping[JobState, int]] = {}
+        self._sizes: Mapping[int, int] = {}
         self._epochs: dict[int, int] = {}
         self._told: set[str] = set()
 
     def begin(self, sizes: Mapping[int, int]) -> None:
         """Hear how many jobs each shard has."""
+        self._sizes = dict(sizes)
         self._counts = {shard: {JobState.PLANNED: size} for shard, size in sizes.items()}
         self._epochs = dict.fromkeys(sizes, 0)
         self._told.clear()
@@ -30,11 +32,19 @@ class ShardTally:
         if news.epoch < self._epochs.get(news.shard, news.epoch + 1):
             return False
         self._epochs[news.shard] = news.epoch
-        self._counts[news.shard] = news.counts
+        self._count(news.shard, news.counts)
         if news.outcome is None or news.outcome.key in self._told:
             return False
         self._told.add(news.outcome.key)
         return True
+
+    def _count(self, shard: int, counts: Mapping[JobState, int]) -> None:
+        """Take the counts over so that the total stays: that of the jobs of this run."""
+        missing = self._sizes[shard] - sum(counts.values())
+        if missing >= 0:
+            # What its ledger has not taken in yet is planned all the same.
+            planned = counts.get(JobState.PLANNED, 0) + missing
+            self._counts[shard] = {**counts, JobState.PLANNED: planned}
 
     def progress(self) -> BatchProgress:
         """Return the counts of all shards."""
