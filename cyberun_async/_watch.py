@@ -85,6 +85,10 @@ __all__ = [
 ]
 
 _RECHECK = 1.0
+# Later by so much than it was due, time has passed without this process.
+_FROZEN = 5.0
+# As long as one status check may take, and its turn before it.
+_LAST_CHANCE = 60.0
 _GONE = 410
 # What the service says of the key or the task, where it is the service that says it.
 _ENDING = (AuthenticationError, PermissionDeniedError, NotFoundError)
@@ -98,6 +102,7 @@ class Watch(StreamedWatch):
 
     def asked(self) -> None:
         """The ask that was due has been sent."""
+        self._last_chance_asked = self._last_chance_until is not None
         self._asks.sent()
 
     def look(self, now: float) -> None:
@@ -114,8 +119,8 @@ class Watch(StreamedWatch):
         """The status came back from an ask sent at *sent_at*."""
         if self._is_over():
             return
-        self._contact(now)
         self._return_from_outage(now)
+        self._contact(now)
         self._ask_failures = 0
         self._refused_since = None
         changed = self._reconcile(snapshot, sent_at, now)
@@ -138,6 +143,10 @@ class Watch(StreamedWatch):
         self._ask_failures += 1
         self._ever_heard = self._ever_heard or was_reached or retry_after is not None
         self._fear(now)
+        self._excuse(now, retry_after)
+        if self._last_chance_until is not None and self._last_chance_asked:
+            self._give_up(now)
+            return
         pause = retry_pause(self.policy, self._ask_failures, retry_after, self.draw)
         self._asks.hold(now + pause)
         if self.phase is Phase.ASKING:
@@ -187,12 +196,14 @@ class Watch(StreamedWatch):
         if hold_due is not None and now >= hold_due:
             self._release(now, is_explained=False)
         if give_up_at is not None and now >= give_up_at:
-            self._give_up(now)
+            self._give_up_unless_frozen(now, give_up_at)
         due = None if self._is_over() else self._phase_due(last_byte_at)
         if due is None or now < due:
             return
         if self.phase is Phase.READING:
             self._drop_silent_stream(now, last_byte_at)
+        elif self.phase is Phase.CONNECTING:
+            self._drop_silent_opening(now)
         elif self.streaming:
             self._connect(now)
         else:
@@ -205,6 +216,14 @@ class Watch(StreamedWatch):
             self._last_contact_at = now
             self._trouble_since = None if self._trouble_since is None else now
             self._asks.wake(now)
+
+    def _give_up_unless_frozen(self, now: float, due: float) -> None:
+        """Give up; but a process that was stopped meanwhile asks once before."""
+        if now - due < _FROZEN or self._last_chance_until is not None:
+            self._give_up(now)
+            return
+        self._last_chance_until = now + _LAST_CHANCE
+        self._asks.wake(now)
 
     def _give_up(self, now: float) -> None:
         error = WatchLostError(
@@ -290,8 +309,8 @@ class Watch(StreamedWatch):
             self._deliver_end(CancelledEvent(task_id=task_id, attempt=attempt, origin="poll"))
 
     def _judge_stream(self, changed: bool, sent_at: float, now: float) -> None:
-        since = self._connected_at
-        if self.phase is not Phase.READING or since is None or sent_at < since:
+        since = self._connecting_at if self.phase is Phase.CONNECTING else self._connected_at
+        if since is None or sent_at < since:
             return
         if changed and self._baselined and self._stale_at is None:
             self._stale_at = now + self.policy.stale_grace

@@ -51,15 +51,17 @@ class WatchMoves(WatchState):
 
     def _connect(self, now: float) -> None:
         self.phase: Phase = Phase.CONNECTING
+        self._connecting_at: float | None = now
+        self._baselined: bool = False
         # Beside the opening stream: it need not repeat what happened while nobody listened.
         self._asks.by(now)
 
     def _leave_stream(self, cause: str | None, now: float) -> None:
         if self.phase is Phase.READING:
-            self._lost_at = now
+            self._lost_at = now if self._lost_at is None else self._lost_at
         self._last_cause = cause or self._last_cause
         self.progress_is_live: bool = False
-        self._connected_at = self._stale_at = None
+        self._connected_at = self._connecting_at = self._stale_at = None
 
     def _ask_first(self, now: float) -> None:
         self.phase = Phase.ASKING
@@ -91,6 +93,7 @@ class WatchMoves(WatchState):
         self._climb_at = now + pause
         self._climbs += 1
         self._was_polling = True
+        self._polling_since = now
         self._say_polling(self._last_cause)
 
     def _say_polling(self, cause: str) -> None:
@@ -107,17 +110,23 @@ class WatchMoves(WatchState):
         self._climb_at = None
 
     def _return_from_outage(self, now: float) -> None:
-        # Nothing was wrong with streaming as such: no reason to wait out a long pause.
-        if self._ask_failures >= _OUTAGE_FAILURES and self._climb_at is not None:
+        """Stream again soon, if the failures were not those of streaming as such."""
+        if self._climb_at is None or not self._ask_failures:
+            return
+        since = self._trouble_since
+        began_in_it = since is not None and self._polling_since >= since
+        if began_in_it or self._ask_failures >= _OUTAGE_FAILURES:
             soon = now + self.draw() * self.policy.poll_interval
             self._climb_at = min(self._climb_at, soon)
+            self._climbs -= began_in_it
 
     # Within: signs of life.
 
     def _hear(self, now: float) -> None:
         """Take note that the stream showed the task move."""
         self._last_contact_at = now
-        self._trouble_since = self._refused_since = None
+        self._calm()
+        self._refused_since = None
         self._stale_at = None
         self._garbled_run = 0
         if not self._was_polling:

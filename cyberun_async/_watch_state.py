@@ -68,7 +68,9 @@ class WatchState:
     _was_polling: bool = attrs.field(default=False, init=False)
     _garbled_run: int = attrs.field(default=0, init=False)
     _retry_hint: float | None = attrs.field(default=None, init=False)
+    _connecting_at: float | None = attrs.field(default=None, init=False)
     _connected_at: float | None = attrs.field(default=None, init=False)
+    _polling_since: float = attrs.field(default=0.0, init=False)
     _lost_at: float | None = attrs.field(default=None, init=False)
     _rest_until: float = attrs.field(default=0.0, init=False)
     _climb_at: float | None = attrs.field(default=None, init=False)
@@ -88,6 +90,12 @@ class WatchState:
     _last_cause: str = attrs.field(default="no answer yet", init=False)
     _last_contact_at: float = attrs.field(init=False)
     _trouble_since: float | None = attrs.field(default=None, init=False)
+    # How long, and until when, the service asked for silence since the trouble began.
+    _excused: float = attrs.field(default=0.0, init=False)
+    _excused_until: float = attrs.field(default=float("-inf"), init=False)
+    # Until when the one ask may take that a process makes which slept through its outage.
+    _last_chance_until: float | None = attrs.field(default=None, init=False)
+    _last_chance_asked: bool = attrs.field(default=False, init=False)
     _ever_heard: bool = attrs.field(default=False, init=False)
     _status_since: float = attrs.field(init=False)
     _pending_end: CompletedEvent | None = attrs.field(default=None, init=False)
@@ -102,7 +110,9 @@ class WatchState:
             attempt=self._first_attempt,
             retry_count=self._first_retry_count,
         )
-        if not self.streaming:
+        if self.streaming:
+            self._connecting_at = self.started_at
+        else:
             self.phase = Phase.POLLING
 
     # What the shell reads.
@@ -222,21 +232,37 @@ class WatchState:
         if self.phase is Phase.READING:
             idle_at = last_byte_at + self.policy.idle_timeout
             return idle_at if self._stale_at is None else min(idle_at, self._stale_at)
-        return None
+        return self._stale_at if self.phase is Phase.CONNECTING else None
 
     def _give_up_at(self) -> float | None:
         policy = self.policy
         limit = policy.give_up_after if self._ever_heard else policy.first_contact_within
         since = self._trouble_since
-        return None if limit is None or since is None else since + limit
+        if limit is None or since is None:
+            return None
+        # What the service asked for, and the client did, is no silence of the service.
+        at = since + limit + self._excused
+        return at if self._last_chance_until is None else max(at, self._last_chance_until)
 
     def _hold_due(self) -> float | None:
         return self._held_at + _LONGEST_HOLD if self._order.is_holding else None
 
     def _contact(self, now: float) -> None:
         self._last_contact_at = now
-        self._trouble_since = None
+        self._calm()
         self._ever_heard = True
+
+    def _calm(self) -> None:
+        self._trouble_since = self._last_chance_until = None
+        self._excused = 0.0
+
+    def _excuse(self, now: float, hint: float | None) -> None:
+        """The service asked for so many seconds of silence, which is kept up to the cap."""
+        if hint is None:
+            return
+        until = now + min(hint, self.policy.hint_cap)
+        self._excused += max(0.0, until - max(now, self._excused_until))
+        self._excused_until = max(self._excused_until, until)
 
     def _fear(self, now: float) -> None:
         """Take note of a failure: unless something is heard, the outage counts from the first."""

@@ -32,6 +32,7 @@ class StreamedWatch(WatchMoves):
         self._contact(now)
         self._order.opened()
         self._connected_at = now
+        self._connecting_at = self._stale_at = None
         self._baselined = False
         self._garbled_run = 0
         self.progress_is_live: bool = not self._was_polling
@@ -124,6 +125,7 @@ class StreamedWatch(WatchMoves):
         self._fear(now)
         if retry_after is not None:
             self._asks.hold(now + min(retry_after, self.policy.hint_cap))
+            self._excuse(now, retry_after)
         if self._is_passing(error, now):
             self.lost(str(error), now, retry_after=retry_after)
             return
@@ -157,11 +159,20 @@ class StreamedWatch(WatchMoves):
             return
         since, self._connected_at = self._connected_at or 0.0, None
         if last_byte_at <= since:
+            # What it held back since then is lost with it.
+            self._lost_at = since if self._lost_at is None else self._lost_at
             # Not one byte, while the task moves: something between buffers the stream.
             self._losses = max(self._losses, self.policy.tries_before_polling - 1)
             self.lost("the stream is connected but brings nothing (a buffering proxy?)", now)
         else:
             self.lost("the stream does not bring what the service knows", now)
+
+    def _drop_silent_opening(self, now: float) -> None:
+        # Not even the headers, while the task moves: something between holds everything back.
+        since = self._connecting_at
+        self._lost_at = since if self._lost_at is None else self._lost_at
+        self._losses = max(self._losses, self.policy.tries_before_polling - 1)
+        self.lost("the stream is not answered while the task moves (a buffering proxy?)", now)
 
     def _is_mine(self, named: object) -> bool:
         return isinstance(named, str) and named.lower() == self.task_id.lower()

@@ -1458,3 +1458,117 @@ def test_an_unknown_state_that_nobody_can_place_is_unconfirmed() -> None:
     passed(17)(played)
 
     assert told(played) == [status("created", unconfirmed=True)]
+
+
+# Outages: whose silence it is
+
+
+def test_silence_that_the_service_asked_for_is_no_outage() -> None:
+    """Kept up to the cap, it does not count towards giving up, and overlaps count once."""
+    hasty = WatchPolicy(give_up_after=30.0)
+    hints = [ask_failed(1, retry_after=40), refused(503, 1, retry_after=40)]
+    played = play(*hints, passed(70.9, 70.9), policy=hasty)
+    assert played.error is None
+
+    passed(71)(played)
+    assert isinstance(played.error, WatchLostError)
+
+
+def test_a_sign_of_life_forgets_what_was_excused() -> None:
+    """The next outage counts from its own beginning."""
+    hasty = WatchPolicy(give_up_after=30.0)
+    facts = [ask_failed(1, retry_after=300), polled("running", 310), ask_failed(320)]
+    played = play(benched(0.5), *facts, passed(349.9), policy=hasty)
+    assert played.error is None
+
+    passed(350)(played)
+    assert isinstance(played.error, WatchLostError)
+
+
+FROZEN = (*LONG_LOST, ask_failed(5, was_reached=True), passed(7200))
+"""An outage of which the process has seen only the beginning."""
+
+
+def test_a_process_that_was_frozen_asks_before_it_gives_up() -> None:
+    """It knows nothing of the time in between: one answer, and all is well."""
+    played = play(*FROZEN)
+    assert played.error is None
+    assert played.ask_at is not None
+    assert played.ask_at <= 7200
+
+    polled("running", 7201)(played)
+    passed(7300)(played)
+    assert played.error is None
+
+
+@pytest.mark.parametrize(
+    "end",
+    [
+        pytest.param([ask_failed(7201)], id="not-answered"),
+        pytest.param([asked(), passed(7260)], id="nothing-comes"),
+    ],
+)
+def test_a_process_that_was_frozen_asks_once(end: list[Fact]) -> None:
+    """The outage is as long as it is."""
+    played = play(*FROZEN, *end)
+
+    assert isinstance(played.error, WatchLostError)
+
+
+def test_an_ask_of_before_the_freeze_is_not_the_one() -> None:
+    """It may have failed for the freeze alone."""
+    played = play(*FROZEN)
+    played.ask_failed("timed out", 7200.1)
+
+    assert played.error is None
+
+
+def test_after_a_general_outage_streams_come_back_soon() -> None:
+    """Where asks failed as well, the streams were not to blame: no long pause, no longer next."""
+    played = play(connected(0.5), polled("running", 0.6), *LONG_LOST, ask_failed(4.1))
+    assert played.next_step() == Poll(19.0)
+
+    polled("running", 7.2)(played)
+
+    assert played.next_step() == Poll(7.2 + 3.0)
+    passed(11)(played)
+    lost(12)(played)
+    assert played.next_step() == Poll(12 + 15.0)
+
+
+def test_an_ask_that_fails_while_polling_does_not_bring_streams_back() -> None:
+    """It says nothing of why the stream was given up before."""
+    played = play(connected(0.5), *LONG_LOST, polled("running", 5), ask_failed(8))
+    polled("running", 12)(played)
+
+    assert played.next_step() == Poll(19.0)
+
+
+def test_a_stream_whose_headers_are_held_back_is_found_out() -> None:
+    """The task moves on and the stream is not even answered: something between buffers."""
+    played = play(polled("queued", 0.1), polled("running", 3.2))
+    assert played.due_at(0) == 8.2
+    passed(8.1)(played)
+    assert played.next_step() == Connect(None)
+
+    passed(8.2)(played)
+
+    assert isinstance(played.next_step(), Poll) or played.phase is Phase.RESTING
+    noticed_causes = [one.cause for one in noticed(played) if isinstance(one, PollingStarted)]
+    assert [cause for cause in noticed_causes if "buffering proxy" in cause]
+
+
+def test_what_a_mute_stream_held_back_counts_as_a_gap() -> None:
+    """The gap begins when the stream was opened, or asked for, not when it was found out."""
+    held = play(polled("queued", 0.1), polled("running", 3.2), passed(8.2), passed(23.2))
+    held.take()
+    connected(24)(held)
+    assert Gap(task_id=TASK, seconds=24.0) in noticed(held)
+
+
+def test_headers_in_time_are_no_buffering() -> None:
+    """A service under load answers late."""
+    played = play(polled("queued", 0.1), polled("running", 3.2), connected(8))
+    passed(8.3, 8)(played)
+
+    assert played.next_step() == Read()
