@@ -20,7 +20,7 @@ class Upload:
     Attributes:
         source: A path, bytes, or an asynchronous iterator of bytes.
         name: What the service calls it; None takes the path's last part.
-        content_type: None guesses it from the name.
+        content_type: None takes it from the end of the name, by a table of the library.
         size: In bytes; needed with an iterator, which is then read once and closed.
     """
 

@@ -5,7 +5,6 @@ The store takes a file whole or not at all, under a key that nobody else has. So
 answer "there already" to a second try means that the first one did arrive.
 """
 
-import mimetypes
 import os
 import re
 import stat
@@ -27,6 +26,7 @@ import attrs
 
 from ._backoff import parse_retry_after
 from ._codec import PresignedUpload, decode_presign
+from ._content_types import ANY_TYPE, content_type_of
 from ._downloads import Download, pause_after
 from ._errors import InvalidInputError, TransferError
 from ._exchange import ExchangeFailedError, FailureKind
@@ -53,7 +53,6 @@ _HOPELESS = frozenset(
 _CONTENT_TYPE = re.compile(
     r"[A-Za-z0-9!#$&^_.+-]{1,100}/[A-Za-z0-9!#$&^_.+-]{1,100}(;[ -~]{0,200})?"
 )
-_ANY_TYPE = "application/octet-stream"
 
 
 class Puts(Protocol):
@@ -137,7 +136,7 @@ def _name(name: object) -> str:
 
 def _content_type(given: object, name: str) -> str:
     if given is None:
-        return mimetypes.guess_type(name)[0] or _ANY_TYPE
+        return content_type_of(name)
     if not isinstance(given, str) or not _CONTENT_TYPE.fullmatch(given):
         raise InvalidInputError("content_type must be like image/png")
     return given
@@ -153,7 +152,7 @@ def _of_bytes(content: bytes) -> Parcel:
     async def begin() -> Pieces:
         return _MemoryPieces(content)
 
-    return Parcel(name="upload.bin", content_type=_ANY_TYPE, size=len(content), open=begin)
+    return Parcel(name="upload.bin", content_type=ANY_TYPE, size=len(content), open=begin)
 
 
 def _of_iterator(source: AsyncIterable[bytes], size: int | None) -> Parcel:
@@ -165,7 +164,7 @@ def _of_iterator(source: AsyncIterable[bytes], size: int | None) -> Parcel:
 
     return Parcel(
         name="upload.bin",
-        content_type=_ANY_TYPE,
+        content_type=ANY_TYPE,
         size=_size(size),
         open=begin,
         is_repeatable=False,
@@ -185,7 +184,7 @@ async def _of_path(source: str | os.PathLike[str]) -> Parcel:
     if not stat.S_ISREG(status.st_mode):
         raise InvalidInputError(f"{shown(path.name)} is no regular file")
     name = filename_of(path.name, "upload.bin")
-    return Parcel(name=name, content_type=_ANY_TYPE, size=status.st_size, open=begin)
+    return Parcel(name=name, content_type=ANY_TYPE, size=status.st_size, open=begin)
 
 
 async def _in_thread(function: Callable[[], T], name: str) -> T:

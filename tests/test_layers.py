@@ -25,7 +25,7 @@ VALUES = frozenset(
     {
         *("abc", "base64", "binascii", "collections", "contextlib", "copy", "datetime"),
         *("decimal", "difflib", "email", "enum", "fractions", "functools", "hashlib", "heapq"),
-        *("hmac", "inspect", "ipaddress", "itertools", "json", "keyword", "math", "mimetypes"),
+        *("hmac", "inspect", "ipaddress", "itertools", "json", "keyword", "math"),
         *("numbers", "operator", "posixpath", "re", "reprlib", "string", "textwrap", "types"),
         *("typing", "unicodedata", "urllib", "uuid", "warnings"),
     }
@@ -68,6 +68,7 @@ LAYERS = (
         "values",
         (
             *("_credentials", "_errors", "_events", "_exchange", "_filenames", "_inputs"),
+            "_content_types",
             *("_choices", "_json_values", "_models", "_observer", "_options", "_pages"),
             *("_redaction", "_statistics", "_tokens", "_webhook_models"),
         ),
