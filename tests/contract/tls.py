@@ -151,6 +151,11 @@ class Cutter:
         """Where the service is reached over TLS, without a path."""
         return f"https://127.0.0.1:{self.port}"
 
+    @property
+    def decided(self) -> int:
+        """How many of the next connections :meth:`cut_next` has decided about already."""
+        return len(self._next)
+
     def cut_next(self, *cuts: Cut | None) -> None:
         """Cut the next connections so, one each; None lets one pass."""
         self._next.extend(cuts)

@@ -84,7 +84,7 @@ class Stage:
             "CYBERUN_API_KEY": self.sim.key,
             "SSL_CERT_FILE": str(self.authority),
         }
-        # Each start meets some of them, and all starts together all of them.
+        # Each start meets some of them.
         self.cutter.cut_next(*self._cuts())
         command = [sys.executable, str(CHILD), str(self.ledger), str(self.out), *more]
         return subprocess.Popen(command, env=env, stdout=subprocess.PIPE, text=True)

@@ -97,8 +97,9 @@ class Service:
         self._troubles += 1
         if self._troubles % 5 == 0:
             self._rules.append(book.add("tasks", *self._weather.list_fault()))
-        if self._cutter is not None:
-            self._cutter.cut_next(self._weather.cut())
+        if self._cutter is not None and not self._cutter.decided:
+            # Never all of them: few clients left would get nowhere.
+            self._cutter.cut_next(None, self._weather.cut())
 
     def kill(self) -> None:
         """Be gone."""
