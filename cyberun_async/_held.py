@@ -50,6 +50,7 @@ class HeldIterator(ABC, Generic[Item_co]):
     _is_reading = False
     _may_share: ClassVar[bool] = False
     _home: Home
+    _failure: Exception | None = None
     _why = ""
 
     @property
@@ -117,7 +118,8 @@ class HeldIterator(ABC, Generic[Item_co]):
         if self._is_closed:
             if self._is_over:
                 raise StopAsyncIteration
-            raise self._refusal()
+            failure, self._failure = self._failure, None
+            raise failure or self._refusal()
         if not self._is_begun:
             self._start()
         if (item := self._ready()) is not None:
@@ -139,7 +141,10 @@ class HeldIterator(ABC, Generic[Item_co]):
             self._note_failure(error)
             if not self._is_closed:
                 self._why = f" after {type(error).__name__}"
+                # Until it was raised: this read may be cancelled while it closes.
+                self._failure = error
                 await self.aclose()
+                self._failure = None
             raise
         except BaseException:
             if not self._is_entered:
