@@ -46,7 +46,8 @@ class FramingError(Exception):
         self.limit: Final = limit
 
     def __str__(self) -> str:
-        return f"the stream sent a {self.reason} longer than {self.limit} bytes"
+        what = {"line": "a line", "event": "an event"}[self.reason]
+        return f"the stream sent {what} longer than {self.limit} bytes"
 
 
 class Framer(Generic[T]):

@@ -11,6 +11,7 @@ from difflib import get_close_matches
 from typing import cast
 
 from ._errors import InvalidInputError, ParameterError
+from ._json_values import refusal_of_scalar
 from ._models import ParameterDef
 from ._redaction import shown, told
 from ._upload_models import FILE_TYPES
@@ -142,4 +143,5 @@ def _listed(words: Sequence[str], most: int = 10) -> str:
 
 
 def _kind(value: object) -> str:
-    return type(value).__name__
+    # What looks like a number or a boolean, and is another library's, needs more than a name.
+    return refusal_of_scalar(value) or type(value).__name__

@@ -2,6 +2,7 @@
 
 import pickle
 from collections.abc import Iterable, Iterator
+from typing import Any
 
 import httpx
 import pytest
@@ -578,3 +579,9 @@ def test_the_error_pickles() -> None:
 
     assert (error.reason, error.limit) == ("event", 5)
     assert "longer than 5 bytes" in str(error)
+
+
+@pytest.mark.parametrize(("reason", "said"), [("line", "a line"), ("event", "an event")])
+def test_a_limit_is_named_in_plain_words(reason: Any, said: str) -> None:
+    """What was too long has the article that it takes."""
+    assert str(FramingError(reason, 5)) == f"the stream sent {said} longer than 5 bytes"

@@ -181,6 +181,7 @@ CLOCK_READERS = frozenset({"now", "today", "utcnow"})
 
 # Modules that the surface layers may use beyond the table: (importer, imported) -> reason.
 SHARED: dict[tuple[str, str], str] = {
+    ("batch._jobs", "_json_values"): "jobs and runs refuse a value in the same words",
     ("cli._exits", "batch"): "the errors of a batch have exit codes of their own",
     ("cli._batch", "batch"): "the command that runs batches",
     ("cli._jobs_file", "batch"): "the command that runs batches reads their jobs",

@@ -11,6 +11,7 @@ from uuid import UUID
 import attrs
 
 from .. import InvalidInputError, ParameterError, Workflow, validate
+from .._json_values import refusal
 
 
 MAX_KEY_CHARACTERS = 200
@@ -171,7 +172,13 @@ def prepared(job: object, index: int) -> PreparedJob | list[JobFault]:
 
 
 def _canonical(value: object) -> str:
-    return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return json.dumps(
+        value, sort_keys=True, separators=(",", ":"), allow_nan=False, default=_refused
+    )
+
+
+def _refused(value: object) -> Any:
+    raise TypeError(f"one value is {refusal(value)}")
 
 
 Told = tuple[str, list[str]]
