@@ -23,6 +23,9 @@ from ._runtime import call_in
 from ._verdict import GiveUp, RetryQuota, judge, submission_is_ambiguous
 
 
+_NOT_FOUND, _FIRST_FAILURE = 404, 500
+
+
 class Exchanger(Protocol):
     """What the caller needs of the network."""
 
@@ -55,6 +58,7 @@ class Account:
 
     Attributes:
         retries: How many requests were made again.
+        was_understood: Whether anything was answered that shows the base URL to be right.
         usage: What is done on the network.
     """
 
@@ -66,6 +70,7 @@ class Account:
         self._context: Context = copy_context() if context is None else context
         self.quota = RetryQuota(policy.quota, policy.retry_cost)
         self.retries: int = 0
+        self.was_understood: bool = False
         self._refresh_lock = anyio.Lock()
         self._latest: Secret | None = None
 
@@ -118,7 +123,9 @@ class Caller:
         headers: Mapping[str, str],
         extra: Callable[[], Mapping[str, str]] = dict,
         submission_turn: Callable[[], Awaitable[None]] | None = None,
+        suspicion: str | None = None,
     ) -> None:
+        self._suspicion = suspicion
         self._submission_turn = submission_turn
         self._exchanger = exchanger
         self._account = account
@@ -195,6 +202,7 @@ class Caller:
                 departure=departure,
             )
             if isinstance(outcome, Reply):
+                self._note(outcome)
                 if outcome.is_success:
                     self._account.quota.give_back(retried=attempt > 1)
                     return outcome
@@ -214,12 +222,19 @@ class Caller:
                 is_submission=is_submission,
             )
             if isinstance(verdict, GiveUp) or not self._account.quota.take():
-                raise _failure(outcome, attempt, task=task)
+                raise _failure(outcome, attempt, task=task, suspicion=self._suspected())
             self._account.retries += 1
             if departure is not None:
                 # Else it would not be repeated.
                 departure.had_no_effect()
             await anyio.sleep(verdict.seconds)
+
+    def _note(self, reply: Reply) -> None:
+        if reply.status != _NOT_FOUND and reply.status < _FIRST_FAILURE:
+            self._account.was_understood = True
+
+    def _suspected(self) -> str | None:
+        return None if self._account.was_understood else self._suspicion
 
     async def _once(self, method: str, path: str, **options: Any) -> Reply | ExchangeFailedError:
         try:
@@ -240,9 +255,11 @@ def _is(one: Secret | None, other: Secret) -> bool:
     return one is not None and one.reveal() == other.reveal()
 
 
-def _failure(outcome: Reply | ExchangeFailedError, attempts: int, *, task: bool) -> CyberunError:
+def _failure(
+    outcome: Reply | ExchangeFailedError, attempts: int, *, task: bool, suspicion: str | None
+) -> CyberunError:
     if isinstance(outcome, Reply):
-        error = rejection(outcome, task=task)
+        error = rejection(outcome, task=task, suspicion=suspicion)
         if isinstance(error, ServiceUnavailableError):
             error.attempts = attempts
             error.maybe_begun = submission_is_ambiguous(outcome)

@@ -1,6 +1,7 @@
 """A client's settings where none are given: from the environment, or the library's own."""
 
 import os
+from urllib.parse import urlsplit
 
 from ._credentials import KeyProvider, Keyring
 from ._errors import ConfigurationError
@@ -8,6 +9,7 @@ from ._inputs import base_url_of, header_text
 from ._version import version
 
 
+_API_PATH = "/api/v1"
 DEFAULT_BASE_URL = "https://core.cyberun.cloud/api/v1"
 
 
@@ -19,6 +21,16 @@ def service_of(base_url: str | None) -> str:
         ConfigurationError: It is no address of a service.
     """
     return base_url_of(base_url or os.environ.get("CYBERUN_BASE_URL") or DEFAULT_BASE_URL)
+
+
+def suspicion_of(base_url: str) -> str | None:
+    """Return what may be wrong with the base URL where everything is 404, or None."""
+    if urlsplit(base_url).path.endswith(_API_PATH):
+        return None
+    return (
+        f"every answer so far was 404, and the base URL {base_url} does not end in {_API_PATH};"
+        f" it may have to be {base_url}{_API_PATH}"
+    )
 
 
 def keyring_of(api_key: str | KeyProvider | None, team_id: str | None) -> Keyring:

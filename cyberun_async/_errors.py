@@ -153,6 +153,7 @@ class RequestRejectedError(CyberunError):
         path: str = "",
         retry_after: float | None = None,
         from_service: bool = True,
+        suspicion: str | None = None,
     ) -> None:
         self.status = status
         self.error_message = error_message = words(error_message)
@@ -162,7 +163,7 @@ class RequestRejectedError(CyberunError):
         self.from_service = from_service
         said = f": {error_message}" if error_message else ""
         # What a proxy means by a status, only its operator knows.
-        text = self.advice if from_service else _NOT_THE_SERVICE
+        text = suspicion or (self.advice if from_service else _NOT_THE_SERVICE)
         advice = f" ({text})" if text else ""
         super().__init__(f"{method} {path} was refused with HTTP {status}{said}{advice}".strip())
 

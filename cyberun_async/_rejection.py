@@ -31,7 +31,7 @@ _KINDS: Mapping[int, type[RequestRejectedError]] = {
     410: NotFoundError,
     429: RateLimitedError,
 }
-_FIRST_REFUSAL, _REQUEST_TIMEOUT, _FIRST_FAILURE = 400, 408, 500
+_FIRST_REFUSAL, _NOT_FOUND, _REQUEST_TIMEOUT, _FIRST_FAILURE = 400, 404, 408, 500
 
 
 def decode_error_message(reply: Reply) -> str | None:
@@ -65,12 +65,12 @@ def _message_in(value: Any, *, depth: int = 0) -> str | None:
     return next((said for said in found if said is not None), None)
 
 
-def rejection(reply: Reply, *, task: bool = False) -> CyberunError:
+def rejection(reply: Reply, *, task: bool = False, suspicion: str | None = None) -> CyberunError:
     """
     Return the typed error for a reply that is no success.
 
-    With *task*, what is not found is a task. A status that is neither success nor refusal
-    is a reply that is not the protocol.
+    With *task*, what is not found is a task; *suspicion* is what to say of a 404. A status
+    that is neither success nor refusal is a reply that is not the protocol.
     """
     status = reply.status
     retry_after = parse_retry_after(reply.headers.get("retry-after"), reply.headers.get("date"))
@@ -90,6 +90,7 @@ def rejection(reply: Reply, *, task: bool = False) -> CyberunError:
         path=reply.path,
         retry_after=retry_after,
         from_service=speaks_for_service(reply),
+        suspicion=suspicion if status == _NOT_FOUND else None,
     )
 
 

@@ -17,6 +17,7 @@ import attrs
 
 from ._caller import Account, Caller
 from ._choices import Choices
+from ._client_settings import suspicion_of
 from ._codec import decode_result, decode_task
 from ._downloads import Download, allows_http, may_fetch
 from ._errand import Errand
@@ -249,6 +250,7 @@ class Core:
             headers=choices.sent_headers(),
             extra=told.headers,
             submission_turn=None if submissions is None else submissions.turn,
+            suspicion=suspicion_of(self.settings.base_url),
         )
         return Hub(
             runtime=opened.runtime,
