@@ -125,34 +125,34 @@ class HeldIterator(ABC, Generic[Item_co]):
         if (item := self._ready()) is not None:
             return item
         self._home.check_process()
-        item = await self._read()
+        self._is_reading = True
+        try:
+            item = await self._next()
+        except BaseException as error:
+            self._is_reading = False
+            await self._after(error)
+            raise
+        self._is_reading = False
         if item is None:
-            # Only now: who closed it meanwhile, in another task, did so before the end.
             self._is_over = True
             await self.aclose()
             raise StopAsyncIteration
         return item
 
-    async def _read(self) -> Item_co | None:
-        self._is_reading = True
-        try:
-            return await self._next()
-        except Exception as error:
+    async def _after(self, error: BaseException) -> None:
+        """Close what a read has failed of, or what nobody else would close."""
+        if isinstance(error, Exception):
             self._note_failure(error)
-            if not self._is_closed:
-                self._why = f" after {type(error).__name__}"
-                # Until it was raised: this read may be cancelled while it closes.
-                self._failure = error
-                await self.aclose()
-                self._failure = None
-            raise
-        except BaseException:
-            if not self._is_entered:
-                self._why = ", as a read outside of `async with` was cancelled"
-                await self.aclose()
-            raise
-        finally:
-            self._is_reading = False
+            if self._is_closed:
+                return
+            # Until it was raised: this read may be cancelled while it closes.
+            self._failure = error
+            self._why = f" after {type(error).__name__}"
+            await self.aclose()
+            self._failure = None
+        elif not self._is_entered:
+            self._why = self._why or ", as a read outside of `async with` was cancelled"
+            await self.aclose()
 
     async def aclose(self) -> None:
         """Give back what is held."""

@@ -321,8 +321,8 @@ MUTATIONS = (
         "Yours to stop, and to read on",
         "a read that is given up closes the watch",
         "_held.py",
-        "            if not self._is_entered:",
-        "            if True:",
+        "        elif not self._is_entered:",
+        "        elif True:",
         (
             f"{READING}a_watch_is_read_on_after_a_read_that_timed_out[virtual-asyncio-move_on_after]",
             f"{READING}merged_events_are_read_on_after_a_read_that_timed_out[virtual-asyncio-move_on_after]",

@@ -27,7 +27,6 @@ TAKING = {
     "EventStream._next",
     "EventStream._ready",
     "HeldIterator.__anext__",
-    "HeldIterator._read",
     "Runtime.check_loop",
     "Runtime.check_process",
     "Reader.take",
