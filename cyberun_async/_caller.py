@@ -20,6 +20,7 @@ from ._fair import Usage
 from ._options import RetryPolicy, Timeouts
 from ._rejection import rejection
 from ._runtime import call_in
+from ._tracebacks import without_locals
 from ._verdict import GiveUp, RetryQuota, judge, submission_is_ambiguous
 
 
@@ -89,7 +90,8 @@ class Account:
 
     async def _provided(self, provider: KeyProvider) -> Secret:
         try:
-            key: Secret = sealed(await call_in(self._context, provider))
+            with without_locals():
+                key: Secret = sealed(await call_in(self._context, provider))
         except CyberunError:
             raise
         except Exception as error:
@@ -238,9 +240,10 @@ class Caller:
 
     async def _once(self, method: str, path: str, **options: Any) -> Reply | ExchangeFailedError:
         try:
-            return await self._exchanger.exchange(
-                method, path, usage=self._account.usage, **options
-            )
+            with without_locals():
+                return await self._exchanger.exchange(
+                    method, path, usage=self._account.usage, **options
+                )
         except ExchangeFailedError as error:
             return error
 

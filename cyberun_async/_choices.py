@@ -6,7 +6,7 @@ from typing import TypeVar, cast
 
 import attrs
 
-from ._credentials import Keyring
+from ._credentials import Keyring, sealed
 from ._errors import ConfigurationError
 from ._events import Notice
 from ._inputs import header_text, is_asynchronous
@@ -46,13 +46,13 @@ class Choices:
     retries: RetryPolicy = attrs.field(factory=RetryPolicy)
     timeouts: Timeouts = attrs.field(factory=Timeouts)
     user_agent: str = ""
-    # A header of a gateway's may be a credential.
     headers: tuple[tuple[str, str, str], ...] = attrs.field(default=(), repr=False)
     on_notice: OnNotice | None = attrs.field(default=None, repr=False)
 
     def sent_headers(self) -> dict[str, str]:
         """Return the headers that go with every request."""
-        named = {name: value for _, name, value in self.headers}
+        # A header of a gateway's may be a credential.
+        named = {name: sealed(value) for _, name, value in self.headers}
         return {"User-Agent": self.user_agent, "Accept": "application/json", **named}
 
 

@@ -20,6 +20,7 @@ from ._options import Limits, RetryPolicy, Timeouts, WatchPolicy
 from ._resources import Agents, Workflows, json_of, query_of
 from ._session import Core, Session
 from ._statistics import ClientStatistics
+from ._tracebacks import without_locals
 from ._transport import TransportSettings
 from ._transport_settings import HttpClient, TransportFactory, kind_of
 from ._uploads import Store
@@ -52,37 +53,46 @@ class BaseClient:
         on_notice: Callable[[Notice], None] | None = None,
         observer: Observer | None = None,
     ) -> None:
-        keyring = keyring_of(api_key, team_id)
-        settings = TransportSettings(
-            base_url=service_of(base_url),
-            limits=limits or Limits(),
-            proxy=proxy,
-            verify=verify,
-            kind=kind_of(transport),
-            transport_factory=transport_factory,
-            http_client=http_client,
-        )
-        choices = changed(
-            Choices(keyring=keyring, policy=WatchPolicy(), user_agent=own_agent()),
-            own_agent=own_agent(),
-            policy=policy,
-            retries=retries,
-            timeouts=timeouts,
-            user_agent=user_agent,
-            headers=headers,
-            on_notice=on_notice,
-        )
-        self._session = Session(Core(settings, observer_of(observer)), choices)
+        with without_locals():
+            try:
+                keyring = keyring_of(api_key, team_id)
+                settings = TransportSettings(
+                    base_url=service_of(base_url),
+                    limits=limits or Limits(),
+                    proxy=proxy,
+                    verify=verify,
+                    kind=kind_of(transport),
+                    transport_factory=transport_factory,
+                    http_client=http_client,
+                )
+                choices = changed(
+                    Choices(keyring=keyring, policy=WatchPolicy(), user_agent=own_agent()),
+                    own_agent=own_agent(),
+                    policy=policy,
+                    retries=retries,
+                    timeouts=timeouts,
+                    user_agent=user_agent,
+                    headers=headers,
+                    on_notice=on_notice,
+                )
+                self._session = Session(Core(settings, observer_of(observer)), choices)
+            except Exception:
+                # The variables of this frame, too, are shown by error reporters.
+                api_key = team_id = base_url = proxy = headers = None
+                raise
 
     def __repr__(self) -> str:
-        core = self._session.core
-        return f"<CyberunClient {core.settings.base_url} {core.state}>"
+        session: Session | None = getattr(self, "_session", None)
+        if session is None:
+            return "<CyberunClient not made>"
+        return f"<CyberunClient {session.core.settings.base_url} {session.core.state}>"
 
     # Lifetime
 
     async def __aenter__(self) -> Self:
         self._check_owner("opened")
-        await self._session.open()
+        with without_locals():
+            await self._session.open()
         return self
 
     async def __aexit__(
@@ -159,17 +169,22 @@ class BaseClient:
             ConfigurationError: A setting is of another kind, or the key cannot be one.
             InvalidInputError: A header cannot be sent.
         """
-        choices = changed(
-            self._session.choices,
-            own_agent=own_agent(),
-            keyring=tenant_of(self._session.choices.keyring, api_key, team_id),
-            policy=policy,
-            retries=retries,
-            timeouts=timeouts,
-            user_agent=user_agent,
-            headers=headers,
-            on_notice=on_notice,
-        )
+        with without_locals():
+            try:
+                choices = changed(
+                    self._session.choices,
+                    own_agent=own_agent(),
+                    keyring=tenant_of(self._session.choices.keyring, api_key, team_id),
+                    policy=policy,
+                    retries=retries,
+                    timeouts=timeouts,
+                    user_agent=user_agent,
+                    headers=headers,
+                    on_notice=on_notice,
+                )
+            except Exception:
+                api_key = team_id = headers = None
+                raise
         sibling = copy.copy(self)
         vars(sibling)["_session"] = self._session.sibling(choices)
         return sibling

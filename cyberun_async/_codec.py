@@ -43,6 +43,7 @@ from ._models import (
 )
 from ._pages import Page, Sighting
 from ._rejection import decode_error_message, rejection
+from ._tracebacks import without_locals
 from ._webhook_models import CreatedWebhook, Webhook
 from ._workflow import Workflow
 
@@ -90,12 +91,14 @@ class PresignedUpload:
     raw: bytes = attrs.field(default=b"", repr=False, eq=False)
 
 
+@without_locals()
 def decode_submission(reply: Reply) -> str:
     """Return the id of the task that a run was accepted as."""
     fields = load_object(reply)
     return _safe_id(essential(fields, reply, "task_id", "id"), reply)
 
 
+@without_locals()
 def decode_id(reply: Reply) -> str:
     """Return the id that a create or update call answers with."""
     return _safe_id(essential(load_object(reply), reply, "id"), reply)
@@ -108,6 +111,7 @@ def _safe_id(value: str, reply: Reply) -> str:
         raise unexpected(reply, "the reply has an id that cannot be one") from None
 
 
+@without_locals()
 def decode_acknowledgement(reply: Reply) -> bool:
     """Return whether an action was taken; an empty answer says so too."""
     if not reply.body.strip():
@@ -115,6 +119,7 @@ def decode_acknowledgement(reply: Reply) -> bool:
     return load_object(reply).get("is_success") is not False
 
 
+@without_locals()
 def decode_task(reply: Reply) -> TaskSnapshot:
     """Return the state of one task."""
     return _task(load_object(reply), reply, reply.body)
@@ -141,11 +146,13 @@ def _task(fields: Fields, reply: Reply, raw: bytes) -> TaskSnapshot:
     )
 
 
+@without_locals()
 def decode_task_page(reply: Reply) -> TaskPage:
     """Return a page of the task list; a row without id or status spoils it."""
     return _page(reply, ("task_list", "tasks"), _task)
 
 
+@without_locals()
 def decode_sightings(reply: Reply) -> Page[Sighting]:
     """Return the rows of a page of the task list that say something, and only what they say."""
     items, meta = _list_in(load_json(reply), reply, ("task_list", "tasks"))
@@ -200,6 +207,7 @@ def _paged(items: tuple[T, ...], row_count: int, meta: Fields) -> Page[T]:
     )
 
 
+@without_locals()
 def decode_result(reply: Reply) -> ResultRecord:
     """Return output, links and error of a task; all may be missing before its end."""
     fields = load_object(reply)
@@ -248,11 +256,13 @@ def _link(output_id: str, url: str, metadata: Fields) -> ArtifactLink:
     )
 
 
+@without_locals()
 def decode_workflow(reply: Reply) -> Workflow:
     """Return one workflow."""
     return _workflow(load_object(reply), reply, reply.body)
 
 
+@without_locals()
 def decode_workflows(reply: Reply) -> Page[Workflow]:
     """Return a page of the workflow list."""
     return _page(reply, ("workflow_list", "workflows"), _workflow)
@@ -316,6 +326,7 @@ def _parameter(value: Any) -> ParameterDef | None:
     )
 
 
+@without_locals()
 def decode_agents(reply: Reply) -> Page[Agent]:
     """Return a page of the list of agents."""
     return _page(reply, ("agent_list", "agents"), _agent)
@@ -356,6 +367,7 @@ def _gpu(fields: Fields) -> GpuDevice:
     )
 
 
+@without_locals()
 def decode_presign(reply: Reply) -> PresignedUpload:
     """Return where to put a file; an address or header that cannot be sent is unexpected."""
     fields = load_object(reply)
@@ -385,11 +397,13 @@ def _headers(fields: Fields, reply: Reply) -> Mapping[str, str]:
         raise unexpected(reply, "the reply has upload_headers that cannot be sent") from None
 
 
+@without_locals()
 def decode_webhook(reply: Reply) -> Webhook:
     """Return one webhook."""
     return _webhook(load_object(reply), reply, reply.body)
 
 
+@without_locals()
 def decode_webhooks(reply: Reply) -> Page[Webhook]:
     """Return a page of the list of webhooks."""
     return _page(reply, ("webhook_list", "webhooks"), _webhook)
@@ -409,6 +423,7 @@ def _webhook(fields: Fields, reply: Reply, raw: bytes) -> Webhook:
     )
 
 
+@without_locals()
 def decode_created_webhook(reply: Reply) -> CreatedWebhook:
     """Return a new webhook's id, and its secret if the service told it."""
     fields = load_object(reply)
@@ -416,6 +431,7 @@ def decode_created_webhook(reply: Reply) -> CreatedWebhook:
     return CreatedWebhook(id=webhook_id, secret=text(fields, "webhook_secret"), raw=reply.body)
 
 
+@without_locals()
 def decode_webhook_secret(reply: Reply) -> str:
     """Return the secret that replaced the former one."""
     return essential(load_object(reply), reply, "webhook_secret")

@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 import anyio
 
 from ._backoff import full_jitter, parse_retry_after
+from ._credentials import sealed
 from ._errors import TransferError
 from ._exchange import ExchangeFailedError, FailureKind
 from ._held import HeldIterator, Home
@@ -259,7 +260,7 @@ class ArtifactStream(HeldIterator[bytes]):
 
     async def _open(self) -> AsyncIterator[bytes] | None:
         """Open a connection and return what comes over it, or None to look again."""
-        url = self._links.link(self._output_id).url
+        url: str = sealed(self._links.link(self._output_id).url)
         headers = {"Accept-Encoding": "identity"}
         resume = self._done > 0 and self._can_resume
         if resume:

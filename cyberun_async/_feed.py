@@ -27,6 +27,7 @@ from ._models import ResumeToken, TaskSnapshot
 from ._opening import Connection, Message, Opener, open_connection, refusal_of
 from ._reader import Reader
 from ._slots import StreamSlots
+from ._tracebacks import forget_locals
 from ._watch import Connect, Fail, FetchResult, Finish, Phase, Watch
 
 
@@ -503,6 +504,7 @@ class Feed:
 
 
 def _crashed(error: Exception) -> CyberunError:
+    forget_locals(error)
     crash = ClientStateError(f"following the task failed unexpectedly: {error!r}")
     crash.__cause__ = error
     return crash

@@ -51,6 +51,7 @@ from ._slots import StreamSlots
 from ._sse_codec import resumable_id
 from ._statistics import Polling
 from ._told import SentRun, Told
+from ._tracebacks import without_locals
 from ._transport import EventConnection, Transport
 from ._watch import Counters, Phase, Watch
 
@@ -325,13 +326,14 @@ class Hub:
         """Open the task's event stream."""
         path = path_for("tasks", task_id, "events")
         all_headers = {**headers, **self._told.headers(task_id)}
-        return await self._transport.open_stream(
-            path,
-            headers=all_headers,
-            open_timeout=self.policy.open_timeout,
-            timeouts=self._timeouts,
-            usage=self.tenant,
-        )
+        with without_locals():
+            return await self._transport.open_stream(
+                path,
+                headers=all_headers,
+                open_timeout=self.policy.open_timeout,
+                timeouts=self._timeouts,
+                usage=self.tenant,
+            )
 
     async def read_output(self, task_id: str) -> tuple[Mapping[str, Any] | None, str | None]:
         """Return the output of a completed task, or why it cannot be read (in time)."""

@@ -19,6 +19,7 @@ from ._caller import Account, Caller
 from ._choices import Choices
 from ._client_settings import suspicion_of
 from ._codec import decode_result, decode_task
+from ._credentials import sealed
 from ._downloads import Download, allows_http, may_fetch
 from ._errand import Errand
 from ._errors import (
@@ -43,6 +44,7 @@ from ._runtime import Runtime, draw
 from ._slots import StreamSlots
 from ._statistics import ClientStatistics
 from ._told import Faults, Told
+from ._tracebacks import without_locals
 from ._transport import Transport, TransportSettings, prepared
 
 
@@ -401,33 +403,37 @@ class Session:
 
     async def fetch(self, url: str, headers: Mapping[str, str]) -> Download:
         """Fetch a presigned link, without any credential."""
+        url = sealed(url)
         opened = self.opened
         if not self._may_fetch(url):
             raise TransferError("the service gave a link that is not https; it is not followed")
-        return await opened.transport.fetch(
-            "GET",
-            url,
-            headers=headers,
-            may_follow=self._may_fetch,
-            timeouts=self.choices.timeouts,
-            usage=self.tenant.account.usage,
-        )
+        with without_locals():
+            return await opened.transport.fetch(
+                "GET",
+                sealed(url).reveal(),
+                headers=headers,
+                may_follow=self._may_fetch,
+                timeouts=self.choices.timeouts,
+                usage=self.tenant.account.usage,
+            )
 
     async def put(
         self, url: str, headers: Mapping[str, str], content: AsyncIterable[bytes], /
     ) -> Download:
         """Send a file to a presigned address, without any credential."""
+        url = sealed(url)
         opened = self.opened
         if not self._may_fetch(url):
             raise TransferError("the service gave a link that is not https; nothing was sent to it")
-        return await opened.transport.fetch(
-            "PUT",
-            url,
-            headers=headers,
-            content=content,
-            timeouts=self.choices.timeouts,
-            usage=self.tenant.account.usage,
-        )
+        with without_locals():
+            return await opened.transport.fetch(
+                "PUT",
+                sealed(url).reveal(),
+                headers=headers,
+                content=content,
+                timeouts=self.choices.timeouts,
+                usage=self.tenant.account.usage,
+            )
 
     def _may_fetch(self, url: str) -> bool:
         return may_fetch(url, insecure=allows_http(self.core.settings.base_url))

@@ -10,9 +10,11 @@ from typing import Any, Protocol, TypeVar, cast, overload
 import anyio
 import attrs
 
+from ._credentials import sealed
 from ._errors import ConfigurationError, InvalidInputError, WebhookVerificationError
 from ._inputs import callable_of, positive_seconds
 from ._redaction import told
+from ._tracebacks import without_locals
 from ._webhook_models import WebhookEvent
 from ._webhook_verify import (
     DEFAULT_TOLERANCE,
@@ -173,8 +175,11 @@ class WebhookEndpoint:
         join_timeout: float = 5.0,
         now: Callable[[], datetime] | None = None,
     ) -> None:
+        # What error reporters show of this frame.
+        secret = [*map(sealed, secret)] if isinstance(secret, list | tuple) else sealed(secret)
         self._source = secret if callable(secret) else None
-        self._fixed_keys = () if callable(secret) else keys_of(secret)
+        with without_locals():
+            self._fixed_keys = () if callable(secret) else keys_of(secret)
         self._callback = _callable("callback", callback)
         self._tolerance = None if tolerance is None else positive_seconds("tolerance", tolerance)
         self._seen = _store_of(seen)
@@ -273,8 +278,9 @@ class WebhookEndpoint:
         if self._source is None:
             return self._fixed_keys
         try:
-            secrets = self._source()
-            return keys_of(await secrets if isawaitable(secrets) else secrets)
+            with without_locals():
+                secrets = sealed(self._source())
+                return keys_of(sealed(await secrets) if isawaitable(secrets) else secrets)
         except Exception:
             _LOGGER.exception("the webhook secret could not be had")
             raise _NoSecretError from None

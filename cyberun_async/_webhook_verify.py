@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Protocol, cast
 
+from ._credentials import sealed
 from ._errors import (
     ConfigurationError,
     InvalidInputError,
@@ -15,6 +16,7 @@ from ._errors import (
 from ._fields import Fields, is_object, moment, nested, parse_json, text
 from ._inputs import positive_seconds, task_id_of
 from ._redaction import told
+from ._tracebacks import without_locals
 from ._webhook_models import WebhookEvent
 
 
@@ -137,7 +139,9 @@ def check_new(event: WebhookEvent, seen: DedupStore) -> None:
 
 def sign(raw_body: bytes, secret: str) -> str:
     """Return the signature header's value for *raw_body*, for tests of a receiver."""
-    return f"sha256={hmac.digest(_key(secret), raw_body, 'sha256').hex()}"
+    secret = sealed(secret)
+    with without_locals():
+        return f"sha256={hmac.digest(_key(secret), raw_body, 'sha256').hex()}"
 
 
 def keys_of(secret: object) -> tuple[bytes, ...]:

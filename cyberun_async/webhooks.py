@@ -9,7 +9,9 @@ cancellation and of what happens before the end it sends nothing.
 from collections.abc import Sequence
 from datetime import UTC, datetime
 
+from ._credentials import sealed
 from ._errors import WebhookVerificationError
+from ._tracebacks import without_locals
 from ._webhook_asgi import AsyncDedupStore, WebhookEndpoint
 from ._webhook_models import CreatedWebhook, Webhook, WebhookEvent
 from ._webhook_verify import (
@@ -91,8 +93,11 @@ def verify(
 
         InvalidInputError: *now* or *tolerance* is malformed.
     """
+    # What error reporters show of this frame.
+    secret = [*map(sealed, secret)] if isinstance(secret, list | tuple) else sealed(secret)
     present = datetime.now(UTC) if now is None else now
-    event = check_delivery(raw_body, header, keys_of(secret), now=present, tolerance=tolerance)
+    with without_locals():
+        event = check_delivery(raw_body, header, keys_of(secret), now=present, tolerance=tolerance)
     if seen is not None:
         check_new(event, seen)
     return event

@@ -70,7 +70,8 @@ LAYERS = (
             *("_credentials", "_errors", "_events", "_exchange", "_filenames", "_inputs"),
             "_content_types",
             *("_choices", "_json_values", "_models", "_observer", "_options", "_pages"),
-            *("_redaction", "_statistics", "_tokens", "_webhook_models"),
+            *("_redaction", "_statistics", "_tokens", "_tracebacks"),
+            "_webhook_models",
         ),
         PURE,
     ),
@@ -190,6 +191,7 @@ SHARED: dict[tuple[str, str], str] = {
 
 # Packages that one module uses beyond its layer: (importer, package) -> reason.
 SIGNATURES = {
+    ("_tracebacks", "sys"): "what is being handled is left alone",
     ("_client_base", "ssl"): "a TLS context may be given as `verify`",
     ("_webhook_asgi", "starlette"): "once a route of it calls the endpoint",
     ("_stream", "typing_extensions"): "for checkers alone: a type variable with a default",
