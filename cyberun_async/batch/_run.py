@@ -84,13 +84,16 @@ class BatchRun:
             self._is_begun = True
         try:
             outcome = await self._next()
-        except BaseException as error:
-            if isinstance(error, Exception) or not self._is_entered:
+        except Exception:
+            # Nothing is waited for: a cancellation meanwhile would take the error's place.
+            self._is_closed = True
+            raise
+        except BaseException:
+            if not self._is_entered:
                 await self.aclose()
             raise
         if outcome is None:
-            self._is_over = True
-            await self.aclose()
+            self._is_closed = self._is_over = True
             raise StopAsyncIteration
         return outcome
 
