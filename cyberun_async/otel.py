@@ -62,8 +62,17 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 import attrs
-from opentelemetry import context as otel_context, metrics, trace
-from opentelemetry.propagate import inject
+
+
+try:
+    from opentelemetry import context as otel_context, metrics, trace
+    from opentelemetry.propagate import inject
+except ModuleNotFoundError as _error:
+    raise ModuleNotFoundError(
+        f"{__name__} needs opentelemetry, which the extra `otel` brings: "
+        "pip install 'cyberun_async[otel]'",
+        name=_error.name,
+    ) from _error
 
 from . import (
     CancelledEvent,

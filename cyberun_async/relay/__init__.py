@@ -42,7 +42,16 @@ event            data, one JSON object
 ================ ===========================================================================
 """
 
-from ._app import Authorize, TaskRelay
+try:
+    from ._app import Authorize, TaskRelay
+except ModuleNotFoundError as _error:
+    if (_error.name or "").partition(".")[0] != "starlette":
+        raise
+    raise ModuleNotFoundError(
+        f"{__name__} needs starlette, which the extra `asgi` brings: "
+        "pip install 'cyberun_async[asgi]'",
+        name=_error.name,
+    ) from _error
 
 
 __all__ = ["Authorize", "TaskRelay"]

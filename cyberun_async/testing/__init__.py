@@ -50,6 +50,7 @@ __all__ = [
     "virtual_backend",
 ]
 
+_OF_THE_EXTRA = frozenset({"starlette", "uvicorn"})
 # Imported when asked for: the clock and the transport work without the extra.
 _LAZY = {
     "DeadlockError": "_clock",
@@ -72,6 +73,16 @@ if not TYPE_CHECKING:
         if name not in _LAZY:
             message = f"module {__name__!r} has no attribute {name!r}"
             raise AttributeError(message)
-        module = importlib.import_module(f".{_LAZY[name]}", __name__)
+        try:
+            module = importlib.import_module(f".{_LAZY[name]}", __name__)
+        except ModuleNotFoundError as error:
+            missing = (error.name or "").partition(".")[0]
+            if missing not in _OF_THE_EXTRA:
+                raise
+            message = (
+                f"{__name__}.{name} needs {missing}, which the extra `testing` brings: "
+                "pip install 'cyberun_async[testing]'"
+            )
+            raise ModuleNotFoundError(message, name=error.name) from error
         value: object = getattr(module, name)
         return value
