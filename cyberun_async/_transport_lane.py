@@ -17,6 +17,7 @@ import anyio
 import attrs
 import httpx
 
+from ._exchange import ExchangeFailedError, FailureKind
 from ._transport_body import Closable, close_all
 from ._transport_failures import RAISED_BY_TRANSPORTS, cause_of, failure
 from ._transport_request import host_of
@@ -106,6 +107,13 @@ async def send_over(
             stage=progress.stage,
         )
         raise failed from cause_of(error)
+    except Exception as error:
+        # What httpcore lets through where a SOCKS proxy hangs up, or speaks something else.
+        if via is None or not via.speaks_socks or progress.stage is not Stage.PROXY:
+            raise
+        raise ExchangeFailedError(
+            FailureKind.PROXY_FAILED, maybe_sent=False, reason=f"{via} gave no answer of SOCKS5"
+        ) from error
     return response
 
 

@@ -62,6 +62,11 @@ class Via:
         return f"the proxy {parts.netloc.rpartition('@')[2]} (from {self.source})"
 
     @property
+    def speaks_socks(self) -> bool:
+        """Whether it is no proxy of HTTP."""
+        return self.url.lower().startswith("socks")
+
+    @property
     def has_password(self) -> bool:
         """Whether it is given a user name."""
         return "@" in urlsplit(self.url).netloc

@@ -94,7 +94,7 @@ def test_a_status_beyond_all_is_trouble_of_the_service(status: int) -> None:
         ({"retry-after": " 0 "}, 0.0),
         ({"retry-after": "soon"}, None),
         ({"retry-after": "-5"}, None),
-        ({"retry-after": "1.5"}, None),
+        ({"retry-after": "1.5"}, 2.0),
         ({"retry-after": "9" * 400}, 1e12),
         ({"retry-after": "Sun, 01 Mar 2026 10:00:30 GMT"}, None),
         (
