@@ -39,6 +39,7 @@ POLICY: Final = WatchPolicy(
     idle_timeout=2.5,
     open_timeout=2.0,
     stale_grace=0.5,
+    confirm_after=2.0,
     steady_after=3.0,
     poll_interval=0.4,
     poll_interval_waiting=1.0,

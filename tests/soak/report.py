@@ -2,6 +2,7 @@
 
 import argparse
 import asyncio
+import logging
 import platform
 import random
 import sys
@@ -165,6 +166,8 @@ def main() -> int:
     """Soak, print the summary, and return 1 if anything was not as promised."""
     args = _arguments()
     seed = random.randrange(10**6) if args.seed is None else args.seed
+    # Each unknown end is worth a warning, and here they are made on purpose.
+    logging.getLogger("cyberun_async").setLevel(logging.ERROR)
     print(f"soaking for {args.seconds:.0f} s, seed {seed}", flush=True)
     done = asyncio.run(soak(seed, args.seconds, args.tasks))
     print(done.summary())

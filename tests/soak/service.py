@@ -31,6 +31,8 @@ from .weather import (
     LAGGING,
     OUTPUT,
     REVOKE,
+    UNKNOWN_END,
+    UNKNOWN_STATE,
     Weather,
     doom_of,
 )
@@ -141,6 +143,7 @@ class Service:
         live = self._sim.task(task_id)
         plan = live._task.plan
         truth = Truth(live.state, live.attempt, doom_of(plan))
+        self._counts[UNKNOWN_END] += live.state == UNKNOWN_STATE
         self._counts[ACROSS] += self._was_replayed_across(live)
         self._counts[LAGGING] += self._lagged(live)
         self._forget(live)

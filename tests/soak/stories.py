@@ -14,9 +14,11 @@ from cyberun_async import (
     StatusEvent,
     TaskNotFoundError,
     TaskSnapshot,
+    UnknownEndError,
 )
 
 from .service import Truth
+from .weather import UNKNOWN_STATE
 
 
 _RANKS: Final = {
@@ -67,6 +69,10 @@ class Story:
         yield from self._problems_of_order()
 
     def _problems_of_error(self, truth: Truth) -> Iterator[str]:
+        if truth.state == UNKNOWN_STATE and isinstance(self.error, UnknownEndError):
+            if self.error.status != truth.state:
+                yield f"an end in another unknown state: {self.error!r}"
+            return
         expected = _ERRORS.get(truth.doom or 0)
         if expected is None or not isinstance(self.error, expected):
             yield f"an error that no policy allows: {self.error!r}"

@@ -188,7 +188,7 @@ SWITCHES: Final[dict[str, tuple[object, ...]]] = {
     "empties": ("documented", "null", "absent", "blank"),
     "progress_steps": (True, False),
     "replica_lag": (0.0, 0.0, 0.4),
-    "result_lag": (0.0, 0.0, 1.5),
+    "result_lag": (0.0, 1.5, 3.0),
 }
 
 
@@ -245,7 +245,7 @@ class Weather:
             steps=dice.randrange(1, 25),
             step_seconds=dice.random() * 0.2,
             outcome=dice.choice(("completed", "completed", "completed", "failed", "cancelled")),
-            unknown_end=None,
+            unknown_end=UNKNOWN_STATE if dice.random() < 0.04 else None,
             attempts=attempts,
             output=OUTPUT,
             behaviour=_behaviour(dice),
@@ -330,7 +330,7 @@ UNKNOWN_STATE: Final = "evaporated"
 UNKNOWN_END: Final = "task ended in a state nobody knows"
 ACROSS: Final = "whole life replayed in a later attempt"
 LAGGING: Final = "result lagging behind its task"
-OF_LIVES: Final = (ACROSS, LAGGING)
+OF_LIVES: Final = (UNKNOWN_END, ACROSS, LAGGING)
 
 RESTART: Final = "service killed and restarted"
 CUT: Final = "all streams cut at once"
