@@ -14,7 +14,7 @@ from ._progress_view import ProgressView
 from ._resources import Tasks
 from ._results import TaskResult
 from ._stream import EventStream
-from ._waiting import result_in_time, wait_for_end
+from ._waiting import cancel_and_wait, result_in_time, wait_for_end
 
 
 class FollowingClient(BaseClient):
@@ -51,7 +51,9 @@ class FollowingClient(BaseClient):
         Args:
             task: A handle, an id, or the resume token of an earlier watch.
             notices: Deliver :data:`Notice` values in between, too.
-            cancel_on_exit: Ask the service to cancel the task if the watch is left early.
+            cancel_on_exit:
+                Ask the service to cancel the task if the watch is left early, for up to
+                ``Timeouts.cancel`` seconds.
 
         Raises:
             InvalidInputError: *task* is no task id.
@@ -115,7 +117,10 @@ class FollowingClient(BaseClient):
             task: A handle, an id or a resume token.
             timeout: Seconds for the whole; None waits for ever.
             start_timeout: Seconds within which the task must have left the queue.
-            cancel_on_timeout: Ask the service to cancel the task when time is up.
+
+            cancel_on_timeout:
+                Ask the service to cancel the task when time is up, for up to
+                ``Timeouts.cancel`` seconds more.
 
         Raises:
             WaitTimeoutError: Time was up; it carries a resume token.
@@ -148,7 +153,10 @@ class FollowingClient(BaseClient):
         Args:
             task: A handle, an id or a resume token.
             timeout: Seconds for the whole; None waits for ever.
-            cancel_on_timeout: Ask the service to cancel the task when time is up.
+
+            cancel_on_timeout:
+                Ask the service to cancel the task when time is up, for up to
+                ``Timeouts.cancel`` seconds more.
 
         Raises:
             TaskFailedError: It failed.
@@ -249,20 +257,19 @@ class FollowingClient(BaseClient):
 
         Args:
             task: A handle, an id or a resume token.
-            timeout: Seconds to wait for the end; None waits for ever.
+            timeout: Seconds for the whole, the request to cancel included; None waits for ever.
 
         Raises:
             TaskNotFoundError: No such task, or not yours.
-            WaitTimeoutError: Time was up; it carries a resume token.
+
+            WaitTimeoutError:
+                Time was up; it carries a resume token. Its ``cancel_requested`` and
+                ``cancel_failed`` say what became of the request.
+
             RequestRejectedError: The service refused to cancel.
             ServiceUnavailableError: It could not be asked.
             WatchLostError: Nothing was heard for longer than the policy allows.
             InvalidInputError: *task* is no task, or *timeout* no number of seconds.
         """
-        token = starting_point(task)
-        try:
-            await self.cancel(task)
-        except CyberunError as error:
-            error.at_least_with(token)
-            raise
-        return await self.wait(task, timeout=timeout)
+        with self._session.opened.calls:
+            return await cancel_and_wait(self._session, starting_point(task), timeout)

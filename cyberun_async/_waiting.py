@@ -147,6 +147,46 @@ async def _result_of(session: Session, snapshot: TaskSnapshot) -> ResultRecord:
         raise
 
 
+async def cancel_and_wait(
+    session: Session, token: ResumeToken, timeout: float | None
+) -> TaskSnapshot:
+    """
+    Return the state in which a task ends that the service is asked to cancel, in time.
+
+    Raises:
+        WaitTimeoutError: The request was not answered, or the task has not ended, in time.
+        CyberunError: The request was refused, or the task could not be followed to its end.
+    """
+    hub = session.hub
+    limit = seconds_or_none("timeout", timeout)
+    until = math.inf if limit is None else hub.now() + limit
+    cancel = partial(hub.cancel_task, token.task_id)
+    try:
+        if limit is None:
+            await cancel()
+        elif await session.within(limit, cancel) is None:
+            raise WaitTimeoutError(task_id=token.task_id, timeout=limit, cancel_failed=True)
+    except CyberunError as error:
+        error.at_least_with(token)
+        raise
+    try:
+        return await wait_for_end(
+            session,
+            token,
+            timeout=limit,
+            start_timeout=None,
+            cancel_on_timeout=False,
+            until=until,
+        )
+    except WaitTimeoutError as error:
+        raise WaitTimeoutError(
+            task_id=token.task_id,
+            timeout=error.timeout,
+            snapshot=error.snapshot,
+            cancel_requested=True,
+        ).with_token(error.resume_token) from None
+
+
 def result_is_late(snapshot: TaskSnapshot, seconds: float) -> WaitTimeoutError:
     """Return the error of a wait whose time is up when the end is known, and no more."""
     error = WaitTimeoutError(

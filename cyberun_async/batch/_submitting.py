@@ -106,9 +106,12 @@ class Submitter:
             if anyio.current_time() - began > self._policy.patience:
                 raise failure
             pause = min(_FIRST_PAUSE * 2**tries, _LONGEST_PAUSE)
+            # A mistyped header must not stop a batch for longer than its patience lasts.
+            left = began + self._policy.patience - anyio.current_time()
+            hint = min(failure.retry_after or 0.0, left)
             # The service has no part in how long a job waits for room.
             began += await self._throttle.stand_aside(
-                max(failure.retry_after or 0.0, pause),
+                max(hint, pause),
                 is_declined=isinstance(failure, RateLimitedError),
             )
             tries = min(tries + 1, 10)

@@ -146,6 +146,8 @@ class Board:
         row = self.rows.get(task_id)
         if row is not None and row.ended is None:
             row.ended = now
+            # How it was followed is of no interest any more.
+            row.note = ""
             if not self.keeps_ended:
                 del self.rows[task_id]
 

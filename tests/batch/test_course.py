@@ -75,6 +75,19 @@ async def test_patience_has_an_end(sim: Simulator, ledger: Path) -> None:
     assert len(sim.submissions) == 3
 
 
+async def test_a_mistyped_pause_is_no_longer_than_the_patience(
+    sim: Simulator, ledger: Path
+) -> None:
+    """A day's `Retry-After` for one submission does not stop a batch for a day."""
+    sim.faults.add("run", faults.refuse(503, retry_after=86_400))
+    async with client_of(sim) as client:
+        with anyio.fail_after(60):
+            ran = await run_batch(client, ledger, jobs(3), patience=1.0)
+
+    assert set(ran.states.values()) == {"completed"}
+    assert len(sim.submissions) == 3
+
+
 async def test_waiting_for_room_does_not_try_the_patience(sim: Simulator, ledger: Path) -> None:
     """Only what the service declines counts, not the jobs that have the room meanwhile."""
     sim.plan_by(lambda _: TaskPlan(steps=1, step_seconds=2.5))

@@ -229,6 +229,21 @@ async def test_a_cancel_that_hangs_is_bounded(seconds: float | None) -> None:
     assert 2 + bound <= watched <= 2 + bound + 2.1
 
 
+@pytest.mark.parametrize("part", ["cancel", "task"])
+async def test_to_cancel_and_wait_is_limited_as_a_whole(part: Any) -> None:
+    """Whether the request to cancel or the end is late, the time is that of both."""
+    sim = silent(part)
+    sim.faults.add("events", faults.refuse(405), times=None)
+    task_id = sim.create_task(LONG).id
+    async with virtual_client(sim) as client:
+        async with on_time(3) as caught:
+            await client.cancel_and_wait(task_id, timeout=3)
+
+    error = caught.value
+    assert (error.cancel_requested, error.cancel_failed) == (part == "task", part == "cancel")
+    assert error.resume_token is not None
+
+
 # One request.
 
 
