@@ -54,7 +54,7 @@ class VirtualClockLoop(asyncio.SelectorEventLoop):
     every jump take a second. ``call_soon_threadsafe`` wakes the loop from any thread. Sockets
     work too, but the clock does not wait for them if a timer is pending: a timeout around a
     real network read fires early. Programs that are started past the loop, with
-    :mod:`subprocess` or :mod:`multiprocessing`, are not seen. Closing the loop waits for the
+    ``subprocess`` or ``multiprocessing``, are not seen. Closing the loop waits for the
     threads of its executor in real time.
 
     Trio's ``MockClock`` waits for neither threads nor subprocesses.
