@@ -73,6 +73,15 @@ class Order:
     _unconfirmed: bool = attrs.field(default=False, init=False)
     # Whether the stream has come as far as what is known: what follows is no repetition.
     _is_level: bool = attrs.field(default=False, init=False)
+    # What the stream has shown: whether it began with the task's life, and how many attempts.
+    _from_start: bool = attrs.field(default=False, init=False)
+    _parts: int = attrs.field(default=0, init=False)
+    _part_rank: int = attrs.field(default=-1, init=False)
+    _held_parts: list[int] = attrs.field(factory=list[int], init=False)
+    _was_doubted: bool = attrs.field(default=False, init=False)
+    # The service's stamp on the last that was delivered of an earlier attempt.
+    _past_until: datetime | None = attrs.field(default=None, init=False)
+    _last_status: StatusEvent | None = attrs.field(default=None, init=False)
 
     def __attrs_post_init__(self) -> None:
         if self.status is not None:
@@ -96,22 +105,68 @@ class Order:
             self._tick_before = self.last_tick
         # Else the last stream brought nothing new, and its ticks are no measure of it.
         self.unsettled = True
-        self._is_level = False
+        self._is_level = self._from_start = self._was_doubted = False
+        self._parts, self._part_rank = 0, -1
 
     def judge(self, event: Event) -> Verdict:
         """Deliver, drop or hold *event*, and say which; a terminal event is only recognised."""
+        if isinstance(event, StatusEvent):
+            self._place(event.status)
         if self._held is not None:
             return self._hold(self._held, event)
+        if self.retry_count and isinstance(event, StatusEvent | ProgressEvent):
+            if self._is_past(event):
+                return Verdict.REPEATED
+            if self._is_behind():
+                return self._judge_behind(event)
+        return self._judge_present(event)
+
+    def _judge_present(self, event: Event) -> Verdict:
         if isinstance(event, ProgressEvent):
             return self._judge_tick(event)
         if isinstance(event, StatusEvent):
             return self._judge_status(event)
         return self._judge_other(event)
 
-    def release(self) -> list[Event]:
-        """Return what was held, for :meth:`judge_released`, and hold no longer."""
-        held, self._held = self._held or [], None
-        return held
+    def release(self, answer: TaskSnapshot | None = None) -> list[Event]:
+        """
+        Return what was held, for :meth:`judge_released`, and hold no longer.
+
+        Of what *answer* and the order of the replay show to be of an earlier attempt,
+        nothing is returned; and where they cannot tell yet, it is held on.
+        """
+        held, parts = self._held or [], self._held_parts
+        self._held, self._held_parts = None, []
+        if answer is None or answer.is_terminal or not self.retry_count:
+            return held
+        held = [event for event in held if not self._is_past(event)]
+        if len(held) < len(parts) or not self._from_start:
+            return held
+        present = self.retry_count + 1
+        if self._parts >= present:
+            return [one for one, part in zip(held, parts, strict=True) if part >= present]
+        last = next((one for one in reversed(held) if isinstance(one, StatusEvent)), None)
+        if last is None or last.status != answer.status:
+            return []  # the replay has not come to the present attempt yet
+        if not self._was_doubted:
+            self._held, self._held_parts, self._was_doubted = held, parts, True
+            return []
+        # Nothing can tell: the life began anew with the attempt, or the replay is very slow.
+        self._from_start = False
+        return [attrs.evolve(last, unconfirmed=True)]
+
+    def release_unexplained(self) -> list[Event]:
+        """Return what was held, as nothing will explain it; its progress may be of any attempt."""
+        is_behind = self._is_behind()
+        held = self.release()
+        if not is_behind:
+            return held
+        self._from_start = False
+        last = next((one for one in reversed(held) if isinstance(one, StatusEvent)), None)
+        others: list[Event] = [
+            one for one in held if not isinstance(one, StatusEvent | ProgressEvent)
+        ]
+        return others if last is None else [attrs.evolve(last, unconfirmed=True), *others]
 
     def judge_released(
         self, event: Event, *, is_explained: bool, present: str | None = None
@@ -122,14 +177,14 @@ class Order:
         *present* is the state that the explanation has shown.
         """
         if not isinstance(event, StatusEvent):
-            return self.judge(event)
+            return self._judge_present(event)
         status = event.status
         if not self._steps_back(status):
             if not self._may_be_old(status):
-                return self.judge(event)
+                return self._judge_present(event)
             if status == present:
                 self._is_level = True
-                return self.judge(event)
+                return self._judge_present(event)
         if is_explained or status == self.status:
             self._is_level = self._is_level or status == self.status
             return Verdict.REPEATED
@@ -164,6 +219,8 @@ class Order:
             return  # of before the present status, or of a new attempt: the next answer tells
         if self._is_new_attempt(count, snapshot.status, is_current=is_current):
             self._begin_attempt()
+            # What the stream brings next may still be of the attempt before.
+            self.unsettled = True
         self.retry_count = count
         self.attempt = max(self.attempt, count + 1)
 
@@ -232,10 +289,12 @@ class Order:
             return Verdict.LIVE
         if self._steps_back(status) or self._may_be_old(status):
             self._held = [event]
+            self._held_parts = [self._parts]
             return Verdict.STEP_BACK
         self.unsettled = False
         self._is_level = True
         self._note(status)
+        self._last_status = event
         self._deliver(event)
         return Verdict.NEWS
 
@@ -248,14 +307,50 @@ class Order:
     def _hold(self, held: list[Event], event: Event) -> Verdict:
         if isinstance(event, ProgressEvent) and isinstance(held[-1], ProgressEvent):
             held[-1] = event
+            self._held_parts[-1] = self._parts
         elif len(held) >= _MAX_HELD:
             return Verdict.OVERFLOW
         else:
             held.append(event)
+            self._held_parts.append(self._parts)
         return Verdict.HELD
 
     def _deliver(self, event: Event) -> None:
         self.outbox.append(attrs.evolve(event, attempt=self.attempt))
+
+    # Replays across attempts.
+
+    def _place(self, status: str) -> None:
+        """Count the attempts that the stream has shown, by the order of its states."""
+        rank = _rank_of(status, -1)
+        if self._parts == 0:
+            self._parts, self._from_start = 1, rank == 0
+        elif 0 <= rank < self._part_rank:
+            self._parts += 1
+            self._part_rank = -1
+        self._part_rank = max(self._part_rank, rank)
+
+    def _is_past(self, event: Event) -> bool:
+        """Return whether *event* itself says that it is of an earlier attempt."""
+        if not isinstance(event, StatusEvent | ProgressEvent) or self.retry_count is None:
+            return False
+        count = event.raw.get("retry_count")
+        if type(count) is int and count < self.retry_count:
+            return True
+        until, at = self._past_until, event.sent_at
+        return until is not None and at is not None and at <= until
+
+    def _is_behind(self) -> bool:
+        """Return whether the stream replays the life and is not at the present attempt yet."""
+        return self._from_start and 0 < self._parts <= (self.retry_count or 0)
+
+    def _judge_behind(self, event: StatusEvent | ProgressEvent) -> Verdict:
+        if not isinstance(event, StatusEvent) or event.status != self.status:
+            return Verdict.REPEATED
+        # Or has the attempt begun like the life itself? An answer and what follows will tell.
+        self._held = [event]
+        self._held_parts = [self._parts]
+        return Verdict.STEP_BACK
 
     def _steps_back(self, status: str) -> bool:
         return status in self._seen or _rank_of(status, self._rank) < self._rank
@@ -286,9 +381,14 @@ class Order:
         # No count was known before: only a step back shows that one attempt has ended.
         stepped_back = self._held is not None or self._unconfirmed
         lower = is_current and _rank_of(status, self._rank) < self._rank
-        return count + 1 > self.attempt and (stepped_back or lower)
+        is_replay = self._from_start and self._parts < count + 1
+        return count + 1 > self.attempt and (stepped_back or lower or is_replay)
 
     def _begin_attempt(self) -> None:
+        known = (self.last_tick, self._last_status)
+        stamps = [one.sent_at for one in known if one is not None]
+        self._past_until = max((at for at in stamps if at is not None), default=self._past_until)
+        self._last_status = None
         self.status = None
         self._seen.clear()
         self._rank = -1

@@ -287,7 +287,7 @@ class Watch(StreamedWatch):
         order.count_attempts(snapshot, is_current=sent_at >= self._status_since)
         # An ask from before the step back knows nothing of it.
         if order.attempt > before or sent_at >= self._held_at or snapshot.is_terminal:
-            self._release(now, is_explained=is_explained, present=snapshot.status)
+            self._release(now, is_explained=is_explained, answer=snapshot)
 
     def _is_sure_end(self, snapshot: TaskSnapshot, now: float) -> bool:
         """Return whether an end of an attempt gone by, which cannot be, was told twice."""

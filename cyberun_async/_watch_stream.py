@@ -6,6 +6,7 @@ import attrs
 
 from ._errors import CyberunError, NotFoundError, RequestRejectedError
 from ._events import Connected, Event, Gap, ProgressEvent, StatusEvent
+from ._models import TaskSnapshot
 from ._order import Verdict
 from ._steps import Phase
 from ._verdict import is_passing
@@ -14,6 +15,8 @@ from ._watch_moves import WatchMoves
 
 _MAX_GARBLED_RUN = 5
 _TERMINAL_FRAME_GRACE = 1.0
+# A replay comes in one go: what is not there after a second does not belong to it.
+_DOUBT = 1.0
 _GONE = 410
 _TOO_EARLY = 425
 
@@ -216,13 +219,18 @@ class StreamedWatch(WatchMoves):
                 self._news()
             self._hear(now)
 
-    def _release(self, now: float, *, is_explained: bool, present: str | None = None) -> None:
+    def _release(
+        self, now: float, *, is_explained: bool, answer: TaskSnapshot | None = None
+    ) -> None:
         """Deliver or drop what was held."""
-        for event in self._order.release():
+        order = self._order
+        held = order.release_unexplained() if answer is None else order.release(answer)
+        if order.is_holding:
+            self._asks.by(now + _DOUBT)
+        present = None if answer is None else answer.status
+        for event in held:
             if not self._is_over():
-                verdict = self._order.judge_released(
-                    event, is_explained=is_explained, present=present
-                )
+                verdict = order.judge_released(event, is_explained=is_explained, present=present)
                 self._react(verdict, event, now)
 
 

@@ -71,6 +71,14 @@ MUTATIONS = (
     ),
     Mutation(
         "Ordered",
+        "a replay of an earlier attempt is taken for the present one",
+        "_order.py",
+        "        return self._from_start and 0 < self._parts <= (self.retry_count or 0)",
+        "        return False",
+        (f"{WATCH}test_a_replay_across_a_retry_tells_the_attempts_apart[both-run]",),
+    ),
+    Mutation(
+        "Ordered",
         "answers of a replica that lags are believed",
         "_order.py",
         "        if self._steps_back(status) or status == self.status:\n            self._confirm",
@@ -283,8 +291,8 @@ MUTATIONS = (
         "Bounded",
         "no outage is too long",
         "_watch_state.py",
-        "        return None if limit is None or since is None else since + limit",
-        "        return None",
+        "        if limit is None or since is None:\n            return None",
+        "        if True:\n            return None",
         (
             f"{WATCH}test_an_outage_beyond_the_policy_is_given_up",
             f"{WATCH}test_a_service_that_was_never_reached_is_given_up_soon[no-connection]",

@@ -24,6 +24,7 @@ from cyberun_async._events import (
     FailedEvent,
     Gap,
     PollingStarted,
+    ProgressEvent,
     StatusEvent,
     StreamingResumed,
     StreamLost,
@@ -1572,3 +1573,105 @@ def test_headers_in_time_are_no_buffering() -> None:
     passed(8.3, 8)(played)
 
     assert played.next_step() == Read()
+
+
+# Replays across attempts
+
+
+def replay(*items: object) -> list[Fact]:
+    """Return a connection at 20 that brings statuses (by name) and ticks (by number)."""
+    events = [status(one) if isinstance(one, str) else tick(float(str(one))) for one in items]
+    return [lost(19), passed(20), connected(20), *(received(event, 20) for event in events)]
+
+
+FIRST = ("pending", "queued", "running", 0.5, 0.9)
+KNOWN = [
+    connected(1),
+    polled("pending", 1.5),
+    *(received(event, 2) for event in (status("queued"), status("running"), tick(0.5))),
+]
+
+
+@pytest.mark.parametrize(
+    "known, items, answer, expected",
+    [
+        pytest.param(KNOWN, (*FIRST, "queued"), "queued", [(2, "queued")], id="whole"),
+        pytest.param(KNOWN, FIRST, "queued", [(2, "queued")], id="not-yet-whole"),
+        pytest.param(
+            KNOWN,
+            (*FIRST, "queued", "running", 0.1),
+            "running",
+            [(2, "queued"), (2, "running"), (2, 0.1)],
+            id="gone-on",
+        ),
+        pytest.param(
+            [polled("queued", 1, 1)], (*FIRST, "queued"), "queued", [], id="known-to-be-the-second"
+        ),
+        pytest.param(
+            [polled("queued", 1, 1)],
+            (*FIRST, "queued", "running", 0.1),
+            "running",
+            [(2, "running"), (2, 0.1)],
+            id="known-to-be-the-second-and-gone-on",
+        ),
+        pytest.param([polled("running", 1, 1)], FIRST, "running", [], id="both-run"),
+    ],
+)
+def test_a_replay_across_a_retry_tells_the_attempts_apart(
+    known: list[Fact], items: tuple[object, ...], answer: str, expected: list[object]
+) -> None:
+    """What the order of the replay shows to be of an earlier attempt is dropped."""
+    played = play(*known)
+    played.take()
+    for fact in [*replay(*items), polled(answer, 21, 1)]:
+        fact(played)
+
+    assert [_short(event) for event in told(played)] == expected
+
+
+def _short(event: Event) -> object:
+    if isinstance(event, ProgressEvent):
+        return event.attempt, event.progress
+    return event.attempt, getattr(event, "status", None)
+
+
+def test_a_life_that_begins_anew_with_its_attempt_is_told_with_doubt() -> None:
+    """Where neither order nor answer can tell, the state is unconfirmed, and progress waits."""
+    played = play(polled("pending", 1, 1), *replay("pending", "queued"))
+    played.take()
+    polled("queued", 21, 1)(played)
+    for fact in (received(status("queued"), 22), received(tick(0.1), 22.1)):
+        fact(played)
+    assert played.ask_at == 22.0
+    polled("queued", 23, 1)(played)
+    for fact in (received(status("running"), 25), received(tick(0.2), 26)):
+        fact(played)
+
+    assert [_short(event) for event in told(played)] == [
+        (2, "queued"),
+        (2, "running"),
+        (2, 0.2),
+    ]
+
+
+@pytest.mark.parametrize(
+    "stamps",
+    [
+        pytest.param({"timestamp": "2026-03-01T10:00:05Z"}, id="older-than-the-last-known"),
+        pytest.param({"retry_count": 0}, id="says-so-itself"),
+    ],
+)
+def test_an_event_may_say_itself_that_it_is_of_an_earlier_attempt(stamps: dict[str, Any]) -> None:
+    """Also where the stream does not begin with the life."""
+    seen = tick(0.9, timestamp="2026-03-01T10:00:09Z")
+    played = play(connected(1), polled("running", 1.5), received(seen, 2), polled("queued", 9, 1))
+    played.take()
+    old: list[Event] = [
+        tick(0.4, **stamps),
+        StatusEvent(task_id=TASK, status="running", raw=stamps),
+    ]
+    for fact in [lost(19), passed(20), connected(20), *(received(one, 20) for one in old)]:
+        fact(played)
+
+    assert told(played) == []
+    assert played.status == "queued"
