@@ -50,6 +50,8 @@ VERDICT = "tests/test_verdict.py::"
 HUB = "tests/test_hub.py::test_"
 WAITING = "tests/whole/test_waiting.py::test_"
 READING = "tests/contract/test_reading.py::test_"
+KNOWN_END = "tests/contract/test_known_end.py::test_"
+PACE = "tests/contract/test_pace.py::test_"
 
 MUTATIONS = (
     Mutation(
@@ -297,6 +299,22 @@ MUTATIONS = (
             f"{WATCH}test_an_outage_beyond_the_policy_is_given_up",
             f"{WATCH}test_a_service_that_was_never_reached_is_given_up_soon[no-connection]",
         ),
+    ),
+    Mutation(
+        "Settled",
+        "a wait needs the output",
+        "_feed.py",
+        "        self._fetching = True\n        self._release_waiters()",
+        "        self._fetching = True",
+        (f"{KNOWN_END}a_wait_beside_a_watch_needs_no_output[virtual-asyncio]",),
+    ),
+    Mutation(
+        "Bounded",
+        "single status checks take no turn",
+        "_roster.py",
+        "            await self.pace.turn()\n            if self._has(feed)",
+        "            if self._has(feed)",
+        (f"{PACE}tasks_that_start_and_end_together_keep_the_rate[virtual-asyncio]",),
     ),
     Mutation(
         "Bounded",
