@@ -116,6 +116,7 @@ class Life(RuleBasedStateMachine):
         self.delivered: set[object] = set()
         self.losses_before = 0
         self.refused_by: type[Exception] | None = None
+        self.refused_since: float | None = None
         self.failed_since: float | None = None
         self.last_sign = 0.0
         self.watch = Watch(
@@ -301,12 +302,28 @@ class Life(RuleBasedStateMachine):
         self.watch.ask_failed("no answer", self.now, retry_after=hint, was_reached=reached)
 
     @precondition(lambda self: self.sent_at is not None and self.now > 100 and not self.is_over)
-    @rule(code=st.sampled_from([401, 403, 404, 404, 404]))
+    @rule(code=st.sampled_from([401, 403, 403, 404, 404, 404, 410]))
     def ask_is_refused(self, code: int) -> None:
         error = refusal(code)
         assert isinstance(error, RequestRejectedError)
         self.sent_at, self.refused_by = None, type(error)
+        if self.refused_since is None:
+            self.refused_since = self.now
         self.watch.ask_refused(error, self.now)
+
+    @ask_under_way
+    @rule(
+        code=st.sampled_from([400, 401, 403, 404, 405, 409, 410, 425, 451]),
+        hint=st.sampled_from([None, None, 20.0]),
+    )
+    def ask_is_refused_by_a_proxy(self, code: int, hint: float | None) -> None:
+        error = refusal(code)
+        assert isinstance(error, RequestRejectedError)
+        error.from_service, error.retry_after = False, hint
+        self._fault()
+        self.sent_at = None
+        self.watch.ask_refused(error, self.now)
+        assert not isinstance(self.watch.error, RequestRejectedError)
 
     @in_phase[Phase.FETCHING]
     @rule(works=st.booleans())
@@ -356,6 +373,7 @@ class Life(RuleBasedStateMachine):
         assert self.watch.ask_at is None
 
     def _answer(self, state: tuple[int, str]) -> None:
+        self.refused_since = None
         assert self.sent_at is not None
         sent_at, self.sent_at = self.sent_at, None
         self._sign()
@@ -469,6 +487,10 @@ class Life(RuleBasedStateMachine):
             assert type(step.error) is self.refused_by
             kinds = (AuthenticationError, PermissionDeniedError, TaskNotFoundError)
             assert isinstance(step.error, kinds)
+            if not isinstance(step.error, AuthenticationError):
+                # Said twice, some seconds apart, and nothing else in between.
+                assert self.refused_since is not None
+                assert self.now - self.refused_since >= self.watch.policy.confirm_after
 
     def _check_bounds(self) -> None:
         watch = self.watch
