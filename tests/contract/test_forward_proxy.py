@@ -85,18 +85,16 @@ def _proxy() -> Iterator[Proxy]:
 def client_of(
     sim: Simulator, service: Cutter, authority: Authority, transport: Kind, **more: Any
 ) -> CyberunClient:
-    return CyberunClient(
-        sim.key,
-        **{
-            "base_url": f"{service.url}/api/v1",
-            "transport": transport,
-            "verify": authority.client_context(),
-            "retries": RetryPolicy(backoff_base=0.01, backoff_cap=0.02),
-            "policy": WatchPolicy(backoff_base=0.01, poll_interval=0.1, climb_base=0.1),
-            "timeouts": Timeouts(connect=2.0),
-            **more,
-        },
-    )
+    settings: dict[str, Any] = {
+        "base_url": f"{service.url}/api/v1",
+        "transport": transport,
+        "verify": authority.client_context(),
+        "retries": RetryPolicy(backoff_base=0.01, backoff_cap=0.02),
+        "policy": WatchPolicy(backoff_base=0.01, poll_interval=0.1, climb_base=0.1),
+        "timeouts": Timeouts(connect=2.0),
+        **more,
+    }
+    return CyberunClient(sim.key, **settings)
 
 
 @each_transport
