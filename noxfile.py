@@ -164,9 +164,9 @@ def fast(session: nox.Session) -> None:
 
 @nox.session
 def tls(session: nox.Session) -> None:
-    """Run over TLS all tests that serve something on loopback."""
+    """Run over TLS all tests that serve something on loopback; `-- tests/wire` for less."""
     _pinned(session, TESTED, *_group("tests"))
-    _suite(session, *SERVING, CYBERUN_TEST_TLS="1")
+    _suite(session, *(() if session.posargs else SERVING), CYBERUN_TEST_TLS="1")
 
 
 @nox.session

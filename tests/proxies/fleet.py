@@ -15,7 +15,7 @@ from cyberun_async import CompletedEvent, CyberunClient, TaskSnapshot, Timeouts,
 from cyberun_async.batch import Batch, BatchPolicy, Job
 from cyberun_async.testing import Simulator, TaskPlan
 
-from ..whole.kit import OUTPUT, Watched, assert_in_order, assert_nothing_left, follow
+from ..whole.kit import OUTPUT, Watched, assert_in_order, assert_nothing_left, follow, until
 
 
 # As by default where it matters, and with less patience where a test would only wait.
@@ -78,6 +78,8 @@ class Fleet:
             waits = [group.create_task(client.wait(each)) for each in awaited]
             batch = group.create_task(self._batch(client, folder))
             await asyncio.sleep(after)
+            if self.jobs:
+                await until(lambda: len(sim.tasks) > known, what="a first job")
             for trouble in troubles:
                 await asyncio.to_thread(trouble)
         for each in watches:
