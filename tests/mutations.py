@@ -48,6 +48,10 @@ class Mutation:
 WATCH = "tests/test_watch.py::"
 VERDICT = "tests/test_verdict.py::"
 HUB = "tests/test_hub.py::test_"
+REPLAYS = (
+    "tests/contract/test_replays_across_attempts.py::"
+    "test_a_replay_does_not_dress_an_earlier_attempt_up_as_the_present_one"
+)
 WAITING = "tests/whole/test_waiting.py::test_"
 READING = "tests/contract/test_reading.py::test_"
 KNOWN_END = "tests/contract/test_known_end.py::test_"
@@ -77,7 +81,10 @@ MUTATIONS = (
         "_order.py",
         "        return self._from_start and 0 < self._parts <= (self.retry_count or 0)",
         "        return False",
-        (f"{WATCH}test_a_replay_across_a_retry_tells_the_attempts_apart[both-run]",),
+        (
+            f"{REPLAYS}[virtual-asyncio-None-None-late-while-it-is-queued-again]",
+            f"{REPLAYS}[virtual-asyncio-None-None-late-while-it-runs-again]",
+        ),
     ),
     Mutation(
         "Ordered",
