@@ -74,12 +74,12 @@ class Fleet:
         awaited = [sim.create_task(self.life).id for _ in range(self.waits)]
         known = len(sim.tasks)
         async with asyncio.timeout(_WITHIN), asyncio.TaskGroup() as group:
-            watches = [group.create_task(follow(client.watch(each))) for each in watched]
-            waits = [group.create_task(client.wait(each)) for each in awaited]
             batch = group.create_task(self._batch(client, folder))
-            await asyncio.sleep(after)
             if self.jobs:
                 await until(lambda: len(sim.tasks) > known, what="a first job")
+            watches = [group.create_task(follow(client.watch(each))) for each in watched]
+            waits = [group.create_task(client.wait(each)) for each in awaited]
+            await asyncio.sleep(after)
             for trouble in troubles:
                 await asyncio.to_thread(trouble)
         for each in watches:
