@@ -96,9 +96,9 @@ def tests(session: nox.Session) -> None:
 
 @nox.session
 def lint(session: nox.Session) -> None:
-    """Check style and formatting."""
-    _pinned(session, *_group("lint"))
-    _run_each(session, ("ruff", "check"), ("ruff", "format", "--check"))
+    """Check style, formatting, and who imports whom."""
+    _pinned(session, ".", *_group("lint"))
+    _run_each(session, ("ruff", "check"), ("ruff", "format", "--check"), ("lint-imports",))
 
 
 @nox.session
@@ -121,7 +121,9 @@ def backends(session: nox.Session) -> None:
 def walks(session: nox.Session) -> None:
     """Play some thousand arbitrary lives through the decision core of a watch."""
     _pinned(session, TESTED, *_group("tests"))
-    _pytest(session, "-o", "timeout=0", "tests/test_watch_properties.py", CYBERUN_WALKS="3000")
+    _pytest(
+        session, "-o", "timeout=0", "tests/watch/test_machine_properties.py", CYBERUN_WALKS="3000"
+    )
 
 
 @nox.session

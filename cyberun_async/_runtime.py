@@ -21,7 +21,7 @@ from typing import Any, Protocol, cast
 import anyio
 import anyio.abc
 
-from ._errors import ClientClosedError, ClientStateError, WrongEventLoopError
+from ._model import ClientClosedError, ClientStateError, WrongEventLoopError
 
 
 class _TrioToken(Protocol):

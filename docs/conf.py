@@ -53,7 +53,7 @@ nitpick_ignore_regex = [
     # Attributes are described within their class; few have targets of their own.
     (r"py:attr", r"[\w.]+"),
     # Private modules refer to their neighbours.
-    (r"py:class", r"Listing|Upload"),
+    (r"py:class", r"Pager|Upload"),
     # Names of the standard library, as autodoc prints them.
     (r"py:class", r"(Any|Path|UUID|Callable|Awaitable|Mapping|Sequence|TracebackType|datetime)"),
     (

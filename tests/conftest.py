@@ -16,9 +16,7 @@ from typing import Any
 
 import pytest
 
-from cyberun_async import _transport
-from cyberun_async._transport_kinds import kind_for
-from cyberun_async._transport_settings import kind_of
+from cyberun_async._http import kind_for, kind_of, transport as _transport
 from cyberun_async.testing import Simulator
 
 from .contract.tls import Authority

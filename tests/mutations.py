@@ -45,9 +45,9 @@ class Mutation:
     tests: tuple[str, ...]
 
 
-WATCH = "tests/test_watch.py::"
-VERDICT = "tests/test_verdict.py::"
-HUB = "tests/test_hub.py::test_"
+WATCH = "tests/watch/test_machine.py::"
+VERDICT = "tests/http/test_retry.py::"
+HUB = "tests/following/test_followers.py::test_"
 REPLAYS = (
     "tests/contract/test_replays_across_attempts.py::"
     "test_a_replay_does_not_dress_an_earlier_attempt_up_as_the_present_one"
@@ -61,7 +61,7 @@ MUTATIONS = (
     Mutation(
         "Ordered",
         "a step back is delivered instead of held",
-        "_order.py",
+        "_watch/ordering.py",
         "        if self._steps_back(status) or self._may_be_old(status):\n"
         "            self._held = [event]",
         "        if False:\n            self._held = [event]",
@@ -70,7 +70,7 @@ MUTATIONS = (
     Mutation(
         "Ordered",
         "a grown count begins no attempt",
-        "_order.py",
+        "_watch/ordering.py",
         "            return count > self.retry_count",
         "            return False",
         (f"{WATCH}test_an_ask_explains_a_step_back[a-new-attempt-is-told]",),
@@ -78,7 +78,7 @@ MUTATIONS = (
     Mutation(
         "Ordered",
         "a replay of an earlier attempt is taken for the present one",
-        "_order.py",
+        "_watch/ordering.py",
         "        return self._from_start and 0 < self._parts <= (self.retry_count or 0)",
         "        return False",
         (
@@ -89,7 +89,7 @@ MUTATIONS = (
     Mutation(
         "Ordered",
         "answers of a replica that lags are believed",
-        "_order.py",
+        "_watch/ordering.py",
         "        if self._steps_back(status) or status == self.status:\n            self._confirm",
         "        if status == self.status:\n            self._confirm",
         (f"{WATCH}test_an_answer_that_lags_changes_nothing[of-this-attempt]",),
@@ -97,7 +97,7 @@ MUTATIONS = (
     Mutation(
         "Settled",
         "an end that an answer shows is not taken",
-        "_watch.py",
+        "_watch/machine.py",
         "        if snapshot.is_terminal:\n            self._end_by(snapshot)",
         "        if snapshot.is_terminal and self.phase is Phase.READING:\n"
         "            self._end_by(snapshot)",
@@ -106,7 +106,7 @@ MUTATIONS = (
     Mutation(
         "Settled",
         "a task that is over in an unknown state is followed on",
-        "_watch.py",
+        "_watch/machine.py",
         "        if snapshot.completed_at is None or is_known(snapshot.status):",
         "        if True:",
         (f"{WATCH}test_a_task_that_is_over_in_an_unknown_state_ends_with_its_second_sighting",),
@@ -114,16 +114,16 @@ MUTATIONS = (
     Mutation(
         "Settled",
         "nothing is asked when a stream is opened",
-        "_watch_moves.py",
+        "_watch/_moves.py",
         "        # Beside the opening stream: it need not repeat what happened while nobody"
-        " listened.\n        self._asks.by(now)",
+        " listened.\n        self._checks.by(now)",
         "        pass",
         (f"{WATCH}test_each_connection_is_followed_by_an_ask",),
     ),
     Mutation(
         "Settled",
         "what comes after the end is taken, too",
-        "_watch_stream.py",
+        "_watch/_stream.py",
         '        """An event was read from the stream."""\n'
         "        if self.phase is not Phase.READING:\n            return",
         '        """An event was read from the stream."""',
@@ -132,7 +132,7 @@ MUTATIONS = (
     Mutation(
         "Settled",
         "what has come is not read before a late reader is told the present state",
-        "_hub.py",
+        "_following/followers.py",
         "            feed.catch_up()  # this may be its end",
         "            pass",
         (
@@ -143,7 +143,7 @@ MUTATIONS = (
     Mutation(
         "Not twice",
         "a status that equals the last one is news",
-        "_order.py",
+        "_watch/ordering.py",
         "        if status == self.status:\n            self._is_level = True",
         "        if False:\n            self._is_level = True",
         (f"{WATCH}test_a_status_is_told_once[False]",),
@@ -151,19 +151,19 @@ MUTATIONS = (
     Mutation(
         "Not twice",
         "a tick that equals the last one is passed on behind a reconnection",
-        "_order.py",
+        "_watch/ordering.py",
         "            if _is_same(event, self.last_tick) or _is_same(event, before):\n"
         "                return Verdict.REPEATED",
         "            pass",
         (
             f"{WATCH}test_a_replayed_life_is_dropped_whole",
-            "tests/test_order.py::test_a_tick_behind_a_reconnection[equal]",
+            "tests/watch/test_ordering.py::test_a_tick_behind_a_reconnection[equal]",
         ),
     ),
     Mutation(
         "Not twice",
         "what a reader knows from elsewhere is not learnt",
-        "_hub.py",
+        "_following/followers.py",
         "            feed.teach(token)",
         "            pass",
         (f"{HUB}a_late_reader_that_knows_more_is_not_told_less[virtual-asyncio]",),
@@ -171,15 +171,15 @@ MUTATIONS = (
     Mutation(
         "Never mute",
         "silence is not asked about",
-        "_watch.py",
-        "since is None or sent_at < since else policy.ask_after",
+        "_watch/machine.py",
+        "since is None or sent_at < since else policy.check_after",
         "since is None or sent_at < since else 1e9",
         (f"{WATCH}test_silence_of_a_minute_is_asked_about",),
     ),
     Mutation(
         "Never mute",
         "a stream without a byte is kept",
-        "_watch_state.py",
+        "_watch/_state.py",
         "            idle_at = last_byte_at + self.policy.idle_timeout",
         "            idle_at = last_byte_at + 1e9",
         (f"{WATCH}test_every_byte_puts_off_reconnecting",),
@@ -187,15 +187,15 @@ MUTATIONS = (
     Mutation(
         "Never mute",
         "a clean end is taken for any other loss",
-        "_watch_stream.py",
-        "        if clean and not self._asks.is_held(now):",
+        "_watch/_stream.py",
+        "        if clean and not self._checks.is_held(now):",
         "        if False:",
         (f"{WATCH}test_a_clean_end_is_asked_about_before_anything_is_opened_again",),
     ),
     Mutation(
         "Never mute",
         "the service's own error counts as news of the task",
-        "_watch_stream.py",
+        "_watch/_stream.py",
         "        if isinstance(event, StatusEvent | ProgressEvent):\n"
         "            self._contact(now)",
         "        self._hear(now)\n"
@@ -206,7 +206,7 @@ MUTATIONS = (
     Mutation(
         "Switches by itself",
         "repeated loss does not lead to polling",
-        "_watch_moves.py",
+        "_watch/_moves.py",
         "        elif self._losses >= self.policy.tries_before_polling:\n"
         "            self._start_polling(now, hint)",
         "        elif False:\n            self._start_polling(now, hint)",
@@ -215,7 +215,7 @@ MUTATIONS = (
     Mutation(
         "Switches by itself",
         "the way back is tried at an even pace",
-        "_watch_moves.py",
+        "_watch/_moves.py",
         "        self._climbs += 1",
         "        self._climbs = 0",
         (f"{WATCH}test_the_way_back_is_tried_with_growing_pauses",),
@@ -223,7 +223,7 @@ MUTATIONS = (
     Mutation(
         "Switches by itself",
         "a stream that is stale is kept",
-        "_watch.py",
+        "_watch/machine.py",
         "            self._stale_at = now + self.policy.stale_grace",
         "            self._stale_at = None",
         (
@@ -234,7 +234,7 @@ MUTATIONS = (
     Mutation(
         "Server trouble is not task trouble",
         "a connection resets the backoff",
-        "_watch_stream.py",
+        "_watch/_stream.py",
         "        self._order.opened()\n",
         "        self._order.opened()\n        self._losses = 0\n",
         (f"{WATCH}test_only_a_new_event_resets_the_backoff",),
@@ -242,7 +242,7 @@ MUTATIONS = (
     Mutation(
         "Server trouble is not task trouble",
         "a refusal of the stream ends the watch",
-        "_watch_stream.py",
+        "_watch/_stream.py",
         "        self._losses = max(self._losses, self.policy.tries_before_polling)\n"
         "        self._ask_first(now)",
         "        self.failed(error)",
@@ -251,7 +251,7 @@ MUTATIONS = (
     Mutation(
         "Server trouble is not task trouble",
         "a proxy's page is taken for the service's word",
-        "_watch.py",
+        "_watch/machine.py",
         "        if not error.from_service or not isinstance(error, _ENDING):",
         "        if not isinstance(error, _ENDING):",
         (f"{WATCH}test_any_other_refusal_is_an_outage[404-False-polling]",),
@@ -259,7 +259,7 @@ MUTATIONS = (
     Mutation(
         "Server trouble is not task trouble",
         "a refusal that is said once is final",
-        "_watch.py",
+        "_watch/machine.py",
         "        return now - self._refused_since >= self.policy.confirm_after",
         "        return True",
         (f"{WATCH}test_a_404_is_asked_about_once_more",),
@@ -267,11 +267,11 @@ MUTATIONS = (
     Mutation(
         "Server trouble is not task trouble",
         "a stream that is redirected elsewhere ends the watch",
-        "_feed.py",
+        "_following/follower.py",
         "        if failure.kind in (FailureKind.TLS, FailureKind.PROXY):",
         "        if failure.kind in (FailureKind.TLS, FailureKind.PROXY, FailureKind.REDIRECT):",
         (
-            "tests/test_feed.py::test_what_stands_in_the_place_of_a_stream[virtual-asyncio-led-elsewhere]",
+            "tests/following/test_follower.py::test_what_stands_in_the_place_of_a_stream[virtual-asyncio-led-elsewhere]",
         ),
     ),
     Mutation(
@@ -282,14 +282,14 @@ MUTATIONS = (
         "    if hint is None or hint > 0:\n        return pause",
         (
             "tests/test_backoff.py::test_a_hint_is_a_floor_with_a_cap[raised]",
-            "tests/test_verdict.py::test_retry_after_is_honoured[seconds]",
+            "tests/http/test_retry.py::test_retry_after_is_honoured[seconds]",
             f"{WATCH}test_what_the_service_asks_for_is_a_floor[retry-after]",
         ),
     ),
     Mutation(
         "Server trouble is not task trouble",
         "a run is sent again behind a proxy's error page",
-        "_verdict.py",
+        "_http/retry.py",
         "    return reply.status in _DECLINED and speaks_for_service(reply)",
         "    return reply.status in _DECLINED",
         (
@@ -299,7 +299,7 @@ MUTATIONS = (
     Mutation(
         "Bounded",
         "no outage is too long",
-        "_watch_state.py",
+        "_watch/_state.py",
         "        if limit is None or since is None:\n            return None",
         "        if True:\n            return None",
         (
@@ -310,7 +310,7 @@ MUTATIONS = (
     Mutation(
         "Settled",
         "a wait needs the output",
-        "_feed.py",
+        "_following/follower.py",
         "        self._fetching = True\n        self._release_waiters()",
         "        self._fetching = True",
         (f"{KNOWN_END}a_wait_beside_a_watch_needs_no_output[virtual-asyncio]",),
@@ -318,7 +318,7 @@ MUTATIONS = (
     Mutation(
         "Bounded",
         "single status checks take no turn",
-        "_roster.py",
+        "_following/poller.py",
         "            await self.pace.turn()\n            if self._has(feed)",
         "            if self._has(feed)",
         (f"{PACE}tasks_that_start_and_end_together_keep_the_rate[virtual-asyncio]",),
@@ -326,26 +326,26 @@ MUTATIONS = (
     Mutation(
         "Bounded",
         "a line may be endless",
-        "_framing.py",
+        "_protocol/sse.py",
         "        if size > self._max_line_bytes:",
         "        if False:",
-        ("tests/test_framing.py::test_an_endless_line_stops_at_the_limit[64-b'x']",),
+        ("tests/protocol/test_sse.py::test_an_endless_line_stops_at_the_limit[64-b'x']",),
     ),
     Mutation(
         "Bounded",
         "a slow reader's buffer grows",
-        "_reader.py",
+        "_following/event_buffer.py",
         "        if len(buffer) >= self._capacity or self.has_lost:",
         "        if False:",
         (
-            "tests/test_reader.py::test_a_slow_reader_loses_ticks_only[asyncio]",
-            "tests/test_reader.py::test_a_reader_that_never_reads_is_told_so[asyncio]",
+            "tests/following/test_event_buffer.py::test_a_slow_reader_loses_ticks_only[asyncio]",
+            "tests/following/test_event_buffer.py::test_a_reader_that_never_reads_is_told_so[asyncio]",
         ),
     ),
     Mutation(
         "Yours to stop, and to read on",
         "leaving the block gives nothing back",
-        "_held.py",
+        "_iteration.py",
         "        traceback: TracebackType | None,\n    ) -> None:\n        await self.aclose()",
         "        traceback: TracebackType | None,\n    ) -> None:\n        pass",
         ("tests/whole/test_lifetime.py::test_break_gives_the_connection_back[asyncio]",),
@@ -353,7 +353,7 @@ MUTATIONS = (
     Mutation(
         "Yours to stop, and to read on",
         "a read that is given up closes the watch",
-        "_held.py",
+        "_iteration.py",
         "        elif not self._is_entered:",
         "        elif True:",
         (
@@ -364,7 +364,7 @@ MUTATIONS = (
     Mutation(
         "Yours to stop, and to read on",
         "an iterator that was closed seems to be at its end",
-        "_held.py",
+        "_iteration.py",
         "            if self._is_over:",
         "            if True:",
         (f"{READING}a_closed_iterator_says_so[virtual-asyncio-watch]",),
@@ -372,7 +372,7 @@ MUTATIONS = (
     Mutation(
         "Yours to stop, and to read on",
         "a stream that is given up is not closed",
-        "_feed.py",
+        "_following/follower.py",
         "            self._line_scope.cancel()",
         "            pass",
         (
@@ -383,7 +383,7 @@ MUTATIONS = (
     Mutation(
         "Yours to stop, and to read on",
         "the remote task is cancelled unasked",
-        "_stream.py",
+        "_client/streams.py",
         "        if self._cancel_on_exit and self.ended_as is None:",
         "        if self.ended_as is None:",
         (

@@ -14,7 +14,7 @@ import pytest
 
 httpx2.alias_httpx()
 
-TRANSPORTS = ("cyberun_async._transport", "cyberun_async.testing._asgi")
+TRANSPORTS = ("cyberun_async._http.transport", "cyberun_async.testing._asgi.transport")
 
 
 def pytest_report_header() -> str:

@@ -12,9 +12,9 @@ from starlette.routing import Route, Router
 import cyberun_async.testing as kit
 from cyberun_async.testing import Behaviour, Simulator
 
+from .client.test_surface import FLOW, GOOD, HOOK, LEFT_OUT, answers, call, policies
 from .fake_service import BASE, TASK
 from .test_guarantees import names_in
-from .test_surface import FLOW, GOOD, HOOK, LEFT_OUT, answers, call, policies
 from .whole.kit import virtual_backend
 
 

@@ -5,16 +5,10 @@ from collections.abc import Callable, Iterator
 import pytest
 from hypothesis import given, strategies as st
 
-from cyberun_async._backoff import (
-    climb_pause,
-    full_jitter,
-    parse_retry_after,
-    poll_pause,
-    raised,
-    rest_pause,
-    retry_pause,
-)
-from cyberun_async._options import WatchPolicy
+from cyberun_async._backoff import full_jitter, raised
+from cyberun_async._model import WatchPolicy
+from cyberun_async._protocol import parse_retry_after
+from cyberun_async._watch import climb_pause, poll_pause, rest_pause, retry_pause
 
 
 POLICY = WatchPolicy(

@@ -32,7 +32,7 @@ async def main(sim):
         except TaskFailedError as error:
             print(error.error)
         try:
-            client.task("../x")
+            client.handle("../x")
         except InvalidInputError as error:
             print(type(error).__name__)
         jobs = [Job(key=n, workflow="text-to-image", parameters={"prompt": n}) for n in "ab"]

@@ -3,9 +3,8 @@
 import httpx
 import pytest
 
-from cyberun_async._exchange import ExchangeFailedError, FailureKind
-from cyberun_async._transport_lane import Lane, Progress
-from cyberun_async._transport_via import Stage, Via, refusal, trouble
+from cyberun_async._http import Connection, Progress, Stage, Via, refusal, trouble
+from cyberun_async._protocol import ExchangeFailedError, FailureKind
 
 
 HOST = "https://api.example"
@@ -92,7 +91,7 @@ class HangingUp(httpx.AsyncBaseTransport):
 @pytest.mark.parametrize("scheme", ["socks5", "http"])
 async def test_a_socks_proxy_that_hangs_up_is_an_outage(scheme: str) -> None:
     """Of a proxy of HTTP the same is a fault in the code, and shown as one."""
-    lane = Lane(HangingUp(), Via(f"{scheme}://10.0.0.1:1080", "ALL_PROXY"))
+    lane = Connection(HangingUp(), Via(f"{scheme}://10.0.0.1:1080", "ALL_PROXY"))
     request = httpx.Request("GET", HOST)
     if scheme == "http":
         with pytest.raises(AssertionError):

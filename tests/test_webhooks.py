@@ -13,22 +13,15 @@ import anyio
 import pytest
 from hypothesis import example, given, strategies as st
 
-from cyberun_async import (
-    ConfigurationError,
-    CyberunError,
-    InvalidInputError,
-    TaskStatus,
-    webhooks,
-)
-from cyberun_async._webhook_verify import MAX_BODY_BYTES
-from cyberun_async.webhooks import (
+from cyberun_async import ConfigurationError, CyberunError, InvalidInputError, TaskStatus, webhooks
+from cyberun_async._model import WebhookEvent, WebhookVerificationError
+from cyberun_async.webhooks import verify
+from cyberun_async.webhooks._endpoint import WebhookEndpoint
+from cyberun_async.webhooks._verify import (
+    MAX_BODY_BYTES,
     RecentDeliveries,
     RepeatedDeliveryError,
-    WebhookEndpoint,
-    WebhookEvent,
-    WebhookVerificationError,
     sign,
-    verify,
 )
 
 

@@ -17,7 +17,14 @@ from ._errors import (
     UncertainSubmissionsError,
 )
 from ._jobs import Job, JobFault, read_jobs
-from ._outcomes import BatchProgress, BatchReport, JobOutcome, JobState, OutcomeState, UnknownFate
+from ._outcomes import (
+    BatchProgress,
+    BatchReport,
+    JobOutcome,
+    JobState,
+    OutcomeState,
+    UnconfirmedSubmission,
+)
 from ._policy import BatchPolicy
 from ._run import BatchRun
 
@@ -41,6 +48,6 @@ __all__ = [
     "LedgerWriteError",
     "OutcomeState",
     "UncertainSubmissionsError",
-    "UnknownFate",
+    "UnconfirmedSubmission",
     "read_jobs",
 ]

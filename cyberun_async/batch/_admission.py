@@ -10,12 +10,12 @@ import anyio
 import anyio.to_thread
 
 from .. import CyberunClient, CyberunError, InvalidInputError, NotFoundError, Workflow
-from . import _records as records
 from ._errors import InvalidJobsError
 from ._jobs import JobFault, PreparedJob, prepared
-from ._ledger import Ledger
+from ._ledger import queries as records
+from ._ledger.ledger import Ledger
+from ._ledger.queries import Known
 from ._outcomes import JobState
-from ._records import Known
 
 
 # A job in the form the ledger keeps, or what is wrong with it by itself.

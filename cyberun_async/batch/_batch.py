@@ -10,15 +10,15 @@ import anyio
 import anyio.abc
 
 from .. import ClientStateError, CyberunClient, InvalidInputError
-from . import _records as records
+from ._counts import Counts
 from ._driver import Driver, Jobs
-from ._ledger import Ledger
+from ._environment import ALONE, Environment
+from ._ledger import queries as records
+from ._ledger.ledger import Ledger
+from ._ledger.queries import OpenFate
 from ._outcomes import BatchProgress, BatchReport
 from ._policy import BatchPolicy
-from ._records import OpenFate
 from ._run import BatchRun
-from ._surroundings import ALONE, Surroundings
-from ._tally import Tally
 
 
 class Batch:
@@ -57,10 +57,10 @@ class Batch:
         self._path = ledger
         self._policy = policy or BatchPolicy()
         self._durable = durable
-        self._surroundings: Surroundings = ALONE
+        self._environment: Environment = ALONE
         self._ledger: Ledger | None = None
         self._group: anyio.abc.TaskGroup | None = None
-        self._tally = Tally()
+        self._counts = Counts()
         self._run: BatchRun | None = None
 
     def __repr__(self) -> str:
@@ -70,10 +70,10 @@ class Batch:
         if self._ledger is not None:
             raise ClientStateError("this batch is open already")
         self._client.check_open()
-        shared = self._surroundings.is_shared
+        shared = self._environment.is_shared
         ledger = await Ledger(self._path, durable=self._durable, shared=shared).open()
         try:
-            self._tally.reset(await ledger.read(records.counts))
+            self._counts.reset(await ledger.read(records.counts))
             self._group = await anyio.create_task_group().__aenter__()
         except BaseException:
             await ledger.aclose()
@@ -134,7 +134,7 @@ class Batch:
         """
         ledger, group = self._open_parts()
         self._check_between_runs()
-        driver = Driver(self._client, ledger, self._policy, self._tally, self._surroundings)
+        driver = Driver(self._client, ledger, self._policy, self._counts, self._environment)
 
         def spawn(function: Callable[[], Coroutine[Any, Any, None]]) -> None:
             self._client.check_open()
@@ -146,12 +146,12 @@ class Batch:
     @property
     def progress(self) -> BatchProgress:
         """How far the whole batch is, without asking anything."""
-        return self._tally.progress()
+        return self._counts.progress()
 
     @property
-    def under_way(self) -> Mapping[str, str]:
+    def in_flight(self) -> Mapping[str, str]:
         """The keys of the jobs being worked on, by the ids of their tasks; it keeps up."""
-        return self._tally.keys
+        return self._counts.keys
 
     async def report(self) -> BatchReport:
         """Return what the ledger has: jobs by state, and every submission of unknown fate."""
@@ -193,11 +193,11 @@ class Batch:
         if fate is None:
             raise InvalidInputError(f"there is nothing to decide about the job {key!r}")
         await self._decide(ledger, fate, choice, task)
-        self._tally.reset(await ledger.read(records.counts))
+        self._counts.reset(await ledger.read(records.counts))
 
     async def _decide(self, ledger: Ledger, fate: OpenFate, choice: str, task: str | None) -> None:
         if task is not None:
-            snapshot = await self._client.get_task(task)
+            snapshot = await self._client.tasks.get(task)
             if await self._is_claimed(ledger, snapshot.id):
                 raise InvalidInputError(f"task {snapshot.id} is another job's")
             adopt = partial(
@@ -210,7 +210,7 @@ class Batch:
 
     async def _is_claimed(self, ledger: Ledger, task: str) -> bool:
         own = await ledger.read(partial(records.claimed, task_ids=[task]))
-        return bool(own or await self._surroundings.claimed_elsewhere([task]))
+        return bool(own or await self._environment.claimed_elsewhere([task]))
 
     def _check_between_runs(self) -> None:
         if self._run is not None and not self._run.is_closed:

@@ -10,18 +10,18 @@ import anyio
 import anyio.abc
 
 from .. import CyberunClient, CyberunError
-from . import _records as records, _sitting as sitting
 from ._admission import Admission
+from ._counts import Counts
+from ._environment import ALONE, Environment
 from ._errors import BatchStoppedError, LedgerError, UncertainSubmissionsError
 from ._jobs import Job, JobFault
-from ._ledger import Ledger
-from ._outcomes import JobOutcome, JobState, UnknownFate
+from ._ledger import queries as records, queries as sitting
+from ._ledger.ledger import Ledger
+from ._ledger.queries import JobRow
+from ._outcomes import JobOutcome, JobState, UnconfirmedSubmission
 from ._policy import BatchPolicy, Choice
 from ._reconcile import Judgement, look
-from ._records import JobRow
 from ._submitting import Submitter
-from ._surroundings import ALONE, Surroundings
-from ._tally import Tally
 from ._throttle import Throttle
 from ._worker import Worker
 
@@ -42,17 +42,17 @@ class Driver:
         client: CyberunClient,
         ledger: Ledger,
         policy: BatchPolicy,
-        tally: Tally,
-        surroundings: Surroundings = ALONE,
+        counts: Counts,
+        environment: Environment = ALONE,
     ) -> None:
         self._client = client
         self._ledger = ledger
         self._policy = policy
-        self._tally = tally
-        self._surroundings = surroundings
+        self._counts = counts
+        self._environment = environment
         self.throttle: Throttle = Throttle(policy.concurrency)
-        self._submitter = Submitter(client, ledger, policy, self.throttle, surroundings)
-        self._worker = Worker(client, ledger, policy, self._submitter, tally)
+        self._submitter = Submitter(client, ledger, policy, self.throttle, environment)
+        self._worker = Worker(client, ledger, policy, self._submitter, counts)
         self._failure: Exception | None = None
         # Set with the outcome that ends the batch: a slow reader may take it much later.
         self._is_stopping = False
@@ -89,7 +89,7 @@ class Driver:
             max_submissions=self._policy.max_submissions_per_job,
             saves=self._policy.download_to is not None,
         )
-        name = self._surroundings.sitting or uuid.uuid4().hex
+        name = self._environment.sitting or uuid.uuid4().hex
         await self._ledger.write(partial(sitting.begin, name=name, renew=reopen))
         await self._count()
 
@@ -97,10 +97,10 @@ class Driver:
         counts = (
             # A ledger that is one of many counts for what it was given in this run.
             partial(records.counts_of, run=self._run)
-            if self._surroundings.is_shared
+            if self._environment.is_shared
             else records.counts
         )
-        self._tally.reset(await self._ledger.read(counts))
+        self._counts.reset(await self._ledger.read(counts))
 
     async def _replay(self, emit: Emit) -> None:
         after = 0
@@ -126,7 +126,7 @@ class Driver:
             self._ledger,
             fates,
             self._policy.clock_skew,
-            self._surroundings.claimed_elsewhere,
+            self._environment.claimed_elsewhere,
         )
         again = await self._ledger.read(sitting.resubmitted)
         choices: list[Decision] = [(one, self._choice(one, again)) for one in judgements]
@@ -191,8 +191,8 @@ class Driver:
         return await self._ledger.read(work)
 
     def _begin(self, row: JobRow) -> None:
-        is_counted = row.run == self._run or not self._surroundings.is_shared
-        self._tally.begin(row.key, row.state, row.task_id, is_counted=is_counted)
+        is_counted = row.run == self._run or not self._environment.is_shared
+        self._counts.begin(row.key, row.state, row.task_id, is_counted=is_counted)
 
     async def _work_on(
         self, row: JobRow, scope: anyio.CancelScope, emit: Emit, may_retry: bool
@@ -209,7 +209,7 @@ class Driver:
         except Exception as error:  # noqa: BLE001 - raised when all have stopped
             self._fail(error, scope)
         finally:
-            self._tally.leave(row.key)
+            self._counts.leave(row.key)
             self.throttle.release()
 
     def _fail(self, error: Exception, scope: anyio.CancelScope) -> None:
@@ -257,7 +257,7 @@ class Driver:
                 failures.append(error)
                 return
             finally:
-                self._tally.leave(row.key)
+                self._counts.leave(row.key)
         if outcome is not None:
             await emit(outcome)
 
@@ -277,9 +277,9 @@ def _unrecorded(error: Exception) -> list[tuple[str, str]]:
     return error.unrecorded if isinstance(error, LedgerError) else []
 
 
-def _told(judgement: Judgement) -> UnknownFate:
+def _told(judgement: Judgement) -> UnconfirmedSubmission:
     fate = judgement.fate
-    return UnknownFate(
+    return UnconfirmedSubmission(
         key=fate.key,
         workflow=fate.workflow,
         intent_at=fate.intent_at,

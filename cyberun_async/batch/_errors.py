@@ -20,7 +20,7 @@ from pathlib import Path
 
 from .. import CyberunError, InvalidInputError
 from ._jobs import JobFault
-from ._outcomes import JobOutcome, UnknownFate
+from ._outcomes import JobOutcome, UnconfirmedSubmission
 
 
 _SHOWN = 20
@@ -98,8 +98,8 @@ class UncertainSubmissionsError(CyberunError):
         fates: Each such run, with the tasks it may have become.
     """
 
-    def __init__(self, fates: Sequence[UnknownFate]) -> None:
-        self.fates: tuple[UnknownFate, ...] = tuple(fates)
+    def __init__(self, fates: Sequence[UnconfirmedSubmission]) -> None:
+        self.fates: tuple[UnconfirmedSubmission, ...] = tuple(fates)
         lines = [str(fate) for fate in self.fates[:_SHOWN]]
         if len(self.fates) > len(lines):
             lines.append(f"and {len(self.fates) - len(lines)} more in `fates`")

@@ -11,7 +11,7 @@ from uuid import UUID
 import attrs
 
 from .. import InvalidInputError, ParameterError, Workflow, validate
-from .._json_values import refusal
+from .._model import refusal
 
 
 MAX_KEY_CHARACTERS = 200

@@ -92,7 +92,7 @@ class JobOutcome:
 
 
 @attrs.frozen(kw_only=True)
-class UnknownFate:
+class UnconfirmedSubmission:
     """
     A submission whose answer was never read.
 
@@ -164,7 +164,7 @@ class BatchReport(BatchProgress):
         fates: Every submission of unknown fate there ever was, whatever became of it.
     """
 
-    fates: tuple[UnknownFate, ...] = ()
+    fates: tuple[UnconfirmedSubmission, ...] = ()
 
     def __str__(self) -> str:
         """Say it in a line, and one for each unknown fate."""

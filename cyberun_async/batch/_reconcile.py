@@ -12,10 +12,10 @@ from functools import partial
 import attrs
 
 from .. import CyberunClient, TaskSnapshot
-from . import _records as records
-from ._ledger import Ledger
+from ._ledger import queries as records
+from ._ledger.ledger import Ledger
+from ._ledger.queries import OpenFate
 from ._outcomes import Verdict
-from ._records import OpenFate
 
 
 _PAGE = 100

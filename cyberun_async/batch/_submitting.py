@@ -25,12 +25,12 @@ from .. import (
     TransferError,
     UnexpectedResponseError,
 )
-from . import _records as records
+from ._environment import ALONE, Environment
 from ._errors import LedgerBusyError, LedgerError
-from ._ledger import Ledger
+from ._ledger import queries as records
+from ._ledger.ledger import Ledger
+from ._ledger.queries import JobRow
 from ._policy import BatchPolicy
-from ._records import JobRow
-from ._surroundings import ALONE, Surroundings
 from ._throttle import Throttle
 
 
@@ -67,13 +67,13 @@ class Submitter:
         ledger: Ledger,
         policy: BatchPolicy,
         throttle: Throttle,
-        surroundings: Surroundings = ALONE,
+        environment: Environment = ALONE,
     ) -> None:
         self._client = client
         self._ledger = ledger
         self._policy = policy
         self._throttle = throttle
-        self._permit = surroundings.permit
+        self._permit = environment.permit
         self._on_the_way: set[anyio.CancelScope] = set()
         self._is_stopping = False
         self._is_in_doubt = False
@@ -219,7 +219,7 @@ class Submitter:
                     submitter_region=options.get("submitter_region"),
                     tool_type=options.get("tool_type"),
                     # What is declined slows the whole batch down, not this job alone.
-                    repeat=False,
+                    retry=False,
                 )
                 await self._note(row, submission, handle.id)
                 self._throttle.accepted()

@@ -1,12 +1,15 @@
-"""One job from its submission to its outcome, each step noted before the next is made."""
+"""Where a job's files go, and what an earlier try may have left there."""
 
+import hashlib
 import os
+import re
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 from typing import Literal
 
 import anyio
+import anyio.to_thread
 import attrs
 
 from .. import (
@@ -23,15 +26,43 @@ from .. import (
     TaskSnapshot,
     TaskStatus,
 )
-from . import _records as records
+from ._counts import Counts
 from ._errors import LedgerError
-from ._ledger import Ledger
+from ._ledger import queries as records
+from ._ledger.ledger import Ledger
+from ._ledger.queries import JobRow
 from ._outcomes import JobOutcome, JobState, OutcomeState
 from ._policy import BatchPolicy
-from ._records import JobRow
-from ._saving import folder_of, remove_parts
 from ._submitting import Accepted, Refused, Submitter
-from ._tally import Tally
+
+
+_SAFE = re.compile(r"[a-z0-9][a-z0-9._-]{0,99}")
+
+
+_RESERVED = re.compile(r"(?:con|prn|aux|nul|com\d|lpt\d)(?:\..*)?")
+
+
+def folder_of(base: str | os.PathLike[str], key: str) -> Path:
+    """
+    Return the folder for the job *key*: its own, on any file system, and inside *base*.
+
+    A key that is no plain name in lower case gets a number behind what is left of it.
+    """
+    if _SAFE.fullmatch(key) and not key.endswith(".") and not _RESERVED.fullmatch(key):
+        return Path(base, key)
+    plain = re.sub(r"[^A-Za-z0-9_-]+", "-", key).strip("-")[:60]
+    return Path(base, f"{plain}~{hashlib.sha256(key.encode()).hexdigest()[:12]}")
+
+
+async def remove_parts(folder: Path) -> None:
+    """Remove files in the making, which a killed process left in a job's folder."""
+    await anyio.to_thread.run_sync(_remove_parts, folder)
+
+
+def _remove_parts(folder: Path) -> None:
+    if folder.is_dir():
+        for part in folder.glob(".*.part"):
+            part.unlink(missing_ok=True)
 
 
 # What ends the whole batch: going on would meet the same with every job.
@@ -43,7 +74,9 @@ STOPPERS = (
     ServiceUnavailableError,
 )
 
+
 _FIRST_PAUSE, _LONGEST_PAUSE = 1.0, 30.0
+
 
 _ENDS: Mapping[TaskStatus, OutcomeState] = {
     TaskStatus.COMPLETED: JobState.COMPLETED,
@@ -61,13 +94,13 @@ class Worker:
         ledger: Ledger,
         policy: BatchPolicy,
         submitter: Submitter,
-        tally: Tally,
+        counts: Counts,
     ) -> None:
         self._client = client
         self._ledger = ledger
         self._policy = policy
         self._submitter = submitter
-        self._tally = tally
+        self._counts = counts
 
     async def work(self, row: JobRow, *, may_retry: bool) -> JobOutcome | None:
         """
@@ -85,7 +118,7 @@ class Worker:
         fresh: TaskHandle | None = None
         while True:
             if row.state == JobState.PLANNED:
-                self._tally.move(row.key, JobState.SENDING)
+                self._counts.move(row.key, JobState.SENDING)
                 answer = await self._submitter.submit(row)
                 if isinstance(answer, Refused):
                     return self._outcome(row, JobState.REJECTED, error=answer.reason)
@@ -95,7 +128,7 @@ class Worker:
                 row = attrs.evolve(
                     row, state=JobState.RUNNING, task_id=fresh.id, accepted=row.accepted + 1
                 )
-                self._tally.accepted(row.key, fresh.id)
+                self._counts.accepted(row.key, fresh.id)
             if (outcome := await self._lead(row, fresh, may_retry=may_retry)) is not None:
                 return outcome
             row = attrs.evolve(row, state=JobState.PLANNED, task_id=None)
@@ -146,7 +179,7 @@ class Worker:
         if state is JobState.PLANNED:
             return None
         if state is JobState.SAVING:
-            self._tally.move(row.key, state)
+            self._counts.move(row.key, state)
             return await self._save(row, snapshot, is_resumed=False)
         error = None if state is JobState.COMPLETED else snapshot.error or str(snapshot.status)
         return self._outcome(row, state, error=error, snapshot=snapshot)
@@ -223,7 +256,7 @@ class Worker:
         files: tuple[Path, ...] = (),
         snapshot: TaskSnapshot | None = None,
     ) -> JobOutcome:
-        self._tally.move(row.key, state)
+        self._counts.move(row.key, state)
         return JobOutcome(
             key=row.key,
             state=state,

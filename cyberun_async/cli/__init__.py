@@ -27,7 +27,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             f"cyberun-async: the command line needs {' and '.join(missing)}, which the extra "
             "`cli` brings: pip install 'cyberun_async[cli]'\n"
         )
-        from ._exits import ExitCode
+        from ._exit_codes import ExitCode
 
         return ExitCode.NO_EXTRA
     from ._app import invoke
@@ -58,6 +58,6 @@ def _without_a_stream(arguments: Sequence[str] | None) -> int:
         "cyberun-async: standard output is closed, and nothing was begun; "
         "for silence, send it to /dev/null\n"
     )
-    from ._exits import ExitCode
+    from ._exit_codes import ExitCode
 
     return ExitCode.OUTPUT

@@ -8,11 +8,11 @@ import click
 
 from .. import CyberunError
 from . import _batch, _completion, _lists, _local, _runs
-from ._exits import MEANINGS, ExitCode, exit_code_of
+from ._exit_codes import MEANINGS, ExitCode, exit_code_of
+from ._format import error_line
 from ._interrupt import alone
 from ._output import broken_output, discard_output
 from ._session import PROGRAM
-from ._words import error_line
 
 
 _CODES = "\n".join(f"  {int(code):>3}  {meaning}" for code, meaning in MEANINGS.items())

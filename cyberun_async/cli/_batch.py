@@ -19,10 +19,10 @@ from ..batch import (
     JobState,
     UncertainSubmissionsError,
 )
-from ._exits import ExitCode
+from ._exit_codes import ExitCode
+from ._format import clean, values_of
 from ._jobs_file import jobs_of
 from ._session import Session, command, service_command
-from ._words import clean, values_of
 
 
 Choice = Literal["resubmit", "skip", "raise"]
@@ -230,7 +230,7 @@ async def _outcomes(
     codes: set[ExitCode] = set()
     showing = session.output.showing(
         keeps_ended=False,
-        names=batch.under_way,
+        names=batch.in_flight,
         summary=lambda: str(batch.progress),
         lit_by=client,
     )

@@ -3,7 +3,7 @@
 import click
 from click.shell_completion import get_completion_class
 
-from ._exits import ExitCode
+from ._exit_codes import ExitCode
 from ._session import PROGRAM
 
 

@@ -5,7 +5,7 @@ from collections.abc import Awaitable, Callable, Sequence
 import anyio
 
 from .. import CyberunClient, CyberunError, TaskStatus, WaitTimeoutError
-from ._exits import Ending
+from ._exit_codes import Ending
 from ._output import Output
 
 

@@ -8,7 +8,7 @@ from typing import Any, cast
 import anyio
 from anyio.abc import TaskStatus
 
-from ._exits import ExitCode
+from ._exit_codes import ExitCode
 
 
 class InterruptedRunError(Exception):

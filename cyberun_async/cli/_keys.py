@@ -23,7 +23,7 @@ def key_from(key_file: str | None, warn: Callable[[str], None]) -> str:
 
     Args:
         key_file: The file that was named, if any.
-        warn: Told of a file that others can read.
+        warn: Notified of a file that others can read.
 
     Raises:
         ConfigurationError: There is none.

@@ -6,9 +6,9 @@ from typing import Any
 import click
 
 from .. import CyberunClient, ParameterDef, TaskSnapshot, TaskStatus, Workflow
-from ._exits import ExitCode
+from ._exit_codes import ExitCode
+from ._format import clean, values_of
 from ._session import Session, service_command
-from ._words import clean, values_of
 
 
 @click.command(

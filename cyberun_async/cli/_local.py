@@ -9,7 +9,7 @@ from types import ModuleType
 
 import click
 
-from ._exits import ExitCode
+from ._exit_codes import ExitCode
 
 
 # Beside this file where the package is installed, else where the checkout has it.

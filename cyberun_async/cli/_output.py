@@ -15,11 +15,11 @@ from rich.live import Live
 from rich.text import Text
 
 from .. import CyberunClient, CyberunError, Event, Notice, Observer, ProgressEvent
-from ._board import Board
-from ._exits import OutputError
+from ._exit_codes import OutputError
+from ._format import as_line, error_line, error_record, harmless, line_of, mark_of, record_of
+from ._live_table import LiveTable
 from ._picture import picture, room_of
 from ._spotlight import Spotlight
-from ._words import as_line, error_line, error_record, harmless, line_of, mark_of, record_of
 
 
 _FRAMES_PER_SECOND = 10.0
@@ -138,18 +138,18 @@ class PlainOutput(Output):
             click.echo(f"{item.task_id} {line}")
 
 
-class BoardOutput(Output):
+class LiveTableOutput(Output):
     """A board that is redrawn in place, with everything else printed above it."""
 
     is_live = True
 
     def __init__(self, console: Console) -> None:
         self._console = console
-        self._board: Board | None = None
+        self._table: LiveTable | None = None
         self._live: Live | None = None
         self._summary: Callable[[], str] | None = None
         self._spotlight: Spotlight | None = None
-        self.observer = _BoardObserver(self)
+        self.observer = _LiveTableObserver(self)
 
     def tell(self, line: str, record: Mapping[str, Any]) -> None:
         """Print the line above the board."""
@@ -166,18 +166,18 @@ class BoardOutput(Output):
 
     def happened(self, item: Event | Notice) -> None:
         """Put it on the board."""
-        if self._board is not None:
-            self._board.take(item, anyio.current_time())
+        if self._table is not None:
+            self._table.take(item, anyio.current_time())
 
     def began(self, task_id: str) -> None:
         """Give a task its line on the board."""
-        if self._board is not None:
-            self._board.begin(task_id, anyio.current_time())
+        if self._table is not None:
+            self._table.begin(task_id, anyio.current_time())
 
     def left(self, task_id: str) -> None:
         """Hear that a task is followed no longer."""
-        if self._board is not None:
-            self._board.leave(task_id, anyio.current_time())
+        if self._table is not None:
+            self._table.leave(task_id, anyio.current_time())
 
     async def follow(
         self, client: CyberunClient, task_id: str, *, cancel_on_exit: bool = False
@@ -188,8 +188,8 @@ class BoardOutput(Output):
         async with view as updates:
             async for update in updates:
                 status = update.status
-                if self._board is not None:
-                    self._board.show(update, anyio.current_time())
+                if self._table is not None:
+                    self._table.show(update, anyio.current_time())
         return status
 
     @contextmanager
@@ -203,14 +203,14 @@ class BoardOutput(Output):
         lit_by: CyberunClient | None = None,
     ) -> Generator[None]:
         """Show the board, and once more at the end; it is redrawn while :meth:`draw` runs."""
-        board = Board(
+        board = LiveTable(
             anyio.current_time(),
             keeps_ended=keeps_ended,
             # An empty one fills later.
             names={} if names is None else names,
             total=total,
         )
-        self._board = board
+        self._table = board
         self._summary = summary
         self._spotlight = None if lit_by is None else Spotlight(lit_by, board)
         self._live = Live(
@@ -238,10 +238,10 @@ class BoardOutput(Output):
                 await anyio.sleep(1 / _FRAMES_PER_SECOND)
 
     def _redraw(self) -> None:
-        if self._live is not None and self._board is not None:
-            self._live.update(self._picture(self._board), refresh=True)
+        if self._live is not None and self._table is not None:
+            self._live.update(self._picture(self._table), refresh=True)
 
-    def _picture(self, board: Board) -> Any:
+    def _picture(self, board: LiveTable) -> Any:
         size, now = self._console.size, anyio.current_time()
         counts = None if self._summary is None else f"{self._summary()} · {board.clock(now)}"
         return picture(board, now, width=size.width, height=size.height, summary=counts)
@@ -250,17 +250,17 @@ class BoardOutput(Output):
         """Stop redrawing and bring the cursor back."""
         live, self._live = self._live, None
         spotlight, self._spotlight = self._spotlight, None
-        self._board = None
+        self._table = None
         if spotlight is not None:
             spotlight.stop()
         if live is not None:
             live.stop()
 
 
-class _BoardObserver(Observer):
+class _LiveTableObserver(Observer):
     """Tells a board what the client's watches do."""
 
-    def __init__(self, output: BoardOutput) -> None:
+    def __init__(self, output: LiveTableOutput) -> None:
         self._output = output
 
     def watch_began(self, task_id: str) -> None:
@@ -287,7 +287,7 @@ def output_for(*, as_json: bool) -> Output:
         return JsonOutput()
     console = Console(file=sys.stdout, highlight=False, markup=False, emoji=False)
     if sys.stdout.isatty() and console.is_terminal and not console.is_dumb_terminal:
-        return BoardOutput(console)
+        return LiveTableOutput(console)
     return PlainOutput()
 
 

@@ -5,8 +5,8 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from ._board import Board, Row, clock
-from ._words import clean
+from ._format import clean
+from ._live_table import LiveTable, Row, clock
 
 
 _COLOURS = {"completed": "green", "failed": "red", "cancelled": "magenta", "running": "cyan"}
@@ -17,7 +17,7 @@ _OTHER_LINES = 2
 
 
 def picture(
-    board: Board, now: float, *, width: int, height: int, summary: str | None = None
+    board: LiveTable, now: float, *, width: int, height: int, summary: str | None = None
 ) -> RenderableType:
     """Return what a screen of *width* and *height* shows at *now*; never higher than that."""
     rows, hidden = board.visible(room_of(height))

@@ -4,9 +4,9 @@ from pathlib import Path
 from typing import Any
 
 from .. import TaskResult
+from ._format import as_line, clean
 from ._output import Output
 from ._session import command
-from ._words import as_line, clean
 
 
 async def deliver(result: TaskResult, out: str | None, output: Output) -> None:

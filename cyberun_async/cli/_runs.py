@@ -7,12 +7,12 @@ from typing import Any
 import click
 
 from .. import CyberunClient, InvalidInputError
-from ._exits import Ending, ExitCode, overall
+from ._exit_codes import Ending, ExitCode, overall
 from ._follow import follow_all, followed, is_completed
+from ._format import values_of
 from ._results import deliver
 from ._session import Session, command, service_command
 from ._values import object_of, parameters_of
-from ._words import values_of
 
 
 seconds = click.FloatRange(min=0, min_open=True)

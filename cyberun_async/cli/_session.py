@@ -10,11 +10,11 @@ import attrs
 import click
 
 from .. import ConfigurationError, CyberunClient, CyberunError
-from ._exits import ExitCode, exit_code_of
+from ._exit_codes import ExitCode, exit_code_of
+from ._format import task_of
 from ._interrupt import InterruptedRunError, alone, stoppable
 from ._keys import key_from
 from ._output import Output, broken_output, discard_output, output_for
-from ._words import task_of
 
 
 PROGRAM = "cyberun-async"

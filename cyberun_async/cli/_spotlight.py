@@ -4,7 +4,7 @@ import anyio
 from anyio.abc import TaskGroup
 
 from .. import CyberunClient, CyberunError, ProgressUpdate
-from ._board import Board
+from ._live_table import LiveTable
 
 
 _VIEW_INTERVAL = 0.3
@@ -17,14 +17,14 @@ class Spotlight:
     A batch itself asks for no progress: streams cost, and its ledger needs none.
     """
 
-    def __init__(self, client: CyberunClient, board: Board) -> None:
+    def __init__(self, client: CyberunClient, board: LiveTable) -> None:
         self._client = client
-        self._board = board
+        self._table = board
         self._scopes: dict[str, anyio.CancelScope] = {}
 
     def turn(self, group: TaskGroup, room: int) -> None:
         """Follow what *room* lines of the board show now, with tasks of *group*."""
-        rows, _ = self._board.visible(room)
+        rows, _ = self._table.visible(room)
         wanted = {row.update.task_id for row in rows if row.status == "running"}
         for task_id in self._scopes.keys() - wanted:
             self._scopes.pop(task_id).cancel()
@@ -51,5 +51,5 @@ class Spotlight:
 
     def _show(self, update: ProgressUpdate) -> None:
         # A line that is gone is not brought back by the last word about it.
-        if update.task_id in self._board.rows and not update.is_final:
-            self._board.show(update, anyio.current_time())
+        if update.task_id in self._table.rows and not update.is_final:
+            self._table.show(update, anyio.current_time())

@@ -6,7 +6,7 @@ Needs the extra ``dask``, on the workers too.
 
 from ._cluster import ClusterBatch
 from ._errors import ClusterError, LeaseLostError
-from ._neighbours import OvertakenSubmission
+from ._other_ledgers import OvertakenSubmission
 from ._reports import ClusterReport
 
 

@@ -14,16 +14,16 @@ import anyio.abc
 from .. import ClientStateError, ConfigurationError, CyberunClient, InvalidInputError, Limits
 from ..batch import BatchPolicy, BatchProgress, BatchRun
 from ..batch._driver import Jobs
-from ._calls import Calls, the_library
+from ._counts import ShardCounts
 from ._credentials import brings_credential
-from ._division import Division, divided, whole
+from ._dask import Calls, the_library
 from ._driver import ClusterDriver, Course
 from ._errors import ClusterError
 from ._folder import known
 from ._host import from_environment
+from ._limits import Division, divided, whole
 from ._reports import ClusterReport
 from ._sharding import shard_of
-from ._tally import ShardTally
 from ._tasks import decide_job, report_on, run_of
 
 
@@ -93,7 +93,7 @@ class ClusterBatch:
         self._workers = None if workers is None else whole(workers, "workers")
         self._shard_size = whole(shard_size, "shard_size")
         self._connect = connect
-        self._tally = ShardTally()
+        self._counts = ShardCounts()
         self._course: Course | None = None
         self._group: anyio.abc.TaskGroup | None = None
         self._run: BatchRun | None = None
@@ -197,7 +197,7 @@ class ClusterBatch:
         course, group = self._open_parts()
         if self._run is not None and not self._run.is_closed:
             raise ClientStateError("the last run of this batch is not over; read or close it")
-        driver = ClusterDriver(self._calls, course, self._tally)
+        driver = ClusterDriver(self._calls, course, self._counts)
 
         def spawn(function: Callable[[], Coroutine[Any, Any, None]]) -> None:
             self._open_parts()
@@ -213,7 +213,7 @@ class ClusterBatch:
 
         Its total is that of all jobs, from when they have been read.
         """
-        return self._tally.progress()
+        return self._counts.progress()
 
     async def report(self) -> ClusterReport:
         """

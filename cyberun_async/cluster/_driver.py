@@ -17,16 +17,16 @@ from ..batch import (
     Job,
     JobOutcome,
     UncertainSubmissionsError,
-    UnknownFate,
+    UnconfirmedSubmission,
 )
 from ..batch._admission import each_job
 from ..batch._driver import Emit, Jobs
-from ._calls import Calls
+from ._counts import ShardCounts
+from ._dask import Calls
 from ._errors import CONTINUES, ClusterError
 from ._folder import Plan, settle
 from ._messages import News, ShardResult, ShardTask, heard
 from ._sharding import Intake, shard_count, split
-from ._tally import ShardTally
 from ._tasks import run_shard, stop_shards
 
 
@@ -70,13 +70,13 @@ class Course:
 class ClusterDriver:
     """Does the work of one run."""
 
-    def __init__(self, calls: Calls, course: Course, tally: ShardTally) -> None:
+    def __init__(self, calls: Calls, course: Course, counts: ShardCounts) -> None:
         self._calls = calls
         self._course = course
-        self._tally = tally
+        self._counts = counts
         self._futures: dict[int, Any] = {}
         self._failure: Exception | None = None
-        self._undecided: list[UnknownFate] = []
+        self._undecided: list[UnconfirmedSubmission] = []
         self._finished: set[int] = set()
         # Dask takes two tasks of one name for one, and a block may have many runs.
         self._name = f"cyberun-{uuid.uuid4().hex}"
@@ -96,7 +96,7 @@ class ClusterDriver:
         wanted = shard_count(len(intake.jobs), self._course.shard_size)
         plan = await self._plan(wanted)
         shards = split(intake.jobs, plan.shards)
-        self._tally.begin({number: len(each) for number, each in shards.items()})
+        self._counts.begin({number: len(each) for number, each in shards.items()})
         try:
             await self._work(plan, shards, emit)
         finally:
@@ -148,7 +148,7 @@ class ClusterDriver:
             receive.close()
 
     def _hear(self, news: News, send: MemoryObjectSendStream[JobOutcome]) -> None:
-        if self._tally.hear(news) and news.outcome is not None:
+        if self._counts.hear(news) and news.outcome is not None:
             # What comes when all is over has no reader; the ledger has it.
             with suppress(anyio.ClosedResourceError, anyio.BrokenResourceError):
                 send.send_nowait(news.outcome)

@@ -6,7 +6,15 @@ from typing import Any
 
 import attrs
 
-from ..batch import BatchPolicy, BatchReport, Job, JobFault, JobOutcome, JobState, UnknownFate
+from ..batch import (
+    BatchPolicy,
+    BatchReport,
+    Job,
+    JobFault,
+    JobOutcome,
+    JobState,
+    UnconfirmedSubmission,
+)
 from ..batch._outcomes import OUTCOMES
 from ._folder import Plan
 
@@ -58,7 +66,7 @@ class ShardResult:
     outcomes: tuple[JobOutcome, ...] = ()
     report: BatchReport
     counts: Counts
-    undecided: tuple[UnknownFate, ...] = ()
+    undecided: tuple[UnconfirmedSubmission, ...] = ()
     faults: tuple[JobFault, ...] = ()
 
 

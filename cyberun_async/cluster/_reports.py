@@ -8,9 +8,10 @@ from pathlib import Path
 
 import attrs
 
-from ..batch import BatchReport, JobState, UnknownFate, _records as records
-from ..batch._ledger_file import translated
-from ._neighbours import OvertakenSubmission, newest, overtaken, shards_in
+from ..batch import BatchReport, JobState, UnconfirmedSubmission
+from ..batch._ledger import queries as records
+from ..batch._ledger.file import translated
+from ._other_ledgers import OvertakenSubmission, newest, overtaken, shards_in
 from ._takeover import copy
 
 
@@ -45,7 +46,7 @@ def report_of(folder: str) -> ClusterReport:
 
 def _report_of(folder: Path) -> ClusterReport:
     counts: Counter[JobState] = Counter()
-    fates: list[UnknownFate] = []
+    fates: list[UnconfirmedSubmission] = []
     found: list[OvertakenSubmission] = []
     for shard in shards_in(folder):
         report = _report(newest(folder, shard))

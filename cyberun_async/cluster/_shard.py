@@ -9,19 +9,13 @@ import anyio
 import anyio.to_thread
 
 from .. import CyberunClient
-from ..batch import (
-    Batch,
-    InvalidJobsError,
-    JobOutcome,
-    LedgerWriteError,
-    UncertainSubmissionsError,
-)
-from ..batch._surroundings import Surroundings
+from ..batch import Batch, InvalidJobsError, JobOutcome, LedgerWriteError, UncertainSubmissionsError
+from ..batch._environment import Environment
 from ._errors import LeaseLostError
 from ._folder import confirm
 from ._lease import Holder, Lease, claim
 from ._messages import Counts, News, ShardResult, ShardTask, without_snapshot
-from ._neighbours import claimed_by_others
+from ._other_ledgers import claimed_by_others
 from ._takeover import take_over
 
 
@@ -41,7 +35,7 @@ class LeasedBatch(Batch):
     def __init__(self, client: CyberunClient, lease: Lease, task: ShardTask) -> None:
         super().__init__(client, lease.ledger, policy=task.policy)
         self._lease = lease
-        self._surroundings = Surroundings(
+        self._environment = Environment(
             is_shared=True,
             permit=self._permit,
             claimed_elsewhere=self._claimed_elsewhere,

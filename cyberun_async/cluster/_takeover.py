@@ -11,7 +11,7 @@ import sqlite3
 from contextlib import closing, suppress
 from pathlib import Path
 
-from ..batch._ledger_file import is_busy, translated
+from ..batch._ledger.file import is_busy, translated
 from ._lease import Lease, epochs, ledger_path
 
 

@@ -10,7 +10,7 @@ from typing import Any, Literal
 import anyio.to_thread
 
 from .. import CyberunClient
-from ._calls import the_library
+from ._dask import the_library
 from ._errors import ClusterError
 from ._host import WorkerHost
 from ._messages import ShardResult, ShardTask

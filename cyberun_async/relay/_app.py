@@ -258,7 +258,7 @@ class TaskRelay:
         if isinstance(named, UUID):
             named = str(named)
         try:
-            task_id = self._client.task(named).id
+            task_id = self._client.handle(named).id
         except InvalidInputError:
             return None
         # The text of a resume token would do there, but is no name of the task here.

@@ -7,14 +7,7 @@ from typing import Self
 
 import anyio
 
-from .. import (
-    ClientClosedError,
-    CyberunClient,
-    CyberunError,
-    Event,
-    ResumeToken,
-    TaskNotFoundError,
-)
+from .. import ClientClosedError, CyberunClient, CyberunError, Event, ResumeToken, TaskNotFoundError
 from ._history import Entry, History
 from ._liveness import Liveness
 from ._wire import HEARTBEAT, frame, retry_after, told

@@ -9,21 +9,21 @@ import importlib
 from typing import TYPE_CHECKING
 
 from . import faults
-from ._sim_behaviour import Behaviour
-from ._sim_plan import Attempt, TaskPlan
-from ._sim_records import Delivery, RecordedRequest, Submission
+from ._simulator.behaviour import Behaviour
+from ._simulator.plan import Attempt, TaskPlan
+from ._simulator.records import Delivery, RecordedRequest, Submission
 from ._story import Story, story
 from ._troubles import TROUBLES
 
 
 if TYPE_CHECKING:
-    from ._asgi import StreamingASGITransport
+    from ._asgi.transport import StreamingASGITransport
     from ._backends import virtual_backend
     from ._clock import DeadlockError, VirtualClockLoop
     from ._sent import Sent
-    from ._sim_faults import FaultBook, FaultRule
-    from ._sim_live import LiveTask
-    from ._sim_world import RunRequest
+    from ._simulator.faults import FaultBook, FaultRule
+    from ._simulator.live import LiveTask
+    from ._simulator.world import RunRequest
     from .simulator import Simulator
 
 
@@ -54,13 +54,13 @@ _OF_THE_EXTRA = frozenset({"starlette", "uvicorn"})
 # Imported when asked for: the clock and the transport work without the extra.
 _LAZY = {
     "DeadlockError": "_clock",
-    "FaultBook": "_sim_faults",
-    "FaultRule": "_sim_faults",
-    "LiveTask": "_sim_live",
-    "RunRequest": "_sim_world",
+    "FaultBook": "_simulator.faults",
+    "FaultRule": "_simulator.faults",
+    "LiveTask": "_simulator.live",
+    "RunRequest": "_simulator.world",
     "Sent": "_sent",
     "Simulator": "simulator",
-    "StreamingASGITransport": "_asgi",
+    "StreamingASGITransport": "_asgi.transport",
     "VirtualClockLoop": "_clock",
     "virtual_backend": "_backends",
 }

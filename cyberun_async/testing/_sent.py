@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 
 import attrs
 
-from ._sim_records import RecordedRequest, Submission
+from ._simulator.records import RecordedRequest, Submission
 
 
 _SECRETS = ("sk-", "dk-", "eyJ")

@@ -6,8 +6,8 @@ from typing import Any, Self
 import attrs
 
 from . import faults
-from ._sim_checks import check
-from ._sim_plan import Attempt, TaskPlan
+from ._simulator.checks import check
+from ._simulator.plan import Attempt, TaskPlan
 from .faults import Action, Fault
 
 

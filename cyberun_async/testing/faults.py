@@ -19,8 +19,8 @@ from typing import Literal, TypeAlias
 
 import attrs
 
-from ._sim_checks import as_tuple, check, check_fields
-from ._sim_records import RecordedRequest
+from ._simulator.checks import as_tuple, check, check_fields
+from ._simulator.records import RecordedRequest
 
 
 Endpoint: TypeAlias = Literal[

@@ -32,8 +32,8 @@ import pytest
 
 
 if TYPE_CHECKING:
-    from cyberun_async import CyberunClient
-    from cyberun_async.testing import Simulator
+    from .. import CyberunClient
+    from . import Simulator
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -81,7 +81,7 @@ async def cyberun_client(
 ) -> "AsyncIterator[CyberunClient]":
     """An open client of `cyberun_simulator`."""
     from .. import CyberunClient
-    from ._asgi import StreamingASGITransport
+    from ._asgi.transport import StreamingASGITransport
     from ._backends import runs_virtually
 
     options = dict(cyberun_client_options)

@@ -13,22 +13,22 @@ import anyio.to_thread
 from starlette.types import ASGIApp
 
 from ._sent import Sent
-from ._sim_behaviour import Behaviour
-from ._sim_checks import check
-from ._sim_clock import ServiceClock
-from ._sim_courier import Courier, Sender, post
-from ._sim_faults import FaultBook
-from ._sim_files import StoredFile
-from ._sim_keys import KeyRing, Kind
-from ._sim_live import LiveTask
-from ._sim_plan import TaskPlan
-from ._sim_records import Delivery, RecordedRequest, Records, Submission
-from ._sim_routes import API, routes
-from ._sim_server import ServerThread, listen
-from ._sim_signing import Signer
-from ._sim_wire import ConnectionCutError
-from ._sim_workflows import Workflow
-from ._sim_world import Planner, World, run_request
+from ._simulator.behaviour import Behaviour
+from ._simulator.checks import check
+from ._simulator.clock import ServiceClock
+from ._simulator.courier import Courier, Sender, post
+from ._simulator.faults import FaultBook
+from ._simulator.files import StoredFile
+from ._simulator.keys import KeyRing, Kind
+from ._simulator.live import LiveTask
+from ._simulator.plan import TaskPlan
+from ._simulator.records import Delivery, RecordedRequest, Records, Submission
+from ._simulator.routes import API, routes
+from ._simulator.server import ServerThread, listen
+from ._simulator.signing import Signer
+from ._simulator.wire import ConnectionCutError
+from ._simulator.workflows import Workflow
+from ._simulator.world import Planner, World, run_request
 from ._story import Story
 from ._troubles import trouble_named
 

@@ -32,7 +32,7 @@ def client_of(sim: Simulator, *, confirm_after: float = 5.0, **settings: Any) ->
     """Return a client in process that asks often."""
     return virtual_client(
         sim,
-        policy=WatchPolicy(
+        watch_policy=WatchPolicy(
             poll_interval=0.01, poll_interval_waiting=0.01, confirm_after=confirm_after
         ),
         limits=Limits(poll_rate=1000.0),

@@ -21,7 +21,7 @@ def sim() -> Iterator[Simulator]:
 
 
 def client_of(sim: Simulator) -> CyberunClient:
-    return CyberunClient(sim.key, base_url=sim.url, policy=WatchPolicy(poll_interval=0.05))
+    return CyberunClient(sim.key, base_url=sim.url, watch_policy=WatchPolicy(poll_interval=0.05))
 
 
 def jobs(count: int) -> Iterator[Job]:
@@ -77,14 +77,14 @@ async def test_what_is_under_way_is_known_by_its_task(sim: Simulator, tmp_path: 
         Batch(client, tmp_path / "runs.sqlite", policy=policy) as batch,
         anyio.create_task_group() as group,
     ):
-        before = dict(batch.under_way)
+        before = dict(batch.in_flight)
         group.start_soon(outcomes_of, batch, 2)
-        while len(sim.tasks) < 3 or set(batch.under_way) != {task.id for task in sim.tasks[1:]}:
+        while len(sim.tasks) < 3 or set(batch.in_flight) != {task.id for task in sim.tasks[1:]}:
             await anyio.sleep(0.01)
-        meanwhile = dict(batch.under_way)
+        meanwhile = dict(batch.in_flight)
         for task in sim.tasks[1:]:
             task.complete()
-    after = dict(batch.under_way)
+    after = dict(batch.in_flight)
 
     prompts = {task.id: str(task.parameters["prompt"]) for task in sim.tasks[1:]}
     assert (before, after) == ({}, {})

@@ -13,7 +13,7 @@ from cyberun_async import (
     ServiceUnavailableError,
 )
 from cyberun_async.batch import Batch, BatchPolicy, BatchStoppedError, Job, JobState
-from cyberun_async.batch._saving import folder_of
+from cyberun_async.batch._worker import folder_of
 from cyberun_async.testing import RecordedRequest, Simulator, TaskPlan, faults
 
 from ..whole.kit import until
@@ -247,13 +247,13 @@ async def test_a_job_that_was_not_given_is_followed_but_not_submitted_again(
 ) -> None:
     """Its failure is an outcome, however many submissions the policy allows."""
     sim.plan(TaskPlan(steps=1, step_seconds=0.3, outcome="failed"))
-    under_way = "SELECT 1 FROM jobs WHERE state = 'running'"
+    in_flight = "SELECT 1 FROM jobs WHERE state = 'running'"
     async with client_of(sim) as client:
         async with Batch(client, ledger) as batch:
             run = batch.run(jobs(1))
             async with anyio.create_task_group() as group:
                 group.start_soon(run.__anext__)
-                await until(lambda: bool(query(ledger, under_way)))
+                await until(lambda: bool(query(ledger, in_flight)))
                 group.cancel_scope.cancel()
         ran = await run_batch(client, ledger, list(jobs(2))[1:], max_submissions_per_job=3)
 

@@ -66,7 +66,7 @@ from cyberun_async.batch import Batch, BatchPolicy, Job, LedgerWriteError
 url, key, ledger = sys.argv[1:]
 async def main():
     async with (
-        CyberunClient(key, base_url=url, policy=WatchPolicy(poll_interval=0.02)) as client,
+        CyberunClient(key, base_url=url, watch_policy=WatchPolicy(poll_interval=0.02)) as client,
         Batch(client, ledger, policy=BatchPolicy(concurrency=5)) as batch,
     ):
         jobs = [

@@ -20,8 +20,8 @@ from cyberun_async.batch import (
     LedgerVersionError,
     LedgerWriteError,
 )
-from cyberun_async.batch._ledger import Ledger
-from cyberun_async.batch._schema import APPLICATION_ID, VERSION
+from cyberun_async.batch._ledger.ledger import Ledger
+from cyberun_async.batch._ledger.schema import APPLICATION_ID, VERSION
 from cyberun_async.testing import faults
 
 from .kit import client_of, jobs, query, quick_service, run_batch
@@ -150,7 +150,7 @@ async def test_a_second_batch_is_told_who_has_the_ledger(ledger: Path) -> None:
 
 HOLDER = """
 import sys, anyio
-from cyberun_async.batch._ledger import Ledger
+from cyberun_async.batch._ledger.ledger import Ledger
 async def main():
     await Ledger(sys.argv[1]).open()
     print("held", flush=True)

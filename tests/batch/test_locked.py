@@ -10,9 +10,9 @@ import pytest
 
 from cyberun_async import ServiceUnavailableError
 from cyberun_async.batch import Batch, BatchPolicy, JobOutcome, LedgerBusyError, LedgerWriteError
+from cyberun_async.batch._counts import Counts
 from cyberun_async.batch._driver import Driver
-from cyberun_async.batch._ledger import Ledger
-from cyberun_async.batch._tally import Tally
+from cyberun_async.batch._ledger.ledger import Ledger
 from cyberun_async.testing import Simulator, faults
 
 from ..whole.kit import until
@@ -85,7 +85,7 @@ async def test_an_earlier_failure_does_not_hide_a_task_that_was_not_noted(
 ) -> None:
     """What stands in no ledger is told before all else, and the first failure with it."""
     async with client_of(sim) as client:
-        driver = Driver(client, Ledger(ledger), BatchPolicy(), Tally())
+        driver = Driver(client, Ledger(ledger), BatchPolicy(), Counts())
         scope = anyio.CancelScope()
         locked = LedgerBusyError(ledger, "was locked")
         locked.unrecorded.append(("job-1", "task-1"))

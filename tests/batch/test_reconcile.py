@@ -5,9 +5,9 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from cyberun_async import TaskSnapshot
+from cyberun_async.batch._ledger.queries import OpenFate
 from cyberun_async.batch._outcomes import Verdict
 from cyberun_async.batch._reconcile import Sighting, Sweep, judged
-from cyberun_async.batch._records import OpenFate
 
 
 INTENT = datetime(2026, 5, 1, 12, 0, 0, 900_000, UTC)

@@ -6,7 +6,7 @@ import anyio
 import pytest
 
 from cyberun_async.batch import Batch, BatchPolicy, JobOutcome, UncertainSubmissionsError
-from cyberun_async.batch._surroundings import Surroundings
+from cyberun_async.batch._environment import Environment
 from cyberun_async.testing import Simulator, faults
 
 from ..whole.kit import until
@@ -18,7 +18,7 @@ async def sit(sim: Simulator, ledger: Path, sitting: str | None) -> list[JobOutc
     policy = BatchPolicy(settle_time=0.0, on_uncertain="resubmit", stop_grace=0.0)
     async with client_of(sim) as client:
         batch = Batch(client, ledger, policy=policy)
-        batch._surroundings = Surroundings(sitting=sitting)
+        batch._environment = Environment(sitting=sitting)
         async with batch:
             return [outcome async for outcome in batch.run(jobs(4))]
 

@@ -7,11 +7,12 @@ from pathlib import Path
 import anyio
 import anyio.to_thread
 
-from cyberun_async.batch import Batch, BatchPolicy, _records as records
+from cyberun_async.batch import Batch, BatchPolicy
+from cyberun_async.batch._environment import Environment
 from cyberun_async.batch._jobs import PreparedJob, prepared
-from cyberun_async.batch._ledger import Ledger
+from cyberun_async.batch._ledger import queries as records
+from cyberun_async.batch._ledger.ledger import Ledger
 from cyberun_async.batch._submitting import Submitter
-from cyberun_async.batch._surroundings import Surroundings
 from cyberun_async.batch._throttle import Throttle
 from cyberun_async.testing import Simulator, faults
 
@@ -34,7 +35,7 @@ async def test_stopped_while_a_permit_is_asked_for_nothing_leaves(
 
     async with client_of(sim) as client:
         batch = Batch(client, ledger, policy=BatchPolicy(concurrency=3))
-        batch._surroundings = Surroundings(permit=permit)
+        batch._environment = Environment(permit=permit)
         async with batch:
             run = batch.run(jobs(3))
 

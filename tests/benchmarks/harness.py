@@ -191,7 +191,7 @@ def run_once(row: Row, *, core: int | None = CLIENT_CORE) -> Sample:
     try:
         run = subprocess.run(
             [sys.executable, *row.command],
-            **_surroundings(row.env, core),
+            **_environment(row.env, core),
             capture_output=True,
             text=True,
             timeout=row.timeout,
@@ -219,7 +219,7 @@ def serving(
     """
     server = subprocess.Popen(
         [sys.executable, *command],
-        **_surroundings(env or {}, core),
+        **_environment(env or {}, core),
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
@@ -236,7 +236,7 @@ def serving(
         server.communicate()
 
 
-def _surroundings(env: Mapping[str, str], core: int | None) -> dict[str, Any]:
+def _environment(env: Mapping[str, str], core: int | None) -> dict[str, Any]:
     cores = os.sched_getaffinity(0)
     pin = core is not None and len(cores) > 1 and core in cores
     return {

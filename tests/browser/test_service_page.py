@@ -49,7 +49,7 @@ class Site:
 
     def __init__(self, sim: Simulator) -> None:
         policy = WatchPolicy(poll_interval=0.2)
-        client = CyberunClient(sim.key, base_url=sim.url, policy=policy)
+        client = CyberunClient(sim.key, base_url=sim.url, watch_policy=policy)
         self.app = Recorder(_example().create_app(client))
         config = uvicorn.Config(self.app, port=0, log_level="warning", timeout_graceful_shutdown=5)
         self.server = uvicorn.Server(config)

@@ -18,7 +18,7 @@ import pytest
 
 from cyberun_async.cli import main
 from cyberun_async.cli._app import app
-from cyberun_async.cli._exits import MEANINGS
+from cyberun_async.cli._exit_codes import MEANINGS
 from cyberun_async.testing import Simulator, TaskPlan, faults
 
 from .conftest import QUICK

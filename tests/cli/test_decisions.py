@@ -29,10 +29,8 @@ from cyberun_async import (
 )
 from cyberun_async.batch import BatchPolicy
 from cyberun_async.cli._batch import Plan
-from cyberun_async.cli._board import Board, clock
-from cyberun_async.cli._exits import MEANINGS, Ending, ExitCode, exit_code_of, overall
-from cyberun_async.cli._values import object_of, parameter_of, parameters_of
-from cyberun_async.cli._words import (
+from cyberun_async.cli._exit_codes import MEANINGS, Ending, ExitCode, exit_code_of, overall
+from cyberun_async.cli._format import (
     as_line,
     clean,
     error_line,
@@ -41,6 +39,8 @@ from cyberun_async.cli._words import (
     line_of,
     record_of,
 )
+from cyberun_async.cli._live_table import LiveTable, clock
+from cyberun_async.cli._values import object_of, parameter_of, parameters_of
 
 
 ID = "0f6c5ed0-0b65-4d5c-9d6a-0a1f6c0e7d11"
@@ -142,8 +142,8 @@ def test_a_record_holds_all_fields_but_the_raw() -> None:
     assert record_of(lost) == {"type": "stream_lost", "task_id": ID, "cause": "reset", "delay": 1.5}
 
 
-def board_of(*statuses: str) -> Board:
-    board = Board(0.0, total=len(statuses))
+def board_of(*statuses: str) -> LiveTable:
+    board = LiveTable(0.0, total=len(statuses))
     for index, status in enumerate(statuses):
         task_id = f"task-{index:08}"
         board.begin(task_id, float(index))
@@ -173,7 +173,7 @@ def test_the_summary_counts_every_task() -> None:
 
 def test_a_batch_forgets_the_lines_of_what_has_ended() -> None:
     """A board that keeps no ended tasks stays as small as what is under way."""
-    board = Board(0.0, keeps_ended=False)
+    board = LiveTable(0.0, keeps_ended=False)
     board.begin(ID, 0.0)
     board.take(FailedEvent(task_id=ID), 1.0)
     board.take(StatusEvent(task_id=ID, status="running"), 2.0)

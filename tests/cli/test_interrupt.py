@@ -6,7 +6,7 @@ import signal
 import anyio
 import pytest
 
-from cyberun_async.cli._exits import ExitCode
+from cyberun_async.cli._exit_codes import ExitCode
 from cyberun_async.cli._interrupt import InterruptedRunError, alone, stoppable
 
 

@@ -5,26 +5,22 @@ import io
 import pytest
 from rich.console import Console
 
-from cyberun_async import (
-    CompletedEvent,
-    FailedEvent,
-    PollingStarted,
-    ProgressUpdate,
-    StatusEvent,
-)
-from cyberun_async.cli._board import Board
+from cyberun_async import CompletedEvent, FailedEvent, PollingStarted, ProgressUpdate, StatusEvent
+from cyberun_async.cli._live_table import LiveTable
 from cyberun_async.cli._picture import picture
 
 
-def drawn(board: Board, now: float, *, width: int, height: int, summary: str | None = None) -> str:
+def drawn(
+    board: LiveTable, now: float, *, width: int, height: int, summary: str | None = None
+) -> str:
     console = Console(file=io.StringIO(), width=width, height=height, color_system=None)
     with console.capture() as capture:
         console.print(picture(board, now, width=width, height=height, summary=summary))
     return "\n".join(line.rstrip() for line in capture.get().splitlines())
 
 
-def some_board() -> Board:
-    board = Board(0.0, names={"a": "fox", "b": "lighthouse", "c": "robot"}, total=5)
+def some_board() -> LiveTable:
+    board = LiveTable(0.0, names={"a": "fox", "b": "lighthouse", "c": "robot"}, total=5)
     for index, name in enumerate("abcde"):
         board.begin(name, 0.0 + index / 10)
     board.show(
@@ -82,6 +78,6 @@ def test_a_picture_is_no_higher_than_its_screen(width: int, height: int) -> None
 
 def test_a_batch_counts_for_itself() -> None:
     """Where more is known than what is followed, that is the last line."""
-    text = drawn(Board(0.0), 3.0, width=80, height=24, summary="3 of 9 jobs")
+    text = drawn(LiveTable(0.0), 3.0, width=80, height=24, summary="3 of 9 jobs")
 
     assert text == "3 of 9 jobs"

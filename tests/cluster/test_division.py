@@ -4,7 +4,7 @@ import pytest
 
 from cyberun_async import ConfigurationError, Limits
 from cyberun_async.batch import BatchPolicy
-from cyberun_async.cluster._division import divided
+from cyberun_async.cluster._limits import divided
 
 
 def test_each_part_gets_its_share() -> None:

@@ -8,22 +8,16 @@ from pathlib import Path
 
 import pytest
 
-from cyberun_async.batch import (
-    Job,
-    JobOutcome,
-    JobState,
-    LedgerDamagedError,
-    LedgerWriteError,
-    _records as records,
-)
+from cyberun_async.batch import Job, JobOutcome, JobState, LedgerDamagedError, LedgerWriteError
 from cyberun_async.batch._jobs import PreparedJob, prepared
-from cyberun_async.batch._ledger_file import connect
+from cyberun_async.batch._ledger import queries as records
+from cyberun_async.batch._ledger.file import connect
+from cyberun_async.cluster._counts import ShardCounts
 from cyberun_async.cluster._lease import Holder, Lease, claim
 from cyberun_async.cluster._messages import News, heard, told
-from cyberun_async.cluster._neighbours import claimed_by_others, overtaken
+from cyberun_async.cluster._other_ledgers import claimed_by_others, overtaken
 from cyberun_async.cluster._reports import report_of
 from cyberun_async.cluster._takeover import take_over
-from cyberun_async.cluster._tally import ShardTally
 
 
 HOLDER = Holder.here("tcp://127.0.0.1:1")
@@ -172,7 +166,7 @@ def test_news_arrives_as_it_was_told() -> None:
 
 def test_an_outcome_is_told_once() -> None:
     """Whoever tells it first, of the newest epoch; an overtaken worker counts no more."""
-    tally = ShardTally()
+    tally = ShardCounts()
     tally.begin({0: 2, 1: 3})
     tell = partial(_hear, tally)
 
@@ -186,7 +180,7 @@ def test_an_outcome_is_told_once() -> None:
     assert (tally.progress().ended, tally.progress().total) == (2, 5)
 
 
-def _hear(tally: ShardTally, shard: int, epoch: int, key: str | None, completed: int) -> bool:
+def _hear(tally: ShardCounts, shard: int, epoch: int, key: str | None, completed: int) -> bool:
     outcome = None if key is None else JobOutcome(key=key, state=JobState.COMPLETED)
     return tally.hear(News("run", shard, epoch, outcome, {JobState.COMPLETED: completed}))
 

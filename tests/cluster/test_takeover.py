@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 
 from cyberun_async.batch import LedgerBusyError, LedgerDamagedError
-from cyberun_async.batch._ledger import Ledger
-from cyberun_async.batch._ledger_file import connect, note
+from cyberun_async.batch._ledger.file import connect, note
+from cyberun_async.batch._ledger.ledger import Ledger
 from cyberun_async.cluster._lease import Holder, claim
 from cyberun_async.cluster._takeover import take_over
 

@@ -41,8 +41,8 @@ async def test_a_request_names_the_path_that_may_be_missing(nowhere: WireServer)
 
 async def test_a_watch_names_it_when_it_gives_up(nowhere: WireServer) -> None:
     """Its error is another one, but says the same."""
-    policy = WatchPolicy(first_contact_within=0.5, backoff_base=0.05, backoff_cap=0.05)
-    async with CyberunClient("sk-x", base_url=nowhere.url, policy=policy) as client:
+    policy = WatchPolicy(connect_within=0.5, backoff_base=0.05, backoff_cap=0.05)
+    async with CyberunClient("sk-x", base_url=nowhere.url, watch_policy=policy) as client:
         watched = await follow(client.watch(TASK))
     assert isinstance(watched.error, WatchLostError | NotFoundError)
     assert suspected(nowhere.url) in str(watched.error)

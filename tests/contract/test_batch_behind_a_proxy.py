@@ -39,7 +39,7 @@ async def test_no_job_is_rejected_or_lost_for_a_proxys_page(status: int, tmp_pat
     chosen = BatchPolicy(concurrency=10, settle_time=0.0)
     states: dict[str, str] = {}
     unknown: list[str] = []
-    async with virtual_client(sim, policy=policy) as client:
+    async with virtual_client(sim, watch_policy=policy) as client:
         async with Batch(client, tmp_path / "ledger.sqlite", policy=chosen) as batch:
             try:
                 async for outcome in batch.run(jobs(100)):

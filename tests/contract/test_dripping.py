@@ -46,7 +46,7 @@ async def test_a_plain_request_ends_within_its_total(script: Sequence[Step]) -> 
         ) as client:
             begun = time.monotonic()
             with pytest.raises(ServiceUnavailableError, match=r"did not answer within 0\.8 s"):
-                await client.get_task(TASK)
+                await client.tasks.get(TASK)
             took = time.monotonic() - begun
 
     assert 0.8 <= took < 4

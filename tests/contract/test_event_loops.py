@@ -44,7 +44,7 @@ async def begin(sim: Simulator) -> Begun:
     await asyncio.sleep(0.1)
     result = await client.result(done.id)
     live = sim.create_task(manual=True)
-    begun = Begun(client, client.task(live.id), result)
+    begun = Begun(client, client.handle(live.id), result)
     begun.iterators = {
         "watch": client.watch(live.id),
         "progress": client.progress(live.id),
@@ -98,8 +98,8 @@ CALLS: Final[dict[str, Callable[[Begun, Path], Any]]] = {
     "result_many": lambda b, _: b.client.result_many([b.handle]),
     "cancel": lambda b, _: b.client.cancel(b.handle),
     "cancel_and_wait": lambda b, _: b.client.cancel_and_wait(b.handle, timeout=1),
-    "get_task": lambda b, _: b.client.get_task(b.handle),
-    "result_record": lambda b, _: b.client.result_record(b.handle),
+    "tasks.get": lambda b, _: b.client.tasks.get(b.handle),
+    "raw_result": lambda b, _: b.client.raw_result(b.handle),
     "request": lambda b, _: b.client.request("GET", "/r/containers"),
     "list tasks": lambda b, _: anext(aiter(b.client.tasks.list())),
     "list workflows": lambda b, _: anext(aiter(b.client.workflows.list())),

@@ -26,7 +26,7 @@ POLICY: Final = WatchPolicy(
     backoff_base=0.05,
     backoff_cap=0.5,
     hint_cap=1.0,
-    ask_after=1.0,
+    check_after=1.0,
     settle_after=0.3,
     idle_timeout=2.0,
     open_timeout=1.0,
@@ -61,7 +61,7 @@ async def test_every_fault_at_once_is_survived_over_tls(
             sim.key,
             base_url=cutter.url + urlsplit(sim.url).path,
             verify=authority.client_context(),
-            policy=POLICY,
+            watch_policy=POLICY,
             limits=Limits(max_streams=len(table)),
             timeouts=Timeouts(connect=2.0, read=1.0),
         ) as client:

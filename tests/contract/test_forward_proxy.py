@@ -90,7 +90,7 @@ def client_of(
         "transport": transport,
         "verify": authority.client_context(),
         "retries": RetryPolicy(backoff_base=0.01, backoff_cap=0.02),
-        "policy": WatchPolicy(backoff_base=0.01, poll_interval=0.1, climb_base=0.1),
+        "watch_policy": WatchPolicy(backoff_base=0.01, poll_interval=0.1, climb_base=0.1),
         "timeouts": Timeouts(connect=2.0),
         **more,
     }

@@ -32,7 +32,7 @@ async def test_a_watch_has_its_end_though_the_result_is_silent(seconds: float | 
     sim = silent_results()
     task_id = sim.create_task(PLAN).id
     policy = WatchPolicy() if seconds is None else WatchPolicy(output_timeout=seconds)
-    async with virtual_client(sim, policy=policy) as client:
+    async with virtual_client(sim, watch_policy=policy) as client:
         begun = anyio.current_time()
         watched = await ended_watch(client, task_id)
         took = anyio.current_time() - begun

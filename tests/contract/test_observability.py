@@ -157,7 +157,7 @@ async def short_waits(client: CyberunClient) -> None:
 
 async def siblings(client: CyberunClient) -> None:
     task = await submitted(client)
-    other = client.with_options(policy=WatchPolicy(poll_interval=1))
+    other = client.with_options(watch_policy=WatchPolicy(poll_interval=1))
     async with anyio.create_task_group() as group:
         group.start_soon(client.wait, task)
         await anyio.sleep(1)

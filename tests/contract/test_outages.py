@@ -92,8 +92,8 @@ async def test_silence_that_the_service_asked_for_is_no_outage(way: str) -> None
     busy = faults.refuse(503, "restarting", retry_after=40)
     for endpoint in ("task", "events", "tasks"):
         sim.faults.add(endpoint, busy, times=None, when=during(0, 35))
-    policy = WatchPolicy(give_up_after=20.0, first_contact_within=20.0)
-    async with virtual_client(sim, policy=policy) as client:
+    policy = WatchPolicy(max_outage=20.0, connect_within=20.0)
+    async with virtual_client(sim, watch_policy=policy) as client:
         if way == "wait":
             assert (await client.wait(live.id)).status == "completed"
         else:

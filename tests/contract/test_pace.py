@@ -109,7 +109,7 @@ async def test_a_hint_for_one_task_delays_no_other(status: int) -> None:
     plan = TaskPlan(steps=6, step_seconds=1)
     ids = [sim.create_task(plan).id for _ in range(5)]
     sim.faults.add("task", faults.refuse(status, retry_after=40), task=ids[0])
-    async with virtual_client(sim, policy=WatchPolicy(hint_cap=8)) as client:
+    async with virtual_client(sim, watch_policy=WatchPolicy(hint_cap=8)) as client:
         begun = anyio.current_time()
         ends = await ends_of(client, ids)
 
@@ -138,7 +138,7 @@ async def test_a_hint_of_the_list_holds_for_all(status: int) -> None:
     sim = Simulator(seed=7)
     ids = [sim.create_task(TOGETHER).id for _ in range(50)]
     sim.faults.add("tasks", faults.refuse(status, retry_after=40), skip=4)
-    async with virtual_client(sim, policy=WatchPolicy(hint_cap=5)) as client:
+    async with virtual_client(sim, watch_policy=WatchPolicy(hint_cap=5)) as client:
         await ends_of(client, ids)
 
     moments = checks_at(sim)

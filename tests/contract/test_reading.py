@@ -360,7 +360,7 @@ async def test_outcomes_of_a_mapping_are_those_of_its_keys() -> None:
     sim = Simulator(seed=7)
     async with virtual_client(sim) as client:
         labels: dict[TaskHandle, str] = {
-            client.task(sim.create_task(SLOW).id): name for name in ("a", "b")
+            client.handle(sim.create_task(SLOW).id): name for name in ("a", "b")
         }
         async with client.as_completed(labels) as outcomes:
             found = [labels[outcome.handle] async for outcome in outcomes]

@@ -74,7 +74,7 @@ async def test_a_single_refused_check_ends_no_watch_whose_stream_brings_events(
     sim = Simulator(seed=7)
     live = sim.create_task(PLAN)
     rule = sim.faults.add("task", faults.refuse(status, body=body), skip=1)
-    async with virtual_client(sim, policy=WatchPolicy(ask_after=0.5)) as client:
+    async with virtual_client(sim, watch_policy=WatchPolicy(check_after=0.5)) as client:
         watched = await ended_watch(client, live.id)
 
     assert rule.fired == 1
@@ -87,7 +87,7 @@ async def test_events_outweigh_a_check_that_is_always_refused() -> None:
     sim = Simulator(seed=7)
     live = sim.create_task(TaskPlan(steps=30, step_seconds=2, output={"a": 1}))
     rule = sim.faults.add("task", faults.refuse(403, "not yours"), times=None, skip=1)
-    async with virtual_client(sim, policy=WatchPolicy(ask_after=1)) as client:
+    async with virtual_client(sim, watch_policy=WatchPolicy(check_after=1)) as client:
         watched = await ended_watch(client, live.id)
 
     assert rule.fired > 5

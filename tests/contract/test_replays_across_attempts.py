@@ -73,7 +73,7 @@ async def test_a_replay_does_not_dress_an_earlier_attempt_up_as_the_present_one(
         sim.faults.add("events", faults.hang_up(), times=None, when=is_cut)
     events: list[Event] = []
     policy = WatchPolicy(climb_base=0.5, climb_cap=1.0)
-    async with virtual_client(sim, policy=policy) as client:
+    async with virtual_client(sim, watch_policy=policy) as client:
         await anyio.sleep(begin)
         async with anyio.create_task_group() as group:
             if cut is not None:

@@ -123,11 +123,11 @@ class Service(httpx.AsyncBaseTransport):
 
 
 def client_of(says: Mapping[str, httpx.Response | Exception], **more: Any) -> CyberunClient:
-    policy = WatchPolicy(poll_interval=0.1, give_up_after=20.0, first_contact_within=20.0)
+    policy = WatchPolicy(poll_interval=0.1, max_outage=20.0, connect_within=20.0)
     return CyberunClient(
         lambda: KEY,
         base_url=BASE,
-        policy=policy,
+        watch_policy=policy,
         retries=RetryPolicy(max_attempts=1),
         transport_factory=lambda: Service(says),
         headers={"X-Gateway": f"{SIGNATURE}"},
@@ -222,9 +222,9 @@ async def test_an_answer_of_any_kind_shows_no_secret(
     for answer in bodies.values():
         async with client_of({"*": answer}) as client:
             calls: list[Awaitable[Any]] = [
-                client.get_task(TASK),
+                client.tasks.get(TASK),
                 client.submit("text-to-image", {"prompt": "a fox"}),
-                client.result_record(TASK),
+                client.raw_result(TASK),
                 client.cancel(TASK),
                 client.webhooks.create("a", url="https://app.test/", events=["task.completed"]),
                 client.files.upload(b"abc", name="a.png"),
@@ -309,7 +309,7 @@ async def test_a_cancelled_download_shows_no_link() -> None:
         {"api_key": f"ak{KEY}"},
         {"api_key": "eyJPlanted.x.y"},
         {"team_id": "Planted\n"},
-        {"policy": 5},
+        {"watch_policy": 5},
         {"base_url": "https://user:Planted@core.test"},
         {"proxy": "http://user:Planted@proxy.test:99999"},
         {"proxy": "gopher://user:Planted@proxy.test"},
@@ -337,7 +337,7 @@ def test_a_sibling_with_a_wrong_setting_shows_no_secret() -> None:
     settings: list[dict[str, Any]] = [
         {"api_key": "xx-Planted"},
         {"headers": {"X-A": "Planted\n"}},
-        {"policy": 5},
+        {"watch_policy": 5},
     ]
     for wrong in settings:
         with pytest.raises(CyberunError) as caught:

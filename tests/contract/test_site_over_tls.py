@@ -21,9 +21,10 @@ from fastapi import FastAPI
 from starlette.requests import Request
 
 from cyberun_async import CyberunClient
+from cyberun_async._model import WebhookEvent
 from cyberun_async.relay import TaskRelay
 from cyberun_async.testing import Simulator, TaskPlan, faults
-from cyberun_async.webhooks import WebhookEndpoint, WebhookEvent
+from cyberun_async.webhooks._endpoint import WebhookEndpoint
 
 from ..whole.kit import PATIENCE
 

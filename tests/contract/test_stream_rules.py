@@ -58,7 +58,7 @@ def ids_sent(server: WireServer) -> list[str | None]:
 async def watched(server: WireServer, **settings: object) -> list[object]:
     items: list[object] = []
     url = f"{server.url}/api/v1"
-    async with CyberunClient(KEY, base_url=url, policy=POLICY, **settings) as client:  # type: ignore[arg-type]
+    async with CyberunClient(KEY, base_url=url, watch_policy=POLICY, **settings) as client:  # type: ignore[arg-type]
         async with client.watch(TASK, notices=True) as events:
             async for item in events:
                 items.append(item)  # noqa: PERF401 - kept also when an error ends it

@@ -87,11 +87,11 @@ async def test_a_sibling_acts_with_its_own_key_and_team(sim: Simulator) -> None:
     other = sim.issue_key("sk")
     async with virtual_client(sim) as client:
         live = sim.create_task(SLOW)
-        await client.get_task(live.id)
+        await client.tasks.get(live.id)
         tenant = client.with_options(api_key=other, team_id="team-of-nobody")
-        await tenant.get_task(live.id)
-        await tenant.with_options(user_agent="app/1").get_task(live.id)
-        await client.with_options(api_key=sim.jwt, team_id=sim.team_id).get_task(live.id)
+        await tenant.tasks.get(live.id)
+        await tenant.with_options(user_agent="app/1").tasks.get(live.id)
+        await client.with_options(api_key=sim.jwt, team_id=sim.team_id).tasks.get(live.id)
 
     assert senders(sim, "task") == [f"Bearer {key}" for key in (sim.key, other, other, sim.jwt)]
     teams = [request.headers.get("x-team-id") for request in sim.requests_to("task")]
@@ -130,11 +130,11 @@ async def test_the_team_tells_tenants_apart_where_it_is_sent(sim: Simulator) -> 
         return sim.jwt
 
     async with virtual_client(sim, key, team_id=sim.team_id) as client:
-        await client.get_task(live.id)
+        await client.tasks.get(live.id)
         same = client.with_options(api_key=key, team_id=sim.team_id)
         team = client.with_options(team_id="another")
         one, two = (client.with_options(api_key=sim.key, team_id=name) for name in ("this", "that"))
-        await one.get_task(live.id)
+        await one.tasks.get(live.id)
 
         assert (same.statistics().requests, team.statistics().requests) == (1, 0)
         assert two.statistics().requests == 1
@@ -169,7 +169,7 @@ async def test_the_quota_of_retries_is_of_one_tenant(sim: Simulator) -> None:
         for tenant in tenants:
             for _ in range(4):
                 with pytest.raises(ServiceUnavailableError):
-                    await tenant.with_options(headers={"X-A": "1"}).get_task(live.id)
+                    await tenant.with_options(headers={"X-A": "1"}).tasks.get(live.id)
 
     assert list(Counter(senders(sim, "task")).values()) == [4 + 2] * 2
 
@@ -209,7 +209,7 @@ async def test_a_tenant_with_many_waits_does_not_hold_up_others(sim: Simulator) 
     short = TaskPlan(pending=1, waiting=1, queued=1, steps=5, step_seconds=1)
     ends: list[float] = []
     async with (
-        virtual_client(sim, limits=Limits(poll_rate=10.0), policy=POLLED) as client,
+        virtual_client(sim, limits=Limits(poll_rate=10.0), watch_policy=POLLED) as client,
         anyio.create_task_group() as group,
     ):
         # Several ways of one tenant are still one tenant; each polls too few for lists.
@@ -243,9 +243,9 @@ async def test_what_slows_one_tenant_slows_no_other(sim: Simulator) -> None:
     """A key that is told to wait for five minutes leaves the others their pace."""
     bad = sim.issue_key("sk")
     live = sim.create_task(SLOW)
-    async with gated_client(sim, Gate(sim, bad, too_many), policy=POLLED) as client:
+    async with gated_client(sim, Gate(sim, bad, too_many), watch_policy=POLLED) as client:
         with pytest.raises(RateLimitedError):
-            await client.with_options(api_key=bad, retries=RetryPolicy(max_attempts=1)).get_task(
+            await client.with_options(api_key=bad, retries=RetryPolicy(max_attempts=1)).tasks.get(
                 live.id
             )
         async with anyio.create_task_group() as group:
@@ -266,11 +266,11 @@ async def test_a_tenant_whose_requests_hang_leaves_others_connections(sim: Simul
         anyio.create_task_group() as group,
     ):
         for _ in range(30):
-            group.start_soon(client.with_options(api_key=bad).get_task, live.id)
+            group.start_soon(client.with_options(api_key=bad).tasks.get, live.id)
         await anyio.sleep(1)
         with anyio.fail_after(5):
             for _ in range(10):
-                await client.get_task(live.id)
+                await client.tasks.get(live.id)
         group.cancel_scope.cancel()
 
 
@@ -284,7 +284,7 @@ async def test_thousands_of_siblings_leave_nothing(sim: Simulator) -> None:
         for number in range(3000):
             sibling = client.with_options(api_key=keys[number % 30])
             if number % 10 == 0:
-                await sibling.get_task(live.id)
+                await sibling.tasks.get(live.id)
             if number % 100 == 0:
                 await sibling.wait(ended.id)
         last = weakref.ref(sibling)
@@ -336,7 +336,7 @@ async def test_a_key_callable_runs_where_the_client_was_opened(
 
         async def ask(name: str) -> None:
             who.set(name)
-            await client.get_task(live.id)
+            await client.tasks.get(live.id)
             await follow(client.watch(live.id))
             assert who.get() == name
 
@@ -362,7 +362,7 @@ async def test_cancelling_a_call_cancels_the_callable_it_waits_for(sim: Simulato
 
     async with virtual_client(sim, key) as client:
         with anyio.move_on_after(5) as scope:
-            await client.get_task(sim.create_task(SLOW).id)
+            await client.tasks.get(sim.create_task(SLOW).id)
 
     assert scope.cancelled_caught
     assert left == ["left"]

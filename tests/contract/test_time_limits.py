@@ -64,7 +64,7 @@ async def of_a_task(client: CyberunClient, sim: Simulator) -> None:
 
 
 async def of_a_handle(client: CyberunClient, sim: Simulator) -> None:
-    await client.task(sim.create_task(PLAN).id).result(timeout=4)
+    await client.handle(sim.create_task(PLAN).id).result(timeout=4)
 
 
 async def of_a_run(client: CyberunClient, _: Simulator) -> None:
@@ -255,5 +255,5 @@ async def test_a_request_that_is_not_answered_has_a_total() -> None:
     async with client:
         begun = anyio.current_time()
         with pytest.raises(ServiceUnavailableError, match="did not answer within 10 s"):
-            await client.get_task(task_id)
+            await client.tasks.get(task_id)
         assert 10 <= anyio.current_time() - begun <= 11.1

@@ -68,7 +68,7 @@ def client_of(
     """Return a client that reaches the service through *cutter*, and tries again soon."""
     settings: dict[str, Any] = {
         "retries": RetryPolicy(backoff_base=0.01, backoff_cap=0.02),
-        "policy": WatchPolicy(backoff_base=0.01, poll_interval=0.1, climb_base=0.1),
+        "watch_policy": WatchPolicy(backoff_base=0.01, poll_interval=0.1, climb_base=0.1),
         "timeouts": Timeouts(connect=1.0 if more.pop("is_patient", True) else 0.3),
         **more,
     }

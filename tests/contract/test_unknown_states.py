@@ -6,13 +6,7 @@ import logging
 import anyio
 import pytest
 
-from cyberun_async import (
-    CyberunClient,
-    ResumeToken,
-    StatusEvent,
-    TaskEndedError,
-    UnknownEndError,
-)
+from cyberun_async import CyberunClient, ResumeToken, StatusEvent, TaskEndedError, UnknownEndError
 from cyberun_async.testing import Behaviour, Simulator, TaskPlan, faults
 
 from ..whole.kit import VIRTUAL, ended_watch, virtual_backend, virtual_client

@@ -35,7 +35,7 @@ async def _many(results: Awaitable[list[Any]]) -> Any:
 
 RESULTS: Final[dict[str, Callable[[CyberunClient, str], Awaitable[Any]]]] = {
     "result": lambda client, task_id: client.result(task_id),
-    "handle": lambda client, task_id: client.task(task_id).result(),
+    "handle": lambda client, task_id: client.handle(task_id).result(),
     "result_many": lambda client, task_id: _many(client.result_many([task_id])),
 }
 WAITS: Final[dict[str, Callable[[CyberunClient, str], Awaitable[Any]]]] = {
@@ -46,9 +46,9 @@ WAITS: Final[dict[str, Callable[[CyberunClient, str], Awaitable[Any]]]] = {
 }
 READS: Final[dict[str, Callable[[CyberunClient, str], Awaitable[Any]]]] = {
     **RESULTS,
-    "result_record": lambda client, task_id: client.result_record(task_id),
+    "raw_result": lambda client, task_id: client.raw_result(task_id),
 }
-SOON: Final = WatchPolicy(give_up_after=20, first_contact_within=20, not_found_grace=0)
+SOON: Final = WatchPolicy(max_outage=20, connect_within=20, not_found_grace=0)
 ONCE: Final = RetryPolicy(max_attempts=2, backoff_cap=1)
 
 
@@ -98,7 +98,7 @@ async def test_an_error_of_a_wait_carries_the_token(way: str, status: int) -> No
     live = sim.create_task(SLOW)
     for endpoint in ("task", "events", "tasks", "cancel"):
         sim.faults.add(endpoint, faults.refuse(status, "no"), times=None)
-    async with virtual_client(sim, policy=SOON, retries=ONCE) as client:
+    async with virtual_client(sim, watch_policy=SOON, retries=ONCE) as client:
         with anyio.fail_after(600), pytest.raises(CyberunError) as caught:
             await WAITS[way](client, live.id)
 
@@ -172,9 +172,9 @@ async def test_the_result_of_a_task_that_is_missing_or_unfinished_has_not_expire
     sim.faults.add("result", faults.refuse(404, "no result yet"), times=None)
     async with virtual_client(sim) as client:
         with pytest.raises(TaskNotFoundError):
-            await client.result_record("0197aaaa-0000-7000-8000-000000000000")
+            await client.raw_result("0197aaaa-0000-7000-8000-000000000000")
         with pytest.raises(TaskNotFoundError):
-            await client.result_record(live.id)
+            await client.raw_result(live.id)
 
 
 async def test_a_file_whose_result_has_expired_cannot_be_fetched() -> None:

@@ -16,13 +16,11 @@ from starlette.requests import Request
 from starlette.routing import Mount, Route
 
 from cyberun_async import ConfigurationError, InvalidInputError
+from cyberun_async._model import WebhookEvent
 from cyberun_async.testing import Simulator, StreamingASGITransport
-from cyberun_async.webhooks import (
-    WebhookEndpoint,
-    WebhookEvent,
-    sign,
-    verify,
-)
+from cyberun_async.webhooks import verify
+from cyberun_async.webhooks._endpoint import WebhookEndpoint
+from cyberun_async.webhooks._verify import sign
 
 from ..whole.kit import SLOW, VIRTUAL, virtual_backend, virtual_client
 

@@ -18,7 +18,8 @@ from pathlib import Path
 from typing import Any
 
 from cyberun_async import CyberunClient, Limits, Timeouts, WatchPolicy
-from cyberun_async.batch import Batch, BatchPolicy, Job, _records as records
+from cyberun_async.batch import Batch, BatchPolicy, Job
+from cyberun_async.batch._ledger import queries as records
 from cyberun_async.batch._submitting import Submitter
 
 
@@ -43,7 +44,7 @@ async def main(options: argparse.Namespace) -> None:
     found: list[str] = []
     async with (
         CyberunClient(
-            policy=WatchPolicy(poll_interval=0.1),
+            watch_policy=WatchPolicy(poll_interval=0.1),
             limits=Limits(poll_rate=200.0),
             # Handshakes that stall are given up soon.
             timeouts=Timeouts(connect=1.0),

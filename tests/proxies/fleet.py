@@ -21,7 +21,7 @@ from ..whole.kit import OUTPUT, Watched, assert_in_order, assert_nothing_left, f
 # As by default where it matters, and with less patience where a test would only wait.
 POLICY: Final = WatchPolicy(
     backoff_cap=2.0,
-    ask_after=3.0,
+    check_after=3.0,
     settle_after=1.0,
     idle_timeout=15.0,
     open_timeout=5.0,
@@ -47,7 +47,7 @@ def client_of(sim: Simulator, port: int | None = None, **settings: Any) -> Cyber
     base = sim.url
     if port is not None:
         base = f"https://127.0.0.1:{port}{urlsplit(base).path}"
-    settings = {"policy": POLICY, "timeouts": Timeouts(connect=3.0, read=10.0), **settings}
+    settings = {"watch_policy": POLICY, "timeouts": Timeouts(connect=3.0, read=10.0), **settings}
     return CyberunClient(sim.key, base_url=base, **settings)
 
 

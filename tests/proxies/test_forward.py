@@ -21,7 +21,7 @@ TRANSPORTS = ["httpx", "aiohttp"]
 # What squid and tinyproxy are told to deny everybody everything.
 DENY = {"squid": "http_access deny all", "tinyproxy": "Deny 127.0.0.1\nAllow 192.0.2.1"}
 # As the tests that end with an error are about the error and not about patience.
-BRIEF = WatchPolicy(give_up_after=4.0, first_contact_within=4.0, backoff_base=0.2, backoff_cap=1.0)
+BRIEF = WatchPolicy(max_outage=4.0, connect_within=4.0, backoff_base=0.2, backoff_cap=1.0)
 
 
 @pytest.fixture(params=PROXIES)
@@ -169,7 +169,7 @@ async def test_a_proxy_that_is_down_is_named(
     settings: dict[str, Any] = {
         "verify": trusted,
         "transport": transport,
-        "policy": BRIEF,
+        "watch_policy": BRIEF,
         "retries": RetryPolicy(max_attempts=2, backoff_base=0.05),
         "timeouts": Timeouts(connect=2.0),
     }

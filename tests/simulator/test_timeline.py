@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, strategies as st
 
 from cyberun_async.testing import Attempt, Behaviour, TaskPlan
-from cyberun_async.testing._sim_timeline import TERMINAL, Mark, cancelled, timeline
+from cyberun_async.testing._simulator.timeline import TERMINAL, Mark, cancelled, timeline
 
 
 def marks_of(plan: TaskPlan, *, steps: int = 4, speed: float = 1.0) -> tuple[Mark, ...]:

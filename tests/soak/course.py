@@ -34,7 +34,7 @@ POLICY: Final = WatchPolicy(
     backoff_base=0.05,
     backoff_cap=1.0,
     hint_cap=2.0,
-    ask_after=1.0,
+    check_after=1.0,
     settle_after=0.3,
     idle_timeout=2.5,
     open_timeout=2.0,
@@ -45,8 +45,8 @@ POLICY: Final = WatchPolicy(
     poll_interval_waiting=1.0,
     climb_base=0.3,
     climb_cap=4.0,
-    give_up_after=60.0,
-    first_contact_within=60.0,
+    max_outage=60.0,
+    connect_within=60.0,
     not_found_grace=3.0,
     linger=0.2,
 )
@@ -138,7 +138,7 @@ class Course:
         async with CyberunClient(
             self._keys,
             base_url=url,
-            policy=POLICY,
+            watch_policy=POLICY,
             retries=RETRIES,
             limits=LIMITS,
             timeouts=TIMEOUTS,

@@ -21,8 +21,8 @@ import httpx
 import trustme
 
 from cyberun_async.testing import LiveTask, Simulator, TaskPlan
-from cyberun_async.testing._sim_faults import FaultRule
-from cyberun_async.testing._sim_world import RunRequest
+from cyberun_async.testing._simulator.faults import FaultRule
+from cyberun_async.testing._simulator.world import RunRequest
 
 from ..contract.tls import Cutter, cutting
 from .weather import (

@@ -9,14 +9,12 @@ from pathlib import Path
 import anyio.lowlevel
 
 from cyberun_async import EventStream
-from cyberun_async._feed import Feed
-from cyberun_async._reader import Reader
-from cyberun_async._transport_body import Body
-from cyberun_async._transport_lane import Lane
+from cyberun_async._following import Follower, Reader
+from cyberun_async._http import Body, Connection
 
 
 _KINDS = ("AsyncHTTP11Connection", "AsyncConnectionPool", "SocketStream", "TLSStream")
-_OURS = (Lane, Body, Feed, Reader, EventStream)
+_OURS = (Connection, Body, Follower, Reader, EventStream)
 
 
 def sockets() -> int:

@@ -5,8 +5,8 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 
-from cyberun_async._options import Limits
-from cyberun_async._transport import Transport, TransportSettings
+from cyberun_async._http import Transport, TransportSettings
+from cyberun_async._model import Limits
 
 from ..wire.server import STREAM_HEAD, Expect, Send, Stall, chunk, reply, serving
 from .leaks import nothing_left

@@ -19,8 +19,8 @@ import pytest
 import trustme
 
 from cyberun_async import CyberunClient, StatusEvent, WaitTimeoutError, WatchPolicy
-from cyberun_async._options import Limits, Timeouts
-from cyberun_async._transport import Transport, TransportSettings
+from cyberun_async._http import Transport, TransportSettings
+from cyberun_async._model import Limits, Timeouts
 
 from .leaks import nothing_left
 from .service import service
@@ -102,7 +102,7 @@ def task_id(number: int) -> str:
 
 
 async def get(client: CyberunClient, number: int) -> None:
-    assert (await client.get_task(task_id(number))).status == "running"
+    assert (await client.tasks.get(task_id(number))).status == "running"
 
 
 async def watch(client: CyberunClient, number: int) -> None:
@@ -159,7 +159,7 @@ async def test_a_storm_of_native_cancellations_loses_nothing(
         async with nothing_left():
             limits = Limits(max_connections=10, max_streams=max_streams, poll_rate=1000)
             async with CyberunClient(
-                KEY, base_url=url, limits=limits, timeouts=Timeouts(pool=0.5), policy=POLICY
+                KEY, base_url=url, limits=limits, timeouts=Timeouts(pool=0.5), watch_policy=POLICY
             ) as client:
                 cancels = int(CANCELS * share) + workers
                 cancelled = await storm(on_client(client), workers=workers, cancels=cancels)

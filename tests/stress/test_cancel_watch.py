@@ -146,7 +146,7 @@ async def life() -> AsyncIterator[Setting]:
     sim.faults.add("events", faults.drop_after(events=8), task=live.id)
     sim.faults.add("events", faults.refuse(403), task=live.id, times=None)
     async with nothing_left(counting_sockets=False):
-        async with virtual_client(sim, policy=POLICY) as client:
+        async with virtual_client(sim, watch_policy=POLICY) as client:
             yield Setting(client, sim, live.id)
         assert (sim.open_streams, library_tasks()) == (0, [])
 
@@ -194,14 +194,14 @@ async def assert_left(setting: Setting) -> None:
     assert (statistics.open_streams, statistics.followed_tasks) == (0, 0)
     slots = setting.client._session.tenant.economy.slots
     assert (slots.held, slots.wanted) == (0, 0)
-    assert set(library_tasks()) <= {"cyberun_async._roster.Roster._run"}
+    assert set(library_tasks()) <= {"cyberun_async._following.poller.Poller._run"}
 
 
 async def assert_usable(setting: Setting) -> None:
     """A plain request and a stream are served, as if nothing had been."""
     fresh = setting.sim.create_task(manual=True)
     with anyio.fail_after(5):
-        assert (await setting.client.get_task(fresh.id)).status == "pending"
+        assert (await setting.client.tasks.get(fresh.id)).status == "pending"
         async with setting.client.watch(fresh.id) as events:
             async for event in events:
                 assert isinstance(event, StatusEvent)

@@ -18,7 +18,13 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
-from cyberun_async.testing._asgi import ASGIApp, Receive, Scope, Send, StreamingASGITransport
+from cyberun_async.testing._asgi.transport import (
+    ASGIApp,
+    Receive,
+    Scope,
+    Send,
+    StreamingASGITransport,
+)
 from cyberun_async.testing._clock import VirtualClockLoop
 
 

@@ -59,7 +59,7 @@ async def test_a_story_is_lived_in_order(
     with pytest.raises(TaskCancelledError):
         await third
     assert [artifact.name for artifact in await fourth] == ["fox.png", "hare.png"]
-    snapshot = await cyberun_client.get_task(fourth)
+    snapshot = await cyberun_client.tasks.get(fourth)
     assert snapshot.retry_count == 1
 
 
@@ -184,7 +184,7 @@ class TestOptions:
 
     @pytest.fixture
     def cyberun_client_options(self) -> Mapping[str, Any]:
-        return {"policy": WatchPolicy(poll_interval=60.0)}
+        return {"watch_policy": WatchPolicy(poll_interval=60.0)}
 
     @pytest.fixture
     def cyberun_simulator_options(self) -> Mapping[str, Any]:

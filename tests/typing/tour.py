@@ -31,7 +31,7 @@ from cyberun_async import (
     ProgressEvent,
     ProgressUpdate,
     ProgressView,
-    Reply,
+    Response,
     ResumeToken,
     ServerErrorEvent,
     StatusEvent,
@@ -48,8 +48,9 @@ from cyberun_async import (
     WatchPolicy,
     Workflow,
 )
+from cyberun_async._model import WebhookEvent
 from cyberun_async.batch import Batch, Job, JobOutcome, JobState, OutcomeState
-from cyberun_async.webhooks import WebhookEvent, verify
+from cyberun_async.webhooks import verify
 
 
 async def the_main_job(client: CyberunClient) -> None:
@@ -66,9 +67,9 @@ async def the_main_job(client: CyberunClient) -> None:
         assert_type(events_and_notices, EventStream[Event | Notice])
         async for item in events_and_notices:
             assert_type(item, Event | Notice)
-    async with task.events() as by_handle:
+    async with task.watch() as by_handle:
         assert_type(by_handle, EventStream[Event])
-    assert_type(task.events(notices=True), EventStream[Event | Notice])
+    assert_type(task.watch(notices=True), EventStream[Event | Notice])
 
     assert_type(await client.wait(task, timeout=60), TaskSnapshot)
     result = await client.result(task)
@@ -172,7 +173,7 @@ async def what_the_service_holds(client: CyberunClient) -> None:
     async for agent in client.agents.list():
         assert_type(agent, Agent)
     assert_type(await client.files.upload(Path("fox.png")), UploadedFile)
-    assert_type(await client.request("GET", "/r/containers"), Reply)
+    assert_type(await client.request("GET", "/r/containers"), Response)
     assert_type(client.statistics(), ClientStatistics)
 
 
@@ -222,4 +223,4 @@ def settings() -> CyberunClient:
         return "sk-..."
 
     CyberunClient(lambda: "sk-...")
-    return CyberunClient(key, policy=WatchPolicy(poll_interval=5.0))
+    return CyberunClient(key, watch_policy=WatchPolicy(poll_interval=5.0))

@@ -16,7 +16,7 @@ def cyberun_simulator_options() -> Mapping[str, Any]:
 
 @pytest.fixture
 def cyberun_client_options() -> Mapping[str, Any]:
-    return {"policy": WatchPolicy(poll_interval=0.1)}
+    return {"watch_policy": WatchPolicy(poll_interval=0.1)}
 
 
 @pytest.fixture

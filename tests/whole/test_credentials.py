@@ -45,7 +45,7 @@ def key_of(sim: Simulator, kind: str) -> dict[str, Any]:
 @pytest.mark.parametrize("kind", ["sk", "dk", "jwt"])
 async def test_every_kind_of_key_works(sim: Simulator, kind: str) -> None:
     """Submitting, streaming, polling and results take each kind of key; a team goes with JWTs."""
-    async with CyberunClient(**key_of(sim, kind), base_url=sim.url, policy=FAST) as client:
+    async with CyberunClient(**key_of(sim, kind), base_url=sim.url, watch_policy=FAST) as client:
         task = await client.submit("text-to-image", {"prompt": "a fox"})
         watched = await ended_watch(client, task)
         result = await client.result(task)
@@ -140,7 +140,7 @@ async def test_a_callable_key_is_asked_anew(
         task = await client.submit("text-to-image", {"prompt": "a fox"})
         first = provider.key
         provider.revoke()
-        await client.get_task(task)
+        await client.tasks.get(task)
 
     keys = [request.headers["authorization"] for request in sim.requests]
     assert keys[0] == f"Bearer {first}"
@@ -173,7 +173,7 @@ async def test_a_refused_key_is_replaced_while_many_watch(sim: Simulator) -> Non
     tasks = [sim.create_task(manual=True) for _ in range(20)]
     provider = Stale(sim, sim.key)
     ends: list[object] = []
-    async with CyberunClient(provider, base_url=sim.url, policy=FAST) as client:
+    async with CyberunClient(provider, base_url=sim.url, watch_policy=FAST) as client:
 
         async def read(task_id: str) -> None:
             ends.append((await ended_watch(client, task_id)).end)
@@ -250,8 +250,8 @@ async def test_a_provider_that_fails_is_heard(sim: Simulator) -> None:
 async def test_a_provider_that_keeps_failing_ends_a_watch(sim: Simulator, way: str) -> None:
     """A watch bears with a failing callable as with an outage, and says so in the end."""
     live = sim.create_task(PLAN)
-    policy = WatchPolicy(first_contact_within=0.5)
-    async with CyberunClient(sealed, base_url=sim.url, policy=policy) as client:
+    policy = WatchPolicy(connect_within=0.5)
+    async with CyberunClient(sealed, base_url=sim.url, watch_policy=policy) as client:
         with pytest.raises(WatchLostError, match="LookupError"), anyio.fail_after(10):
             if way == "wait":
                 await client.wait(live.id)
@@ -298,7 +298,7 @@ async def test_no_key_is_seen_anywhere(sim: Simulator, records: list[logging.Log
     key = sim.issue_key("sk")
     secret = key[3:]
     shown: list[str] = []
-    client = CyberunClient(key, base_url=sim.url, policy=FAST)
+    client = CyberunClient(key, base_url=sim.url, watch_policy=FAST)
     del key
     async with client:
         live = sim.create_task(PLAN)
@@ -310,7 +310,7 @@ async def test_no_key_is_seen_anywhere(sim: Simulator, records: list[logging.Log
         shown += [repr(result), repr(result[0]), repr(client.statistics())]
         sim.faults.add("task", faults.refuse(403, "no"), times=None)
         with pytest.raises(PermissionDeniedError) as caught:
-            await client.get_task(live.id)
+            await client.tasks.get(live.id)
         shown += [repr(caught.value), str(caught.value), printed(caught.value)]
         shown += [repr(caught.value.__dict__), pickle.dumps(caught.value).decode("latin-1")]
         sim.faults.clear()
@@ -372,7 +372,7 @@ async def test_links_and_redirects_elsewhere_get_no_key(sim: Simulator) -> None:
         headers={"X-Own": "1"},
         transport_factory=Elsewhere,
     ) as client:
-        record = await client.result_record("0197aaaa-0000-7000-8000-000000000000")
+        record = await client.raw_result("0197aaaa-0000-7000-8000-000000000000")
         assert record.links
         data = await TaskResult(client._session, record)[0].read()
 
@@ -400,7 +400,7 @@ async def test_a_redirect_of_the_api_to_another_origin_takes_no_key_along(sim: S
         sim.key, base_url="https://core.example/api/v1", transport_factory=Redirecting
     ) as client:
         with pytest.raises(CyberunError):
-            await client.get_task("0197aaaa-0000-7000-8000-000000000000")
+            await client.tasks.get("0197aaaa-0000-7000-8000-000000000000")
         with pytest.raises(CyberunError):
             await client.submit("text-to-image", {"prompt": "a fox"})
 

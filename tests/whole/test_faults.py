@@ -226,7 +226,7 @@ async def test_waiting_survives_bad_answers(actions: tuple[faults.Action, ...]) 
     sim = Simulator(seed=7)
     rule = sim.faults.add("task", *actions, times=3)
     live = sim.create_task(PLAN)
-    async with virtual_client(sim, policy=WatchPolicy(first_contact_within=600)) as client:
+    async with virtual_client(sim, watch_policy=WatchPolicy(connect_within=600)) as client:
         with anyio.fail_after(7200):
             snapshot = await client.wait(live.id)
             result = await client.result(live.id)

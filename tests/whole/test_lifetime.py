@@ -85,7 +85,7 @@ async def test_a_deadline_of_the_caller_leaves_nothing(
             case "wait":
                 await open_client.wait(live.id)
             case "result":
-                await open_client.task(live.id)
+                await open_client.handle(live.id)
             case _:
                 await open_client.run("text-to-image", {"prompt": "x"}, on_progress=print)
 
@@ -133,7 +133,7 @@ async def test_a_failing_sibling_disturbs_nobody(
     fine = sim.create_task(SHORT)
     others = [asyncio.ensure_future(open_client.result(fine.id)) for _ in range(3)]
     with pytest.raises(TaskFailedError):
-        await asyncio.gather(open_client.task(failing.id), *others)
+        await asyncio.gather(open_client.handle(failing.id), *others)
 
     assert [(await other).task_id for other in others] == [fine.id] * 3
 
@@ -317,7 +317,7 @@ async def test_a_client_is_not_usable_before_and_after(sim: Simulator) -> None:
         with pytest.raises(expected):
             await client.wait(live.id)
         with pytest.raises(expected):
-            await client.task(live.id)
+            await client.handle(live.id)
         with pytest.raises(expected):
             async with client.watch(live.id):
                 pass
@@ -400,7 +400,7 @@ async def test_a_service_that_dies_and_comes_back(sim: Simulator) -> None:
     """The service is killed and restarted under a watch, which then ends as it should."""
     live = sim.create_task(manual=True)
     policy = WatchPolicy(backoff_base=0.05, poll_interval=0.1)
-    async with CyberunClient(sim.key, base_url=sim.url, policy=policy) as client:
+    async with CyberunClient(sim.key, base_url=sim.url, watch_policy=policy) as client:
         async with client.watch(live.id) as events:
             await anext(events)
             await anyio.to_thread.run_sync(sim.kill)
@@ -419,7 +419,7 @@ async def test_leaving_a_shared_stream_lets_it_linger(sim: Simulator) -> None:
     """The last of several readers leaves; the stream stays a moment, then it is closed."""
     live = sim.create_task(manual=True)
     policy = WatchPolicy(linger=0.3)
-    async with CyberunClient(sim.key, base_url=sim.url, policy=policy) as client:
+    async with CyberunClient(sim.key, base_url=sim.url, watch_policy=policy) as client:
         async with client.watch(live.id) as first, client.watch(live.id) as second:
             await anext(first)
             await anext(second)

@@ -195,7 +195,7 @@ async def test_a_handle_does_everything(sim: Simulator, client: CyberunClient) -
     """Events, state, end, result and cancelling are all there on the handle."""
     task = await client.submit("text-to-image", {"prompt": "a fox"})
     snapshot = await task.refresh()
-    watched = await follow(task.events())
+    watched = await follow(task.watch())
     result = await task
     final = await task.wait()
     await task.cancel()
@@ -245,20 +245,20 @@ async def test_a_task_may_be_given_in_many_forms(
     sim: Simulator, client: CyberunClient, form: Callable[[TaskHandle], TaskHandle | UUID | str]
 ) -> None:
     """A handle, a `UUID`, a string and a token all name a task, for every method."""
-    task = client.task(sim.create_task(SHORT).id)
+    task = client.handle(sim.create_task(SHORT).id)
     given = form(task)
 
-    assert (await client.get_task(given)).id == task.id
-    assert client.task(given).id.lower() == task.id
+    assert (await client.tasks.get(given)).id == task.id
+    assert client.handle(given).id.lower() == task.id
     assert (await follow(client.watch(given))).end.task_id.lower() == task.id
     assert (await client.wait(given)).id == task.id
     assert (await client.result(given)).task_id == task.id
 
 
 async def test_binding_a_task_asks_nobody(sim: Simulator, client: CyberunClient) -> None:
-    """`client.task(id)` makes no request, and neither does a watch that is not begun."""
+    """`client.handle(id)` makes no request, and neither does a watch that is not begun."""
     live = sim.create_task(manual=True)
-    task = client.task(live.id)
+    task = client.handle(live.id)
     client.watch(task)
 
     assert (task.id, sim.requests) == (live.id, [])
@@ -269,14 +269,14 @@ async def test_a_pickled_handle_comes_back_detached(sim: Simulator, client: Cybe
     task = await client.submit("text-to-image", {"prompt": "a fox"})
     copy = pickle.loads(pickle.dumps(task))
 
-    with pytest.raises(DetachedHandleError, match=r"client\.task"):
+    with pytest.raises(DetachedHandleError, match=r"client\.handle"):
         await copy
     with pytest.raises(DetachedHandleError):
-        copy.events()
+        copy.watch()
 
     assert copy == task
     assert copy.submitted_at == task.submitted_at
-    assert (await client.task(copy)).task_id == task.id
+    assert (await client.handle(copy)).task_id == task.id
 
 
 @pytest.mark.parametrize("bad", ["", "..", "a/b", "x\r\ny", "%2f", "not-an-id\x00", "é"])

@@ -73,7 +73,7 @@ async def test_gather_takes_handles_and_coroutines() -> None:
     sim = Simulator(seed=7)
     ids = made(sim, 20)
     async with virtual_client(sim) as client:
-        results = await asyncio.gather(*(client.task(each) for each in ids))
+        results = await asyncio.gather(*(client.handle(each) for each in ids))
         finals = await asyncio.gather(*(client.wait(each) for each in ids))
 
     assert [result.output for result in results] == [OUTPUT] * 20
@@ -88,7 +88,7 @@ async def test_as_completed_of_asyncio_takes_handles() -> None:
     async with virtual_client(sim) as client:
         order = [
             (await next_one).task_id
-            for next_one in asyncio.as_completed([client.task(each) for each in ids])
+            for next_one in asyncio.as_completed([client.handle(each) for each in ids])
         ]
 
     assert order == [ids[1], ids[2], ids[0]]
@@ -100,7 +100,7 @@ async def test_wait_of_asyncio_takes_coroutines_as_tasks() -> None:
     sim = Simulator(seed=7)
     ids = made(sim, 5)
     async with virtual_client(sim) as client:
-        tasks = [asyncio.create_task(client.task(each).result()) for each in ids]
+        tasks = [asyncio.create_task(client.handle(each).result()) for each in ids]
         done, pending = await asyncio.wait(tasks)
 
     assert (len(done), pending) == (5, set())
@@ -114,12 +114,12 @@ async def test_a_task_group_of_asyncio_takes_coroutines() -> None:
     ids = made(sim, 3)
     async with virtual_client(sim) as client:
         async with asyncio.TaskGroup() as group:
-            tasks = [group.create_task(client.task(each).result()) for each in ids]
+            tasks = [group.create_task(client.handle(each).result()) for each in ids]
         failing, endless = sim.create_task(FAILING).id, sim.create_task(ENDLESS).id
         with pytest.raises(ExceptionGroup) as caught:
             async with asyncio.TaskGroup() as group:
-                group.create_task(client.task(failing).result())
-                group.create_task(client.task(endless).result())
+                group.create_task(client.handle(failing).result())
+                group.create_task(client.handle(endless).result())
         assert client.statistics().followed_tasks == 0
 
     assert [task.result().output for task in tasks] == [OUTPUT] * 3
@@ -178,7 +178,7 @@ async def test_five_thousand_waits_cost_few_requests() -> None:
     transport = lean_service(states, asked)
     policy = WatchPolicy(poll_interval=30, poll_interval_waiting=30)
     async with CyberunClient(
-        "sk-test", transport_factory=lambda: transport, policy=policy
+        "sk-test", transport_factory=lambda: transport, watch_policy=policy
     ) as client:
         waits = [asyncio.create_task(client.wait(each)) for each in ids]
         await asyncio.sleep(50)
@@ -209,7 +209,7 @@ async def test_the_lateness_of_tasks_that_wait_is_not_that_of_those_that_run() -
         CyberunClient(
             "sk-test",
             transport_factory=lambda: transport,
-            policy=policy,
+            watch_policy=policy,
             # Four pages take eight seconds.
             limits=Limits(poll_rate=0.5),
         ) as client,
@@ -574,22 +574,22 @@ async def test_a_slow_reader_disturbs_no_other() -> None:
                     slow.append(event)
                     if isinstance(event, ProgressEvent):
                         await anyio.sleep(50)
-        coalesced = client.statistics().coalesced_ticks
+        dropped_progress = client.statistics().dropped_progress
 
     assert [tick.step_current for tick in quick[0].ticks] == list(range(1, 201))
     assert isinstance(Watched(slow).end, CompletedEvent)
     assert Watched(slow).statuses == quick[0].statuses
     steps = [tick.step_current for tick in Watched(slow).ticks]
     assert steps == sorted(set(steps), key=lambda step: step or 0)
-    assert len(steps) + events.coalesced == 200
-    assert coalesced == events.coalesced > 100
+    assert len(steps) + events.dropped_progress == 200
+    assert dropped_progress == events.dropped_progress > 100
 
 
 async def test_the_last_reader_leaving_closes_a_shared_stream_after_a_while() -> None:
     """Who comes back within the linger finds the stream open; after it, it is closed."""
     sim = Simulator(seed=7)
     [one] = made(sim, 1, ENDLESS)
-    async with virtual_client(sim, policy=WatchPolicy(linger=5)) as client:
+    async with virtual_client(sim, watch_policy=WatchPolicy(linger=5)) as client:
         for pause, streams in ((3, 1), (7, 2)):
             async with client.watch(one) as first, client.watch(one) as second:
                 await anext(first)
@@ -637,7 +637,7 @@ async def test_plain_requests_never_starve_behind_streams() -> None:
         assert sim.open_streams == 10
         began = anyio.current_time()
         for each in ids:
-            await client.get_task(each)
+            await client.tasks.get(each)
         assert anyio.current_time() - began < 1
         group.cancel_scope.cancel()
 

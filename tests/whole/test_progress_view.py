@@ -134,7 +134,7 @@ async def test_leaving_a_view_gives_the_stream_back(sim: Simulator) -> None:
     """After `break` nothing is open, and the remote task goes on."""
     live = sim.create_task(manual=True)
     async with virtual_client(sim) as client:
-        async with client.task(live.id).progress() as updates:
+        async with client.handle(live.id).progress() as updates:
             async for _ in updates:
                 break
         assert client.statistics().open_streams == 0

@@ -27,14 +27,7 @@ from cyberun_async import (
     WatchLostError,
     WatchPolicy,
 )
-from cyberun_async.testing import (
-    Attempt,
-    Behaviour,
-    Simulator,
-    TaskPlan,
-    VirtualClockLoop,
-    faults,
-)
+from cyberun_async.testing import Attempt, Behaviour, Simulator, TaskPlan, VirtualClockLoop, faults
 
 from ..soak.weather import ASK, REFUSED_STREAM, RESULT, STREAM, SWITCHES, Make
 from .kit import OUTPUT, Watched, assert_in_order, follow, library_tasks, virtual_client
@@ -50,7 +43,7 @@ ENDINGS: Final[dict[str, tuple[faults.Action, type[CyberunError]]]] = {
     "503": (faults.refuse(503), WatchLostError),
     "no answer": (faults.hang_up(), WatchLostError),
 }
-POLICY: Final = WatchPolicy(give_up_after=900)
+POLICY: Final = WatchPolicy(max_outage=900)
 
 
 @attrs.frozen
@@ -129,7 +122,7 @@ async def played(script: Script) -> None:
         name, skip = script.ending
         sim.faults.add("*", ENDINGS[name][0], times=None, skip=skip, task=live.id)
     async with virtual_client(
-        sim, policy=POLICY, limits=Limits(max_line_bytes=8192, max_event_bytes=8192)
+        sim, watch_policy=POLICY, limits=Limits(max_line_bytes=8192, max_event_bytes=8192)
     ) as client:
         with anyio.fail_after(20_000):
             watched = await follow(client.watch(live.id))

@@ -92,12 +92,12 @@ async def test_an_unread_answer_is_never_followed_by_a_second_run(
 async def test_who_keeps_a_pace_of_their_own_hears_of_each_refusal(
     action: faults.Action, error: type[RateLimitedError | ServiceUnavailableError]
 ) -> None:
-    """With ``repeat=False`` a run is sent once, and the refusal is the caller's at once."""
+    """With ``retry=False`` a run is sent once, and the refusal is the caller's at once."""
     sim = Simulator(seed=7)
     sim.faults.add("run", action)
     async with virtual_client(sim) as client:
         with pytest.raises(error):
-            await client.submit(*RUN, repeat=False)
+            await client.submit(*RUN, retry=False)
 
     assert len(sim.requests_to("run")) == 1
 

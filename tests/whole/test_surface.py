@@ -28,14 +28,9 @@ from cyberun_async import (
     TransferError,
     WaitTimeoutError,
 )
-from cyberun_async.testing import (
-    Behaviour,
-    Simulator,
-    StreamingASGITransport,
-    TaskPlan,
-    faults,
-)
-from cyberun_async.webhooks import WebhookEndpoint, WebhookEvent
+from cyberun_async._model import WebhookEvent
+from cyberun_async.testing import Behaviour, Simulator, StreamingASGITransport, TaskPlan, faults
+from cyberun_async.webhooks._endpoint import WebhookEndpoint
 
 from .kit import SLOW, VIRTUAL, ended_watch, virtual_backend, virtual_client
 
@@ -162,11 +157,11 @@ async def test_a_result_asked_for_early_is_nothing_or_refused(
     live = sim.create_task(manual=True)
     async with virtual_client(sim) as client:
         if early == "nulls":
-            record = await client.result_record(live.id)
+            record = await client.raw_result(live.id)
             assert (record.output, record.links) == (None, ())
         else:
             with pytest.raises(RequestRejectedError) as caught:
-                await client.result_record(live.id)
+                await client.raw_result(live.id)
             assert caught.value.status == 409
 
 
@@ -179,7 +174,7 @@ async def test_another_teams_task_is_a_typed_error(sim: Simulator, status: int) 
     expected = TaskNotFoundError if status == 404 else PermissionDeniedError
     async with virtual_client(sim) as client:
         with pytest.raises(expected):
-            await client.get_task(live.id)
+            await client.tasks.get(live.id)
         with pytest.raises(expected):
             await client.wait(live.id)
         watched = await ended_watch(client, live.id)
@@ -448,7 +443,7 @@ async def test_hooks_that_raise_or_read_change_no_answer(
         with anyio.fail_after(600):
             watched = await ended_watch(client, live.id)
             with pytest.raises(TaskNotFoundError):
-                await client.get_task("0197a000-0000-7000-8000-00000000dead")
+                await client.tasks.get("0197a000-0000-7000-8000-00000000dead")
 
     assert isinstance(watched.end, CompletedEvent)
     assert watched.end.output is not None
@@ -480,7 +475,7 @@ async def test_an_injected_client_that_was_closed_is_named(sim: Simulator) -> No
         await http.aclose()
         with anyio.fail_after(600):
             with pytest.raises(ClientStateError, match="http_client"):
-                await client.get_task(live.id)
+                await client.tasks.get(live.id)
             with pytest.raises(ClientStateError, match="http_client"):
                 await client.wait(live.id)
 

@@ -290,7 +290,7 @@ async def test_the_policy_sets_the_pace() -> None:
     sim = Simulator(seed=7)
     sim.faults.add("events", faults.refuse(403), times=None)
     task = sim.create_task(attrs.evolve(SLOW, steps=60))
-    async with virtual_client(sim, policy=WatchPolicy(poll_interval=10)) as client:
+    async with virtual_client(sim, watch_policy=WatchPolicy(poll_interval=10)) as client:
         await ended_watch(client, task.id)
 
     assert len(sim.requests_to("task", task.id)) <= 8 + 2 * len(sim.requests_to("events"))

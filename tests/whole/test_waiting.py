@@ -434,7 +434,7 @@ async def test_thousands_wait_on_few_requests() -> None:
 
         async with anyio.create_task_group() as group:
             for live in tasks:
-                group.start_soon(wait, client.task(live.id))
+                group.start_soon(wait, client.handle(live.id))
         took = anyio.current_time() - began
 
     assert ended == ["completed"] * 300

@@ -18,7 +18,7 @@ from cyberun_async import (
     ServiceUnavailableError,
     Upload,
 )
-from cyberun_async._transport_tls import shared_context
+from cyberun_async._http import shared_context
 
 from .proxy import Proxy, proxying
 from .server import LAST_CHUNK, STREAM_HEAD, Answer, Fin, Send, WireServer, chunk, reply, serving
@@ -221,7 +221,7 @@ async def test_what_stands_before_the_service_is_told_apart(place: Place, kind: 
             with pytest.raises(ServiceUnavailableError, match=words) as submitted:
                 await client.submit("text-to-image", {})
             with pytest.raises(ServiceUnavailableError, match=words) as asked:
-                await client.get_task(TASK)
+                await client.tasks.get(TASK)
 
     assert not submitted.value.maybe_sent
     assert asked.value.is_final

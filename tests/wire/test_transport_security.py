@@ -9,10 +9,9 @@ from typing import Any
 import pytest
 import trustme
 
-from cyberun_async._errors import ConfigurationError
-from cyberun_async._exchange import ExchangeFailedError, FailureKind
-from cyberun_async._transport import Transport, TransportSettings
-from cyberun_async._transport_tls import context_for, shared_context
+from cyberun_async._http import Transport, TransportSettings, context_for, shared_context
+from cyberun_async._model import ConfigurationError
+from cyberun_async._protocol import ExchangeFailedError, FailureKind
 
 from .proxy import proxying
 from .server import LAST_CHUNK, STREAM_HEAD, Expect, Send, Stall, reply, serving

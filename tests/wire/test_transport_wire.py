@@ -13,10 +13,9 @@ import anyio.lowlevel
 import httpx
 import pytest
 
-from cyberun_async._errors import ClientClosedError
-from cyberun_async._exchange import ExchangeFailedError, FailureKind
-from cyberun_async._options import Limits, Timeouts
-from cyberun_async._transport import EventConnection, Transport, TransportSettings
+from cyberun_async._http import EventConnection, Transport, TransportSettings
+from cyberun_async._model import ClientClosedError, Limits, Timeouts
+from cyberun_async._protocol import ExchangeFailedError, FailureKind
 
 from .server import (
     LAST_CHUNK,
@@ -614,11 +613,11 @@ class Opener(httpx.AsyncBaseTransport):
 
     def __init__(self, stalls: int = 0) -> None:
         self.stalls = stalls
-        self.under_way = self.most = 0
+        self.in_flight = self.most = 0
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
-        self.under_way += 1
-        self.most = max(self.most, self.under_way)
+        self.in_flight += 1
+        self.most = max(self.most, self.in_flight)
         try:
             self.stalls -= 1
             if self.stalls >= 0:
@@ -627,7 +626,7 @@ class Opener(httpx.AsyncBaseTransport):
                 await anyio.lowlevel.checkpoint()
             return httpx.Response(200, content=b"")
         finally:
-            self.under_way -= 1
+            self.in_flight -= 1
 
 
 async def open_many(opener: Opener, count: int, open_timeout: float = 5) -> int:
@@ -657,7 +656,7 @@ async def test_a_stream_has_its_time_from_its_turn_on():
     opener = Opener(stalls=64)
 
     assert await open_many(opener, 70, open_timeout=0.5) == 6
-    assert opener.under_way == 0
+    assert opener.in_flight == 0
 
 
 # Redirects

@@ -47,7 +47,7 @@ ELSEWHERE = "http://127.0.0.2:9/api/v1/r/tasks/x/events?token=1"
 # A life at a hundredth of its length, since sockets know no virtual time.
 POLICY = WatchPolicy(
     backoff_base=0.01,
-    ask_after=0.5,
+    check_after=0.5,
     settle_after=0.1,
     idle_timeout=0.3,
     open_timeout=0.5,
@@ -88,7 +88,7 @@ async def watched(server: WireServer) -> list[Event]:
     """Return the events of a watch."""
     events: list[Event] = []
     url = f"{server.url}/api/v1"
-    async with CyberunClient(KEY, base_url=url, policy=POLICY) as client:
+    async with CyberunClient(KEY, base_url=url, watch_policy=POLICY) as client:
         async with client.watch(TASK) as items:
             async for item in items:
                 assert isinstance(item, Event)
@@ -145,7 +145,7 @@ async def test_a_pause_that_the_stream_asks_for_is_kept() -> None:
     first = [Send(STREAM_HEAD + chunk(b"retry: 200\n\n") + chunk(RUNNING + HALF)), Reset()]
     with serving(service(first, WHOLE)) as server:
         url = f"{server.url}/api/v1"
-        async with CyberunClient(KEY, base_url=url, policy=POLICY) as client:
+        async with CyberunClient(KEY, base_url=url, watch_policy=POLICY) as client:
             async with client.watch(TASK, notices=True) as items:
                 told = [item async for item in items]
 
@@ -167,7 +167,7 @@ async def test_streams_that_keep_dying_lead_to_polling() -> None:
     """When no stream lives, the end comes by polling."""
     with serving(service([Reset()])) as server:
         url = f"{server.url}/api/v1"
-        async with CyberunClient(KEY, base_url=url, policy=POLICY) as client:
+        async with CyberunClient(KEY, base_url=url, watch_policy=POLICY) as client:
             async with client.watch(TASK, notices=True) as items:
                 kinds: list[type[object]] = []
                 async for item in items:
@@ -190,7 +190,7 @@ async def test_a_stream_that_is_redirected_elsewhere_is_done_without() -> None:
         with serving(service(astray, astray, WHOLE)) as server:
             items: list[Event | Notice] = []
             url = f"{server.url}/api/v1"
-            async with CyberunClient(KEY, base_url=url, policy=POLICY) as client:
+            async with CyberunClient(KEY, base_url=url, watch_policy=POLICY) as client:
                 async with client.watch(TASK, notices=True) as watch:
                     async for item in watch:
                         items.append(item)  # noqa: PERF401 - kept also when an error ends it
@@ -210,8 +210,8 @@ async def test_an_api_that_redirects_everything_elsewhere_is_given_up() -> None:
         astray = head("307 Temporary Redirect", Location=f"{elsewhere.url}/x", Content_Length="0")
         with serving([Answer([[Send(astray)]], lambda _: astray)]) as server:
             url = f"{server.url}/api/v1"
-            policy = attrs.evolve(POLICY, first_contact_within=0.2)
-            async with CyberunClient(KEY, base_url=url, policy=policy) as client:
+            policy = attrs.evolve(POLICY, connect_within=0.2)
+            async with CyberunClient(KEY, base_url=url, watch_policy=policy) as client:
                 with pytest.raises(WatchLostError, match="redirect") as caught:
                     async for _ in client.watch(TASK):
                         pass
@@ -226,7 +226,7 @@ async def test_a_peer_that_cannot_be_verified_ends_a_watch_at_once() -> None:
     trustme.CA().issue_cert("127.0.0.1").configure_cert(context)
     with serving([Expect(), Stall()], tls=context) as server:
         url = f"https://127.0.0.1:{server.port}/api/v1"
-        async with CyberunClient(KEY, base_url=url, policy=POLICY) as client:
+        async with CyberunClient(KEY, base_url=url, watch_policy=POLICY) as client:
             with pytest.raises(ServiceUnavailableError, match="certificate") as caught:
                 async for _ in client.watch(TASK):
                     pass

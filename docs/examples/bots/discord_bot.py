@@ -15,13 +15,7 @@ import aiohttp
 import discord
 from discord import app_commands
 
-from cyberun_async import (
-    ClientClosedError,
-    CyberunClient,
-    CyberunError,
-    ProgressUpdate,
-    TaskHandle,
-)
+from cyberun_async import ClientClosedError, CyberunClient, CyberunError, ProgressUpdate, TaskHandle
 
 
 WORKFLOW = "text-to-image"

@@ -20,13 +20,7 @@ from aiogram.types import (
     Message,
 )
 
-from cyberun_async import (
-    ClientClosedError,
-    CyberunClient,
-    CyberunError,
-    ProgressUpdate,
-    TaskHandle,
-)
+from cyberun_async import ClientClosedError, CyberunClient, CyberunError, ProgressUpdate, TaskHandle
 
 
 WORKFLOW = "text-to-image"
@@ -132,7 +126,7 @@ async def _say(sent: Message, text: str, keyboard: InlineKeyboardMarkup | None =
         try:
             await sent.edit_text(text, reply_markup=keyboard)
         except TelegramRetryAfter as refusal:
-            # Updates that come meanwhile are coalesced.
+            # Updates that come meanwhile are dropped_progress.
             await asyncio.sleep(refusal.retry_after)
             await sent.edit_text(text, reply_markup=keyboard)
 

@@ -54,7 +54,7 @@ def create_app(client: CyberunClient | None = None) -> FastAPI:
     def their_task(request: Request, task_id: str) -> TaskHandle:
         if not is_theirs(request, task_id):
             raise HTTPException(404, "no such task")
-        return cyberun.task(task_id)
+        return cyberun.handle(task_id)
 
     @app.get("/")
     async def front() -> FileResponse:

@@ -6,7 +6,7 @@ from typing import Any, Self
 
 from cyberun_async.batch import JobState
 from cyberun_async.batch._jobs import PreparedJob
-from cyberun_async.batch._records import JobRow
+from cyberun_async.batch._ledger.queries import JobRow
 
 
 class NoLedger:

@@ -70,7 +70,9 @@ async def measure(name: str, port: str, number: int, ledger: Path) -> None:
     policy = WatchPolicy(poll_interval=0.3, poll_interval_waiting=0.3)
     limits = Limits(poll_rate=2000.0, max_connections=50)
     base_url = f"http://127.0.0.1:{port}/api/v1"
-    async with CyberunClient("sk-bench", base_url=base_url, policy=policy, limits=limits) as client:
+    async with CyberunClient(
+        "sk-bench", base_url=base_url, watch_policy=policy, limits=limits
+    ) as client:
         before = requests(port)
         cpu, wall = time.process_time(), time.perf_counter()
         completed = await ROWS[name](client, number, ledger)

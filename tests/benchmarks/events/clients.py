@@ -40,7 +40,7 @@ async def ours(load: Load, **settings: Any) -> None:
                     if load.steady and isinstance(event, ProgressEvent):
                         load.seen(event.raw["sent"])
             load.received += count
-            load.coalesced += events.coalesced
+            load.dropped_progress += events.dropped_progress
 
         await load.for_each(one)
 

@@ -30,7 +30,7 @@ class Load:
         steady: Whether each event is timed; the processor is then measured from when
             all streams are open to the last tick, otherwise over everything.
         received: Events delivered, over all streams.
-        coalesced: Events that were merged with others instead of being delivered.
+        dropped_progress: Events that were merged with others instead of being delivered.
     """
 
     port: int
@@ -39,7 +39,7 @@ class Load:
     at_once: int | None = None
     steady: bool = False
     received: int = 0
-    coalesced: int = 0
+    dropped_progress: int = 0
     connections: int = 0
     delays: list[float] = attrs.field(factory=list[float])
     tls: ssl.SSLContext = attrs.field(factory=httpx.create_ssl_context)
@@ -103,8 +103,8 @@ class Load:
         found: list[str] = []
         if self.received != expected:
             found.append(f"{self.received} of {expected} events")
-        if self.coalesced:
-            found.append(f"{self.coalesced} events merged")
+        if self.dropped_progress:
+            found.append(f"{self.dropped_progress} events merged")
         if self.at_once is None and stats["peak"] < streams:
             found.append(f"at most {stats['peak']} of {streams} streams were open at once")
         if self.steady and len(self.delays) != streams * self.ticks:

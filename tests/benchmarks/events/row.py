@@ -16,7 +16,7 @@ from .scenarios import scenario_of
 
 
 IMPORTED = {
-    "ours, fast": "cyberun_async._transport_aiohttp",
+    "ours, fast": "cyberun_async._http.aiohttp_backend",
     "httpx-sse over httpx-aiohttp": "httpx_aiohttp",
     "aiohttp, lines by hand": "aiohttp",
     "httpx + openai's decoder": "openai._streaming",

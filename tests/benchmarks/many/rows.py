@@ -233,7 +233,7 @@ async def memory_waiting(count: int) -> None:
     names = ids(count)
     with service(count, running=0) as at:
         async with ours(at) as client:
-            await client.get_task(names[0])
+            await client.tasks.get(names[0])
             before = resident()
             tasks = [asyncio.create_task(client.wait(one)) for one in names]
             await asyncio.sleep(30)
@@ -250,7 +250,7 @@ async def memory_stream(count: int) -> None:
     ticks: dict[str, int] = {}
     with service(count, running=count, foreign=0) as at:
         async with ours(at, max_streams=count) as client:
-            await client.get_task(ids(1)[0])
+            await client.tasks.get(ids(1)[0])
             before = resident()
 
             async def watch(one: str) -> None:

@@ -228,7 +228,7 @@ ROWS: dict[str, Callable[[Load, Gate], Awaitable[Figures]]] = {
 }
 # Importing it is not what is measured.
 IMPORTED = {
-    "ours, fast": "cyberun_async._transport_aiohttp",
+    "ours, fast": "cyberun_async._http.aiohttp_backend",
     "one pool of httpx, openai's decoder": "openai._streaming",
     "one session of httpx-aiohttp": "httpx_aiohttp",
     "one session of aiohttp": "aiohttp",

@@ -105,7 +105,7 @@ def connecting(trap: Path | None = None) -> Callable[[Limits], CyberunClient]:
 
         if trap is not None:
             setattr(Submitter, "_send", stopping)  # noqa: B010 - of another type
-        return CyberunClient(limits=limits, policy=WatchPolicy(poll_interval=0.2))
+        return CyberunClient(limits=limits, watch_policy=WatchPolicy(poll_interval=0.2))
 
     return connect
 

@@ -1,0 +1,10 @@
+"""The client: one method per thing a user wants done."""
+
+from .client import CyberunClient as CyberunClient
+from .handle import TaskHandle as TaskHandle
+from .many import MergedEvents as MergedEvents, Outcome as Outcome, Submission as Submission
+from .pagination import Pager as Pager
+from .progress_view import ProgressReader as ProgressReader, ProgressView as ProgressView
+from .resources import Agents as Agents, Tasks as Tasks, Workflows as Workflows
+from .streams import EventStream as EventStream
+from .webhooks import Webhooks as Webhooks

@@ -1,0 +1,252 @@
+"""Many tasks at once: merged events, outcomes as they come, results in order."""
+
+from collections.abc import AsyncGenerator, AsyncIterable, Awaitable, Callable, Iterable, Mapping
+from contextlib import aclosing
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import anyio
+import attrs
+
+from .._model import ClientStateError, CyberunError, InvalidInputError, TaskSnapshot, TaskStatus
+from .fan_in import Emit, Owner, Pump, Work, each
+from .handle import TaskHandle, TaskRef
+from .streams import Delivered
+from .waiting import ended_badly
+
+
+if TYPE_CHECKING:
+    from .client import CyberunClient
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+
+@attrs.frozen(kw_only=True)
+class Outcome:
+    """
+    How following one task ended: with its final state, or with the error of the watch.
+
+    A failed task is no error here: its snapshot says ``failed``.
+    """
+
+    handle: TaskHandle
+    snapshot: TaskSnapshot | None = None
+    error: CyberunError | None = None
+
+    @property
+    def is_completed(self) -> bool:
+        """Whether the task is known to have completed."""
+        return self.snapshot is not None and self.snapshot.status == TaskStatus.COMPLETED
+
+    def unwrap(self) -> TaskSnapshot:
+        """
+        Return the snapshot of a completed task.
+
+        Raises:
+            TaskFailedError: It failed.
+            TaskCancelledError: It was cancelled.
+            CyberunError: It could not be followed to its end.
+        """
+        if self.error is not None:
+            raise self.error
+        snapshot = self.snapshot
+        if snapshot is None:
+            raise ClientStateError("an outcome has either a snapshot or an error")
+        if (error := ended_badly(snapshot)) is not None:
+            raise error
+        return snapshot
+
+
+@attrs.frozen(kw_only=True)
+class Submission:
+    """
+    What came of one run of :meth:`CyberunClient.submit_many`: a handle, or an error.
+
+    ``index`` counts the parameter sets from 0.
+    """
+
+    index: int
+    parameters: Mapping[str, Any] = attrs.field(hash=False)
+    handle: TaskHandle | None = None
+    error: CyberunError | None = None
+
+
+class _Merging(Work[Any]):
+    """Follows tasks, those that are added later included."""
+
+    def __init__(
+        self,
+        client: "CyberunClient",
+        tasks: Iterable[TaskRef] | AsyncIterable[TaskRef],
+        *,
+        notices: bool,
+    ) -> None:
+        super().__init__()
+        self._client = client
+        self._tasks = tasks
+        self._notices = notices
+        self._added: list[TaskRef] = []
+        self._running = 0
+        self._news = anyio.Event()
+
+    def add(self, task: TaskRef) -> None:
+        self._added.append(task)
+        self._news.set()
+
+    async def arriving(self) -> AsyncGenerator[TaskRef, None]:
+        async with aclosing(each(self._tasks)) as given:
+            async for task in given:
+                self._running += 1
+                yield task
+        while self._running or self._added:
+            while self._added:
+                self._running += 1
+                yield self._added.pop(0)
+            if self._running:
+                await self._news.wait()
+                self._news = anyio.Event()
+
+    async def follow(self, task: TaskRef, emit: Emit[Any]) -> None:
+        try:
+            async with self._client.watch(task, notices=self._notices) as events:
+                async for event in events:
+                    await emit(event)
+        except CyberunError as error:
+            self.failures.append(error)
+        finally:
+            self._running -= 1
+            self._news.set()
+
+
+class MergedEvents(Pump[Delivered]):
+    """
+    The events of many tasks in one iterator; each names its task.
+
+    As with :class:`EventStream`, ``MergedEvents`` alone is ``MergedEvents[Event]``.
+
+    Tasks may be added while it runs. It ends when all have ended; the errors of watches
+    that failed are raised then, so that one does not hide the others. A read that is
+    cancelled inside ``async with`` loses nothing, and the next goes on.
+    """
+
+    def __init__(
+        self,
+        client: "CyberunClient",
+        owner: Owner,
+        tasks: Iterable[TaskRef] | AsyncIterable[TaskRef],
+        *,
+        notices: bool = False,
+    ) -> None:
+        check_several("tasks", tasks)
+        merging = self._merging = _Merging(client, tasks, notices=notices)
+        super().__init__(
+            owner, merging.arriving(), merging.follow, method="watch_many", behind=merging
+        )
+
+    def add(self, task: TaskRef) -> None:
+        """
+        Follow *task*, too.
+
+        Raises:
+            ClientStateError: All tasks have ended, or the iterator is closed.
+            WrongEventLoopError: On another event loop than the client's.
+        """
+        self._owner.check()
+        if self._is_closed or self._merging.is_over:
+            raise ClientStateError("this iterator has ended; call client.watch_many() again")
+        self._merging.add(task)
+
+
+def outcomes(
+    client: "CyberunClient", owner: Owner, tasks: Iterable[TaskRef] | AsyncIterable[TaskRef]
+) -> Pump[Outcome]:
+    """Return an iterator over the outcomes of *tasks*, in the order in which they end."""
+
+    async def follow(task: TaskRef, emit: Emit[Outcome]) -> None:
+        handle = client.handle(task)
+        try:
+            snapshot = await client.wait(task)
+        except CyberunError as error:
+            await emit(Outcome(handle=handle, error=error))
+        else:
+            await emit(Outcome(handle=handle, snapshot=snapshot))
+
+    check_several("tasks", tasks)
+    return Pump(owner, tasks, follow, method="as_completed")
+
+
+def check_several(name: str, values: object, *, of_mappings: bool = False) -> None:
+    """
+    Check that *values* can be iterated over, and are no single text.
+
+    A mapping counts by its keys, as everywhere, but for what is itself *of_mappings*.
+
+    Raises:
+        InvalidInputError: They cannot.
+    """
+    kind = type(values).__name__
+    is_several = isinstance(values, Iterable | AsyncIterable)
+    is_single = isinstance(values, str | bytes) or (of_mappings and isinstance(values, Mapping))
+    if not is_several or is_single:
+        raise InvalidInputError(f"{name} must be an iterable, synchronous or not, not {kind}")
+
+
+def submissions(
+    client: "CyberunClient",
+    owner: Owner,
+    workflow: str,
+    parameter_sets: Iterable[Mapping[str, Any]] | AsyncIterable[Mapping[str, Any]],
+    concurrency: int,
+    options: Mapping[str, Any],
+) -> Pump[Submission]:
+    """Return an iterator over the submissions of *workflow*, as they are answered."""
+    check_several("parameter_sets", parameter_sets, of_mappings=True)
+    if type(concurrency) is not int or concurrency < 1:
+        raise InvalidInputError("concurrency must be a whole number from 1 on")
+    count = 0
+
+    async def submit(parameters: Mapping[str, Any], emit: Emit[Submission]) -> None:
+        nonlocal count
+        index, count = count, count + 1
+        try:
+            handle = await client.submit(workflow, parameters, **options)
+        except CyberunError as error:
+            await emit(Submission(index=index, parameters=parameters, error=error))
+        else:
+            await emit(Submission(index=index, parameters=parameters, handle=handle))
+
+    return Pump(owner, parameter_sets, submit, method="submit_many", concurrency=concurrency)
+
+
+async def in_order(
+    tasks: Iterable[T] | AsyncIterable[T],
+    work: Callable[[T], Awaitable[R]],
+    *,
+    return_exceptions: bool,
+    what: str,
+) -> list[R | CyberunError]:
+    """
+    Return what *work* gives for each of *tasks*, in their order.
+
+    All are awaited even if some fail; then one failure is raised as it is, several as
+    an ``ExceptionGroup``, unless they are to be returned.
+    """
+    check_several("tasks", tasks)
+    results: dict[int, R | CyberunError] = {}
+    failures: list[CyberunError] = []
+
+    async def one(index: int, task: T) -> None:
+        try:
+            results[index] = await work(task)
+        except CyberunError as error:
+            results[index] = error
+            failures.append(error)
+
+    async with anyio.create_task_group() as group:
+        index = 0
+        async for task in each(tasks):
+            group.start_soon(one, index, task)
+            index += 1
+    if failures and not return_exceptions:
+        raise failures[0] if len(failures) == 1 else ExceptionGroup(what, failures)
+    return [results[position] for position in range(len(results))]

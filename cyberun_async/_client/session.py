@@ -1,0 +1,242 @@
+"""
+What is open behind a client, and what of it siblings share.
+
+A client and its siblings have one :class:`Core`: one network, one set of stream slots,
+one rate. Those with the same key and team are one :class:`Tenant`, with one quota of
+retries and one set of statistics. Each has a :class:`Session`, its own way to all that.
+Sessions whose choices are equal share their watches, too.
+"""
+
+from collections.abc import AsyncIterable, Awaitable, Callable, Mapping
+from typing import Any, TypeVar
+
+from .._following import Follower, Followers, Reader
+from .._http import sealed
+from .._model import (
+    ClientStatistics,
+    CyberunError,
+    RawResult,
+    ResultExpiredError,
+    ResumeToken,
+    TaskNotFoundError,
+    TaskSnapshot,
+    TaskStatus,
+    TransferError,
+)
+from .._protocol import Response, decode_result, decode_task, without_locals
+from .._runtime import Runtime
+from .._transfer import Download, allows_http, may_fetch
+from .._validation import path_for
+from .background import Errand
+from .lifetime import Core, Opened, Tenant
+from .settings import ClientSettings
+
+
+T = TypeVar("T")
+
+
+class Session:
+    """One client's way to what is open: with its own choices, or a sibling's."""
+
+    def __init__(self, core: Core, choices: ClientSettings, *, is_sibling: bool = False) -> None:
+        self.core = core
+        self.choices = choices
+        self.is_sibling = is_sibling
+        self._hub: Followers | None = None
+        # Kept for as long as this is, whatever becomes of its siblings.
+        self._tenant: Tenant | None = None
+
+    async def open(self) -> None:
+        """Make ready what it shares with its siblings."""
+        await self.core.open()
+        self._tenant = self.core.use().tenant(self.choices)
+
+    def sibling(self, choices: ClientSettings) -> "Session":
+        """Return a session of the same core."""
+        sibling = Session(self.core, choices, is_sibling=True)
+        opened = self.core.opened
+        if opened is not None and choices.keyring == self.choices.keyring:
+            sibling._tenant = self._tenant = opened.tenant(choices)
+        return sibling
+
+    @property
+    def tenant(self) -> Tenant:
+        """Whose requests and watches they are."""
+        tenant = self._tenant
+        if tenant is None:
+            tenant = self._tenant = self.core.use().tenant(self.choices)
+        return tenant
+
+    @property
+    def opened(self) -> Opened:
+        """What is open, if it may be used here and now."""
+        self.check_open()
+        return self.core.use()
+
+    @property
+    def hub(self) -> Followers:
+        """The hub of these choices, if it may be used here and now."""
+        self.core.use()
+        hub = self._hub
+        if hub is None:
+            _ = self.tenant
+            hub = self._hub = self.core.hub_for(self.choices)
+        hub.check_open()
+        return hub
+
+    # What streams and results need.
+
+    def check_open(self) -> None:
+        """
+        Raise unless the client may be used here and now.
+
+        Raises:
+            ClientStateError: It is not open, or not on this event loop.
+        """
+        _ = self.hub
+
+    def home(self) -> Runtime:
+        """
+        Return the loop this belongs to, and who owns its tasks.
+
+        Raises:
+            ClientStateError: The client is not open, or not on this event loop.
+        """
+        return self.opened.runtime
+
+    def subscribe(self, token: ResumeToken, reader: Reader) -> Follower:
+        """Attach *reader* to the task's feed."""
+        return self.hub.subscribe(token, reader)
+
+    async def unsubscribe(self, feed: Follower, reader: Reader) -> None:
+        """Detach it, and give the connection back."""
+        if self.core.opened is not None and self._hub is not None:
+            await self._hub.unsubscribe(feed, reader)
+
+    async def request_cancel(self, task_id: str) -> bool:
+        """As the hub does; False where there is none any more."""
+        if self.core.opened is None or self._hub is None:
+            return False
+        return await self._hub.request_cancel(task_id)
+
+    async def cancel_task(self, task_id: str) -> None:
+        """Ask the service to cancel the task, trying again where that fails."""
+        await self.hub.cancel_task(task_id)
+
+    async def get_task(self, task_id: str) -> TaskSnapshot:
+        """Ask for a task's present state."""
+        return decode_task(await self.hub.caller.call("GET", path_for("tasks", task_id), task=True))
+
+    async def raw_result(self, task_id: str, *, is_completed: bool = False) -> RawResult:
+        """
+        Ask for a task's result as the service reports it.
+
+        Args:
+            task_id: The task.
+            is_completed: Whether it is known to have completed; if not, and there is no
+                result, it is asked for, since only then one has expired.
+        """
+        path = path_for("tasks", task_id, "result")
+        try:
+            return decode_result(await self.hub.caller.call("GET", path, task=True))
+        except TaskNotFoundError as error:
+            if is_completed or await self._has_completed(task_id):
+                raise ResultExpiredError.after(error) from error
+            raise
+
+    async def _has_completed(self, task_id: str) -> bool:
+        try:
+            return (await self.get_task(task_id)).status == TaskStatus.COMPLETED
+        except CyberunError:
+            return False
+
+    # Requests.
+
+    async def ask(
+        self,
+        method: str,
+        path: str,
+        *,
+        params: Mapping[str, Any] | None = None,
+        json_body: Any = None,
+        repeatable: bool = True,
+    ) -> Response:
+        """Make a request of the API."""
+        return await self.hub.caller.call(
+            method, path, params=params, json_body=json_body, repeatable=repeatable
+        )
+
+    async def within(self, seconds: float, work: Callable[[], Awaitable[T]]) -> tuple[T] | None:
+        """Return what *work* comes to, or None on time if that takes more than *seconds*."""
+        errand = Errand(work)
+        self.opened.runtime.spawn(errand.run)
+        outcome = await errand.outcome(seconds)
+        if outcome is None:
+            errand.stop()
+        return outcome
+
+    async def fetch(self, url: str, headers: Mapping[str, str]) -> Download:
+        """Fetch a presigned link, without any credential."""
+        url = sealed(url)
+        opened = self.opened
+        if not self._may_fetch(url):
+            raise TransferError("the service gave a link that is not https; it is not followed")
+        with without_locals():
+            return await opened.transport.fetch(
+                "GET",
+                sealed(url).reveal(),
+                headers=headers,
+                may_follow=self._may_fetch,
+                timeouts=self.choices.timeouts,
+                usage=self.tenant.account.usage,
+            )
+
+    async def put(
+        self, url: str, headers: Mapping[str, str], content: AsyncIterable[bytes], /
+    ) -> Download:
+        """Send a file to a presigned address, without any credential."""
+        url = sealed(url)
+        opened = self.opened
+        if not self._may_fetch(url):
+            raise TransferError("the service gave a link that is not https; nothing was sent to it")
+        with without_locals():
+            return await opened.transport.fetch(
+                "PUT",
+                sealed(url).reveal(),
+                headers=headers,
+                content=content,
+                timeouts=self.choices.timeouts,
+                usage=self.tenant.account.usage,
+            )
+
+    def _may_fetch(self, url: str) -> bool:
+        return may_fetch(url, insecure=allows_http(self.core.settings.base_url))
+
+    def statistics(self) -> ClientStatistics:
+        """Return what is done now and was done so far with the same key, by all siblings."""
+        opened, tenant = self.opened, self.tenant
+        economy, account = tenant.economy, tenant.account
+        counters, hubs = economy.counters, opened.hubs_of(tenant)
+        polling = [hub.polling() for hub in hubs]
+        return ClientStatistics(
+            transport=self.core.settings.kind,
+            open_streams=economy.usage.open_streams,
+            open_transfers=economy.usage.open_transfers,
+            followed_tasks=sum(len(hub.feeds) for hub in hubs),
+            stream_slots=self.core.settings.limits.max_streams,
+            polled_tasks=sum(each.tasks for each in polling),
+            poll_interval=max(each.interval for each in polling),
+            poll_interval_waiting=max(each.interval_waiting for each in polling),
+            requests=economy.usage.requests,
+            retries=account.retries,
+            asks=economy.pace.asks,
+            list_pages=economy.pace.pages,
+            events=counters.events,
+            dropped_progress=counters.dropped_progress
+            + sum(hub.dropped_progress_now for hub in hubs),
+            reconnects=counters.reconnects,
+            switches_to_polling=counters.switches_to_polling,
+            repeats_dropped=counters.repeats_dropped,
+            foreign_frames=counters.foreign_frames,
+            garbled_payloads=counters.garbled_payloads,
+        )

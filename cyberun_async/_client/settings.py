@@ -1,0 +1,194 @@
+"""The settings of a client: given, read from the environment, or changed for a sibling."""
+
+import functools
+import os
+from collections.abc import Callable, Mapping
+from typing import TypeVar, cast
+from urllib.parse import urlsplit
+
+import attrs
+
+from .._http import KeyProvider, Keyring, sealed
+from .._model import ConfigurationError, Notice, RetryPolicy, Timeouts, WatchPolicy, is_asynchronous
+from .._validation import HOP_HEADERS, OWN_HEADERS, base_url_of, header_text
+from .._version import version
+
+
+T = TypeVar("T")
+
+
+OnNotice = Callable[[Notice], None]
+
+
+@attrs.frozen(kw_only=True)
+class ClientSettings:
+    """
+    How the requests and watches of one client, or of a sibling of it, behave.
+
+    Attributes:
+        keyring: Whose requests and watches they are.
+        watch_policy: Of its watches.
+        retries, timeouts: Of its plain requests.
+        user_agent: As it is sent.
+        headers: Further ones; lower-case name, name as given, value.
+        on_notice: Called with each notice of its watches.
+    """
+
+    keyring: Keyring
+    watch_policy: WatchPolicy = attrs.field(factory=WatchPolicy)
+    retries: RetryPolicy = attrs.field(factory=RetryPolicy)
+    timeouts: Timeouts = attrs.field(factory=Timeouts)
+    user_agent: str = ""
+    headers: tuple[tuple[str, str, str], ...] = attrs.field(default=(), repr=False)
+    on_notice: OnNotice | None = attrs.field(default=None, repr=False)
+
+    def sent_headers(self) -> dict[str, str]:
+        """Return the headers that go with every request."""
+        # A header of a gateway's may be a credential.
+        named = {name: sealed(value) for _, name, value in self.headers}
+        return {"User-Agent": self.user_agent, "Accept": "application/json", **named}
+
+
+def changed(
+    choices: ClientSettings,
+    *,
+    own_agent: str,
+    keyring: Keyring | None = None,
+    watch_policy: object = None,
+    retries: object = None,
+    timeouts: object = None,
+    user_agent: object = None,
+    headers: object = None,
+    on_notice: object = None,
+) -> ClientSettings:
+    """
+    Return *choices* with all that is given in its place; headers are added.
+
+    Raises:
+        ConfigurationError: A value is of another kind.
+        InvalidInputError: A header cannot be sent.
+    """
+    return ClientSettings(
+        keyring=keyring or choices.keyring,
+        watch_policy=_of_kind("watch_policy", watch_policy, WatchPolicy) or choices.watch_policy,
+        retries=_of_kind("retries", retries, RetryPolicy) or choices.retries,
+        timeouts=_of_kind("timeouts", timeouts, Timeouts) or choices.timeouts,
+        user_agent=choices.user_agent if user_agent is None else _agent(user_agent, own_agent),
+        headers=choices.headers if headers is None else _added(choices.headers, headers),
+        on_notice=choices.on_notice if on_notice is None else _callback(on_notice),
+    )
+
+
+def _of_kind(name: str, value: object, kind: type[T]) -> T | None:
+    if value is None or isinstance(value, kind):
+        return value
+    raise ConfigurationError(f"{name} must be a {kind.__name__}, not {type(value).__name__}")
+
+
+def _agent(user_agent: object, own_agent: str) -> str:
+    given = header_text("user_agent", user_agent)
+    return f"{given} {own_agent}" if given else own_agent
+
+
+def _added(
+    present: tuple[tuple[str, str, str], ...], headers: object
+) -> tuple[tuple[str, str, str], ...]:
+    if not isinstance(headers, Mapping):
+        kind = type(headers).__name__
+        raise ConfigurationError(f"headers must be a mapping of names to values, not {kind}")
+    named = {lower: (lower, name, value) for lower, name, value in present}
+    for name, value in cast("Mapping[object, object]", headers).items():
+        text = header_text(name, value)
+        lower = str(name).lower()
+        if lower in OWN_HEADERS | HOP_HEADERS:
+            raise ConfigurationError(f"the header {lower} is set by the library itself")
+        named[lower] = (lower, str(name), text)
+    return tuple(named.values())
+
+
+def _callback(on_notice: object) -> OnNotice:
+    if not callable(on_notice):
+        kind = type(on_notice).__name__
+        raise ConfigurationError(f"on_notice must be callable with a Notice, not {kind}")
+    if is_asynchronous(on_notice):
+        raise ConfigurationError("on_notice is asynchronous, and nobody awaits it; use `def`")
+    told = cast("OnNotice", on_notice)
+    # ClientSettings are compared and hashed, which a callable object need not allow.
+    return told if _is_hashable(told) else functools.partial(told)
+
+
+def _is_hashable(value: object) -> bool:
+    try:
+        hash(value)
+    except TypeError:
+        return False
+    return True
+
+
+_API_PATH = "/api/v1"
+
+
+DEFAULT_BASE_URL = "https://core.cyberun.cloud/api/v1"
+
+
+def service_of(base_url: str | None) -> str:
+    """
+    Return where the service is, without a slash at the end.
+
+    Raises:
+        ConfigurationError: It is no address of a service.
+    """
+    return base_url_of(base_url or os.environ.get("CYBERUN_BASE_URL") or DEFAULT_BASE_URL)
+
+
+def suspicion_of(base_url: str) -> str | None:
+    """Return what may be wrong with the base URL where everything is 404, or None."""
+    if urlsplit(base_url).path.endswith(_API_PATH):
+        return None
+    return (
+        f"every answer so far was 404, and the base URL {base_url} does not end in {_API_PATH};"
+        f" it may have to be {base_url}{_API_PATH}"
+    )
+
+
+def keyring_of(api_key: str | KeyProvider | None, team_id: str | None) -> Keyring:
+    """
+    Return what credentials are taken from.
+
+    Raises:
+        ConfigurationError: There is no key, or it or the team cannot be one.
+    """
+    return Keyring(_key_or_environment(api_key), _team(team_id))
+
+
+def tenant_of(keyring: Keyring, api_key: str | KeyProvider | None, team_id: str | None) -> Keyring:
+    """
+    Return *keyring* with what is given in its place.
+
+    Raises:
+        ConfigurationError: The key or the team cannot be one.
+    """
+    key = None if api_key is None else _key_or_environment(api_key)
+    return keyring.replaced(key, _team(team_id))
+
+
+def _team(team_id: str | None) -> str | None:
+    return None if team_id is None else header_text("team_id", team_id)
+
+
+def own_agent() -> str:
+    """Return what the library calls itself."""
+    return f"cyberun_async/{version()}"
+
+
+def _key_or_environment(api_key: str | KeyProvider | None) -> str | KeyProvider:
+    if api_key is None:
+        api_key = os.environ.get("CYBERUN_API_KEY") or os.environ.get("CYBERUN_KEY")
+    if api_key is None:
+        raise ConfigurationError(
+            "no API key: pass api_key=... or set CYBERUN_API_KEY in the environment"
+        )
+    if not isinstance(api_key, str) and not callable(api_key):
+        kind = type(api_key).__name__
+        raise ConfigurationError(f"api_key must be a string or a callable, not {kind}")
+    return api_key

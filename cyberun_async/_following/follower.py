@@ -1,0 +1,529 @@
+"""
+One task's feed: the machine's orders carried out, its events handed to every reader.
+
+A feed is passive; no task runs for it unless its stream is open. The poller calls it
+when its time has come and when an ask was answered; its *line* (the one reading task)
+reports what the stream brings.
+"""
+
+import logging
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+from typing import Any, Protocol
+
+import anyio
+
+from .._http import Usage, unavailable
+from .._model import (
+    ClientStateError,
+    CompletedEvent,
+    CyberunError,
+    Event,
+    Notice,
+    RequestRejectedError,
+    ResumeToken,
+    ServiceUnavailableError,
+    TaskSnapshot,
+    TerminalEvent,
+)
+from .._protocol import ExchangeFailedError, FailureKind, Message, forget_locals
+from .._watch import (
+    Connect,
+    Fail,
+    FetchResult,
+    Finish,
+    Phase,
+    Watch,
+    report_answer,
+    report_id,
+    report_messages,
+)
+from .connect import Connection, Opener, open_connection, refusal_of
+from .event_buffer import Reader
+from .stream_slots import StreamSlots
+
+
+logger = logging.getLogger("cyberun_async")
+
+
+class FollowerHost(Opener, Protocol):
+    """What a feed needs of its client."""
+
+    slots: StreamSlots
+    now: Callable[[], float]
+    loads: Callable[[str], Any]
+    observe: Callable[[Event], None] | None
+    tenant: Usage | None
+
+    def spawn(self, function: Callable[..., Coroutine[Any, Any, None]], *args: Any) -> None: ...
+    def schedule(self, feed: "Follower") -> None: ...
+    def settled(self, feed: "Follower") -> None: ...
+    def noticed(self, notice: Notice) -> None: ...
+    async def read_output(self, task_id: str) -> tuple[Mapping[str, Any] | None, str | None]: ...
+
+
+class Follower:
+    """The one follower of a task that all its readers and waiters share."""
+
+    __slots__ = (
+        "__weakref__",
+        "_checked",
+        "_connection",
+        "_done",
+        "_end_known",
+        "_fetching",
+        "_has_ended",
+        "_has_line",
+        "_hub",
+        "_line_closed",
+        "_line_scope",
+        "_logged",
+        "_ran",
+        "asking",
+        "departures",
+        "readers",
+        "scheduled_at",
+        "unlisted",
+        "waiters",
+        "was_shared",
+        "watch",
+    )
+
+    def __init__(self, hub: FollowerHost, watch: Watch) -> None:
+        self._hub = hub
+        self.watch: Watch = watch
+        self.readers: list[Reader] = []
+        self.waiters: int = 0
+        self.was_shared: bool = False
+        self.asking: bool = False
+        self.departures: int = 0
+        self.scheduled_at: float | None = None
+        self.unlisted: int = 0
+        self._connection: Connection | None = None
+        self._line_scope: anyio.CancelScope | None = None
+        self._has_line = False
+        self._line_closed: anyio.Event | None = None
+        self._fetching = False
+        self._has_ended = False
+        self._logged: Phase | None = None
+        self._ran = watch.is_running
+        self._done: anyio.Event | None = None
+        self._end_known: anyio.Event | None = None
+        # For an answer to a check sent from that moment on.
+        self._checked: tuple[float, anyio.Event] | None = None
+
+    # Readers and waiters.
+
+    @property
+    def task_id(self) -> str:
+        """The task."""
+        return self.watch.task_id
+
+    @property
+    def is_done(self) -> bool:
+        """Whether the terminal event or an error has been delivered."""
+        return self.watch.phase is Phase.DONE
+
+    @property
+    def end_is_known(self) -> bool:
+        """Whether the task has ended, though its output may not have been read yet."""
+        return self.watch.phase in (Phase.FETCHING, Phase.DONE)
+
+    @property
+    def outcome(self) -> TerminalEvent | CyberunError | None:
+        """What the feed ended with; None while that is not known, and where it was left."""
+        if self.watch.phase is Phase.FETCHING:
+            return self.watch.pending_end()
+        end = self.watch.terminal
+        return end if isinstance(end, TerminalEvent) else self.watch.error
+
+    @property
+    def is_running(self) -> bool:
+        """Whether the task is past its waiting states."""
+        return self.watch.is_running
+
+    @property
+    def tenant(self) -> Usage | None:
+        """Whose task it is."""
+        return self._hub.tenant
+
+    def catch_up(self) -> None:
+        """Take in what the stream has brought by now; the feed may be done afterwards."""
+        self._digest()
+
+    def teach(self, token: ResumeToken) -> None:
+        """Take in what the next reader knows already, and tell it to the others."""
+        self.watch.merge_token(token, self._hub.now())
+        self.advance()
+
+    def attach(self, reader: Reader, first: Sequence[Event | Notice]) -> None:
+        """Add *reader*, which begins with *first*, and stream if nobody has so far."""
+        reader.push_all(first)
+        reader.pull = self._digest
+        self.readers.append(reader)
+        self.was_shared = self.was_shared or len(self.readers) > 1
+        self.watch.streaming = True
+        self.watch.stream_granted(self._hub.now())
+        self.advance()
+
+    def detach(self, reader: Reader) -> None:
+        """Remove *reader*; with the last one the stream is given up."""
+        self._digest()
+        if reader in self.readers:
+            self.readers.remove(reader)
+            self.departures += 1
+        if not self.readers:
+            self.watch.streaming = False
+
+    def begin(self) -> None:
+        """Take the first step."""
+        self.advance()
+
+    async def wait_done(self) -> None:
+        """Wait until the feed has ended, or nobody follows the task any more."""
+        if not self.is_done:
+            self._done = self._done or anyio.Event()
+            await self._done.wait()
+
+    async def wait_end(self) -> None:
+        """Wait until the end is known, whether its output can be read or not."""
+        if not self.end_is_known:
+            self._end_known = self._end_known or anyio.Event()
+            await self._end_known.wait()
+
+    async def look_again(self) -> None:
+        """Have the status checked now, and wait for what that comes to, or for the end."""
+        now = self._hub.now()
+        if self._checked is None:
+            self._checked = now, anyio.Event()
+        _, checked = self._checked
+        self.watch.look(now)
+        self.advance()
+        await checked.wait()
+
+    def let_go(self) -> None:
+        """Nobody follows the task any more."""
+        self._done = self._done or anyio.Event()
+        self._done.set()
+
+    async def stop_streaming(self) -> None:
+        """Close the stream and wait until its connection has been given back."""
+        self.revoke_stream()
+        self._hub.slots.forget(self)
+        await self.line_closed()
+
+    async def line_closed(self) -> None:
+        """Wait until the connection has been given back."""
+        if self._has_line:
+            # Made only here: for as long as a stream is open nobody waits for its end.
+            closed = self._line_closed = self._line_closed or anyio.Event()
+            await closed.wait()
+
+    def revoke_stream(self) -> None:
+        """Give the stream up and poll."""
+        self._digest()
+        self.watch.stream_revoked(self._hub.now())
+        self.advance()
+
+    def grant_stream(self) -> None:
+        """Stream, if somebody still reads."""
+        if self.readers and not self.is_done:
+            self.watch.stream_granted(self._hub.now())
+            self.advance()
+
+    def fail(self, error: CyberunError) -> None:
+        """End the feed with *error*, behind what the stream has brought by now."""
+        self._digest()
+        self.watch.failed(error)
+        self.advance()
+
+    def crash(self, error: Exception) -> None:
+        """End the feed by a fault that nobody foresaw: it must not leave a reader waiting."""
+        self.watch.failed(_crashed(error))
+        self.advance()
+
+    # Time and asks, called by the poller.
+
+    @property
+    def last_byte_at(self) -> float:
+        """When the stream last brought anything."""
+        return self._hub.now() if self._connection is None else self._connection.last_byte_at
+
+    def due_at(self) -> float | None:
+        """Return when the poller has to look at this feed."""
+        watch = self.watch
+        if watch.phase is Phase.DONE:
+            return None
+        due = watch.due_at(self.last_byte_at)
+        if not self.asking and watch.check_at is not None:
+            due = watch.check_at if due is None else min(due, watch.check_at)
+        return due
+
+    def on_time(self, now: float) -> None:
+        """Let the machine decide whatever has become due."""
+        self._digest()
+        self.watch.tick(now, self.last_byte_at)
+        self.advance()
+
+    def on_answer(self, answer: TaskSnapshot | CyberunError, sent_at: float) -> None:
+        """Report what an ask came to."""
+        self._digest()
+        report_answer(self.watch, answer, sent_at, self._hub.now())
+        self.advance()
+        if self._checked is not None and sent_at >= self._checked[0]:
+            self._release_checked()
+
+    # Carrying out orders.
+
+    def advance(self) -> None:
+        """Deliver what is due and begin what the machine orders next."""
+        self._deliver()
+        if self.is_running is not self._ran:
+            self._ran = not self._ran
+            self._hub.slots.moved(self)
+        step = self.watch.next_step()
+        self._log_phase()
+        if isinstance(step, Connect):
+            self._connect(step)
+        elif self.watch.phase is not Phase.READING:
+            self._drop_line()
+        if isinstance(step, FetchResult):
+            self._fetch_output()
+        elif isinstance(step, Finish):
+            self._end(None)
+        elif isinstance(step, Fail):
+            self._end(step.error)
+        self._deliver()
+        self._hub.schedule(self)
+
+    def _log_phase(self) -> None:
+        phase = self.watch.phase
+        if phase is not self._logged:
+            self._logged = phase
+            logger.debug("task %s: %s", self.task_id, phase.value)
+
+    def _deliver(self) -> None:
+        items = self.watch.take()
+        if not items:
+            return
+        events = [item for item in items if isinstance(item, Event)]
+        observe = self._hub.observe
+        if observe is not None or len(events) < len(items):
+            self._tell(items, observe)
+        for reader in self.readers:
+            reader.push_all(items if reader.notices else events)
+
+    def _tell(
+        self, items: Sequence[Event | Notice], observe: Callable[[Event], None] | None
+    ) -> None:
+        for item in items:
+            if isinstance(item, Notice):
+                self._hub.noticed(item)
+            elif observe is not None:
+                observe(item)
+
+    def _connect(self, step: Connect) -> None:
+        if self._has_line:
+            return  # the old line is still closing; it calls again when it has
+        if not self._hub.slots.request(self):
+            self.watch.stream_revoked(self._hub.now())
+            return
+        self._has_line = True
+        self._hub.spawn(self._line, step.last_event_id)
+
+    def _drop_line(self) -> None:
+        if self._line_scope is not None:
+            self._line_scope.cancel()
+
+    def _fetch_output(self) -> None:
+        if self._fetching:
+            return
+        self._fetching = True
+        self._release_waiters()
+        if self.readers:
+            self._hub.spawn(self._fetch)
+        else:
+            self.watch.resulted(self.watch.pending_end())
+            self.advance()
+
+    async def _fetch(self) -> None:
+        try:
+            output, problem = await self._hub.read_output(self.task_id)
+        except Exception as error:  # noqa: BLE001 - the readers'
+            self.crash(error)
+            return
+        end = self.watch.pending_end()
+        self.watch.resulted(
+            CompletedEvent(
+                task_id=end.task_id,
+                attempt=end.attempt,
+                origin=end.origin,
+                raw=end.raw,
+                output=output,
+                output_error=problem,
+            )
+        )
+        self.advance()
+
+    def _end(self, error: CyberunError | None) -> None:
+        if self._has_ended:
+            return
+        self._has_ended = True
+        self._hub.slots.forget(self)
+        for reader in self.readers:
+            if not reader.is_finished:
+                reader.finish(None if error is None else copied(error, self.watch))
+        if self._done is not None:
+            self._done.set()
+        self._release_waiters()
+        self._hub.settled(self)
+
+    def _release_waiters(self) -> None:
+        if self._end_known is not None:
+            self._end_known.set()
+        self._release_checked()
+
+    def _release_checked(self) -> None:
+        if self._checked is not None:
+            _, checked = self._checked
+            self._checked = None
+            checked.set()
+
+    # The line: the one task that reads the stream.
+
+    async def _line(self, last_event_id: str | None) -> None:
+        try:
+            with anyio.CancelScope() as self._line_scope:
+                # What was given up before this ran is not asked for.
+                if self.watch.phase is Phase.CONNECTING:
+                    await self._read_stream(last_event_id)
+        except Exception as error:  # noqa: BLE001 - the readers'
+            self.watch.failed(_crashed(error))
+        finally:
+            self._line_scope = None
+            self._has_line = False
+            closed, self._line_closed = self._line_closed, None
+            if closed is not None:
+                closed.set()
+            self._hub.slots.release(self)
+        self.advance()
+
+    async def _read_stream(self, last_event_id: str | None) -> None:
+        watch, now = self.watch, self._hub.now
+        if watch.is_reconnecting:
+            await anyio.sleep(max(0.0, self._hub.slots.start_time(now()) - now()))
+        try:
+            connection = await open_connection(self._hub, self.task_id, last_event_id)
+        except ExchangeFailedError as error:
+            self._judge_failure(error)
+            return
+        except ServiceUnavailableError as error:
+            watch.lost(error.reason, now())
+            return
+        except CyberunError as error:
+            watch.failed(error)
+            return
+        try:
+            self._connection = connection
+            if connection.status == 200 and connection.is_event_stream:
+                await self._read_events(connection)
+            else:
+                refusal, retry_after = await refusal_of(connection, self.task_id)
+                reached = not isinstance(refusal, RequestRejectedError) or refusal.from_service
+                watch.refused(refusal, now(), retry_after=retry_after, was_reached=reached)
+        finally:
+            self._connection = None
+            with anyio.CancelScope(shield=True):
+                await connection.aclose()
+
+    def _judge_failure(self, failure: ExchangeFailedError) -> None:
+        if failure.kind in (FailureKind.TLS, FailureKind.PROXY):
+            self.watch.failed(unavailable(failure))
+        elif failure.kind is FailureKind.REDIRECT:
+            # Not followed, so no stream can be had; whether all else works, an ask shows.
+            self.watch.refused(unavailable(failure), self._hub.now(), was_reached=False)
+        else:
+            self.watch.lost(failure.reason, self._hub.now())
+
+    async def _read_events(self, connection: Connection) -> None:
+        watch, now = self.watch, self._hub.now
+        watch.connected(now())
+        self.advance()
+        try:
+            while await connection.fill(self._arrived):
+                if watch.phase is not Phase.READING:
+                    return
+                # A burst is read in pieces, so that readers run in between.
+                await anyio.lowlevel.checkpoint()
+                self._digest()
+        except ExchangeFailedError as error:
+            self._digest()
+            watch.lost(error.reason, now())
+        else:
+            self._digest()
+            watch.lost("the stream ended without a terminal event", now(), clean=True)
+
+    def _arrived(self) -> bool:
+        """
+        Let a sole reader that waits do the rest itself, all that comes until it runs at once.
+
+        Otherwise do it now; return whether reading pauses.
+        """
+        if len(self.readers) == 1 and self.readers[0].is_waiting:
+            self.readers[0].wake()
+            return False
+        self._digest()
+        return self.watch.phase is not Phase.READING
+
+    def _digest(self) -> None:
+        """Make events of what the stream has brought; whoever runs first does it."""
+        connection = self._connection
+        if connection is None:
+            return
+        try:
+            while batch := connection.messages():
+                self._apply_retry_hint(connection)
+                self._read_batch(batch, connection.last_event_id)
+            self._apply_retry_hint(connection)
+            report_id(self.watch, connection.last_event_id)
+        except ExchangeFailedError as error:
+            self._apply_retry_hint(connection)
+            self.watch.lost(error.reason, self._hub.now())
+            self.advance()
+        except Exception as error:  # noqa: BLE001 - the readers'
+            self.crash(error)
+
+    def _apply_retry_hint(self, connection: Connection) -> None:
+        # Of the connection, as the usual block with a `retry:` has no data and is no message.
+        retry = connection.retry
+        if retry is not None:
+            self.watch.apply_retry_hint(retry / 1000)
+
+    def _read_batch(self, batch: Sequence[Message], last_event_id: str) -> None:
+        watch = self.watch
+        was_running = watch.is_running
+        report_messages(watch, batch, last_event_id, self._hub.now(), self._hub.loads)
+        if watch.phase is Phase.READING and was_running == watch.is_running:
+            self._deliver()
+            self._reschedule_if_sooner()
+        else:
+            self.advance()
+
+    def _reschedule_if_sooner(self) -> None:
+        check_at, scheduled = self.watch.check_at, self.scheduled_at
+        if check_at is not None and (scheduled is None or check_at < scheduled):
+            self._hub.schedule(self)
+
+
+def _crashed(error: Exception) -> CyberunError:
+    forget_locals(error)
+    crash = ClientStateError(f"following the task failed unexpectedly: {error!r}")
+    crash.__cause__ = error
+    return crash
+
+
+def copied(error: CyberunError, watch: Watch) -> CyberunError:
+    """Return a copy of *error* for one reader, with the token to resume with."""
+    make, args = error.__reduce__()[:2]
+    copy: CyberunError = make(*args)
+    copy.__cause__ = error.__cause__
+    return copy.with_token(watch.token())

@@ -1,0 +1,32 @@
+"""What reaches the network: connections, requests, streams, and what their failures mean."""
+
+from .api import (
+    Account as Account,
+    ApiCaller as ApiCaller,
+    Caller as Caller,
+    unavailable as unavailable,
+)
+from .auth import KeyProvider as KeyProvider, Keyring as Keyring, Secret as Secret, sealed as sealed
+from .backends import kind_for as kind_for
+from .body import Body as Body
+from .connections import Connection as Connection, Progress as Progress
+from .event_stream import EventConnection as EventConnection
+from .fairness import FairQueue as FairQueue, Rate as Rate, Turns as Turns, Usage as Usage
+from .proxy_trouble import Stage as Stage, Via as Via, refusal as refusal, trouble as trouble
+from .retry import (
+    GiveUp as GiveUp,
+    RetryIn as RetryIn,
+    RetryQuota as RetryQuota,
+    judge as judge,
+    refuses_submission as refuses_submission,
+    retry_after_of as retry_after_of,
+    submission_is_ambiguous as submission_is_ambiguous,
+)
+from .settings import (
+    HttpClient as HttpClient,
+    TransportFactory as TransportFactory,
+    TransportSettings as TransportSettings,
+    kind_of as kind_of,
+)
+from .tls import context_for as context_for, shared_context as shared_context
+from .transport import Transport as Transport, prepared as prepared

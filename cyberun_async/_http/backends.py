@@ -1,0 +1,72 @@
+"""Which library speaks HTTP: httpx by itself, or aiohttp behind the interface of httpx."""
+
+import functools
+import socket
+import ssl
+from collections.abc import Callable
+
+import attrs
+import httpx
+
+from .._protocol import load_json
+from .proxies import make_proxy
+from .proxy_trouble import Via
+from .settings import Loads, MakeConnection, TransportKind
+
+
+# The kernel finds half-open connections, too: probes after a minute of silence.
+_SOCKET_OPTIONS = [
+    (socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1),
+    *(
+        (socket.IPPROTO_TCP, getattr(socket, name), value)
+        for name, value in (("TCP_KEEPIDLE", 60), ("TCP_KEEPINTVL", 60), ("TCP_KEEPCNT", 5))
+        if hasattr(socket, name)
+    ),
+]
+
+# How long it may be idle is decided by the stock, by the clock it is given.
+_ONE_CONNECTION = httpx.Limits(
+    max_connections=1, max_keepalive_connections=1, keepalive_expiry=None
+)
+
+
+@attrs.frozen
+class Kind:
+    """
+    What differs between the libraries.
+
+    Attributes:
+        make_connection: Makes the transport of one connection.
+        make_proxy: Makes the proxy of its URL, or says why it cannot be used.
+        loads: Reads the JSON of events.
+    """
+
+    make_connection: MakeConnection
+    make_proxy: Callable[[Via, ssl.SSLContext | None], httpx.Proxy]
+    loads: Loads
+
+
+def kind_for(name: TransportKind) -> Kind:
+    """Return the kind called *name*; nothing of another one is imported."""
+    if name == "httpx":
+        return Kind(_httpx_connection, make_proxy, load_json)
+    from .aiohttp_backend import AiohttpConnection, load_json_fast
+
+    make_connection = functools.partial(_aiohttp_connection, AiohttpConnection)
+    return Kind(make_connection, _proxy_without_socks, load_json_fast)
+
+
+def _httpx_connection(tls: ssl.SSLContext, proxy: httpx.Proxy | None) -> httpx.AsyncBaseTransport:
+    return httpx.AsyncHTTPTransport(
+        verify=tls, limits=_ONE_CONNECTION, proxy=proxy, socket_options=_SOCKET_OPTIONS
+    )
+
+
+def _aiohttp_connection(
+    make: Callable[..., httpx.AsyncBaseTransport], tls: ssl.SSLContext, proxy: httpx.Proxy | None
+) -> httpx.AsyncBaseTransport:
+    return make(verify=tls, proxy=proxy, socket_options=_SOCKET_OPTIONS)
+
+
+def _proxy_without_socks(via: Via, context: ssl.SSLContext | None) -> httpx.Proxy:
+    return make_proxy(via, context, schemes=("http", "https"))

@@ -1,0 +1,92 @@
+"""Files on their way to the service: by themselves, and along with the parameters of a run."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import anyio
+
+from .._model import Limits, RetryPolicy, Source, Upload, UploadedFile
+from .._validation import callable_of
+from .._validation.json_values import _identity, _replaced, _upload
+from .uploads import OnSent, Store, parcel_of, send
+
+
+class Files:
+    """Files for the inputs of runs: ``client.files``."""
+
+    def __init__(self, store: Store, *, limits: Limits, retries: RetryPolicy) -> None:
+        self._store = store
+        self._limits = limits
+        self._retries = retries
+
+    async def upload(
+        self,
+        source: Source | Upload,
+        *,
+        name: str | None = None,
+        content_type: str | None = None,
+        size: int | None = None,
+        on_progress: OnSent | None = None,
+    ) -> UploadedFile:
+        """
+        Send a file to the service; pass what is returned as a parameter of a run.
+
+        The service keeps it for about a day. Sent again where the connection breaks;
+        cancelled, the store has the whole file or nothing.
+
+        Args:
+            source: A path, bytes, or an asynchronous iterator of bytes.
+            name: What the service calls it; None takes the path's last part.
+            content_type: None takes it from the end of the name, by a table of the library.
+            size: In bytes; needed with an iterator, which can be sent only once.
+
+            on_progress:
+                Called with the bytes sent and those of the whole file; may be a coroutine
+                function. A second try begins at nothing. What it raises ends the upload.
+
+        Raises:
+            TransferError: The file cannot be read, is too large, or was not taken.
+            RequestRejectedError: The service did not want it.
+            InvalidInputError: An argument is malformed.
+        """
+        callable_of("on_progress", on_progress)
+        if not isinstance(source, Upload):
+            source = Upload(source, name=name, content_type=content_type, size=size)
+        parcel = await parcel_of(source, max_bytes=self._limits.max_upload_bytes)
+        return await send(self._store, parcel, retries=self._retries, told=on_progress)
+
+    async def sent_along(self, parameters: Mapping[str, Any]) -> dict[str, Any]:
+        """
+        Upload every path and :class:`Upload` in *parameters* and put its key in its place.
+
+        What stands in several places is sent once. Cancelled, nothing is submitted, and
+        what was sent is dropped by the service after about a day.
+
+        Raises:
+            TransferError: One could not be uploaded; the others were given up.
+        """
+        wanted: dict[object, Upload] = {}
+        _replaced(parameters, lambda value: wanted.setdefault(_identity(value), _upload(value)))
+        keys = await self._sent(wanted) if wanted else {}
+        replaced: dict[str, Any] = _replaced(parameters, lambda value: keys[_identity(value)])
+        return replaced
+
+    async def _sent(self, wanted: Mapping[object, Upload]) -> dict[object, str]:
+        keys: dict[object, str] = {}
+        failures: list[Exception] = []
+        limiter = anyio.CapacityLimiter(self._limits.parallel_transfers)
+
+        async def upload(identity: object, one: Upload) -> None:
+            async with limiter:
+                try:
+                    keys[identity] = (await self.upload(one)).key
+                except Exception as error:  # noqa: BLE001 - raised below, without a group around it
+                    failures.append(error)
+                    group.cancel_scope.cancel()
+
+        async with anyio.create_task_group() as group:
+            for identity, one in wanted.items():
+                group.start_soon(upload, identity, one)
+        if failures:
+            raise failures[0]
+        return keys

@@ -1,0 +1,1 @@
+"""The ledger: every step of a batch, written before it is taken."""

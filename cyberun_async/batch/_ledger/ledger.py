@@ -1,0 +1,167 @@
+"""The ledger as the batch uses it: steps that are on disk when their call returns."""
+
+import os
+import sqlite3
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Generic, Self, TypeVar, cast
+
+import anyio
+import anyio.to_thread
+
+from .._errors import LedgerError
+from .file import BUSY_SECONDS, connect, hold, note, translated
+
+
+T = TypeVar("T")
+
+Step = Callable[[sqlite3.Connection], T]
+
+
+class _Entry(Generic[T]):
+    """A step on its way to disk."""
+
+    __slots__ = ("error", "is_done", "result", "step")
+
+    def __init__(self, step: Step[T]) -> None:
+        self.step = step
+        self.is_done = False
+        self.result: T | None = None
+        self.error: Exception | None = None
+
+
+class Ledger:
+    """
+    One open ledger.
+
+    One thread at a time works with the database, never the event loop's. Steps that are
+    asked for while another is being written share the next transaction.
+    """
+
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        durable: bool = False,
+        patience: float = BUSY_SECONDS,
+        shared: bool = False,
+    ) -> None:
+        # Two names of one file are one ledger.
+        self.path: Path = Path(os.path.realpath(path))
+        # Another machine has to see what this one wrote, also when this one is lost.
+        self._durable = durable or shared
+        self._shared = shared
+        self._patience = patience
+        self._limiter = anyio.CapacityLimiter(1)
+        self._turn = anyio.Lock()
+        self._waiting: list[_Entry[Any]] = []
+        self._connection: sqlite3.Connection | None = None
+        self._lock: sqlite3.Connection | None = None
+        self.transactions: int = 0
+
+    async def open(self) -> Self:
+        """
+        Take hold of the ledger; make it if there is none.
+
+        Raises:
+            LedgerBusyError: Another batch has it.
+            LedgerDamagedError: It is cut, overwritten, or no ledger.
+            LedgerVersionError: It is of a newer version.
+        """
+        await self._in_thread(self._open)
+        return self
+
+    async def aclose(self) -> None:
+        """Close the ledger; another batch may have it then."""
+        with anyio.CancelScope(shield=True):
+            await self._in_thread(self._close)
+
+    async def write(self, step: Step[T]) -> T:
+        """
+        Do *step* in a transaction and return what it returned, once that is safe.
+
+        It is not cancelled half way: what it says has happened already.
+
+        Raises:
+            LedgerError: It could not be written; nothing of it was.
+        """
+        entry = _Entry(step)
+        self._waiting.append(entry)
+        with anyio.CancelScope(shield=True):
+            async with self._turn:
+                if not entry.is_done:
+                    entries, self._waiting = self._waiting, []
+                    await self._in_thread(lambda: self._commit(entries))
+        if entry.error is not None:
+            raise entry.error
+        return cast("T", entry.result)
+
+    async def read(self, step: Step[T]) -> T:
+        """Return what *step* reads."""
+        async with self._turn:
+            return await self._in_thread(lambda: self._translated(step))
+
+    async def _in_thread(self, function: Callable[[], T]) -> T:
+        return await anyio.to_thread.run_sync(function, limiter=self._limiter)
+
+    # In the thread
+
+    def _open(self) -> None:
+        # In a shared folder a lease holds it: locks of a machine that hangs would stay.
+        self._lock = None if self._shared else hold(self.path)
+        try:
+            self._connection = connect(
+                self.path, durable=self._durable, patience=self._patience, shared=self._shared
+            )
+            self._translated(self._introduce)
+        except BaseException:
+            self._close()
+            raise
+
+    def _introduce(self, connection: sqlite3.Connection) -> None:
+        connection.execute("BEGIN IMMEDIATE")
+        note(connection, "process", str(os.getpid()))
+        note(connection, "opened_at", datetime.now(UTC).isoformat(timespec="seconds"))
+        connection.execute("COMMIT")
+
+    def _close(self) -> None:
+        connection, self._connection = self._connection, None
+        lock, self._lock = self._lock, None
+        try:
+            if connection is not None:
+                connection.close()
+        finally:
+            if lock is not None:
+                lock.close()
+
+    @property
+    def _open_connection(self) -> sqlite3.Connection:
+        if self._connection is None:
+            raise LedgerError(self.path, "is closed")
+        return self._connection
+
+    def _translated(self, step: Step[T]) -> T:
+        with translated(self.path):
+            return step(self._open_connection)
+
+    def _commit(self, entries: list[_Entry[Any]]) -> None:
+        try:
+            self._translated(lambda connection: self._transact(connection, entries))
+        except Exception as error:  # noqa: BLE001 - each entry's caller raises it
+            for entry in entries:
+                entry.error, entry.is_done = error, True
+
+    def _transact(self, connection: sqlite3.Connection, entries: list[_Entry[Any]]) -> None:
+        connection.execute("BEGIN IMMEDIATE")
+        try:
+            for entry in entries:
+                entry.result = entry.step(connection)
+            connection.execute("COMMIT")
+        except BaseException:
+            if connection.in_transaction:
+                connection.execute("ROLLBACK")
+            raise
+        self.transactions += 1
+        for entry in entries:
+            entry.is_done = True

@@ -1,0 +1,1 @@
+"""Calling an ASGI application in process, with streaming."""

@@ -1,0 +1,61 @@
+"""The service's clock: seconds since the service began, and the moments they stand for."""
+
+import threading
+import time
+from datetime import UTC, datetime, timedelta
+
+from .loops import running_loop
+
+
+class ServiceClock:
+    """
+    Count the seconds of the service's life.
+
+    In process the clock is that of the running event loop, virtual or not; once
+    a server thread has been started it is the machine's monotonic clock, which
+    every thread reads alike. It never runs backwards, also when the source
+    changes.
+    """
+
+    def __init__(self, starts_at: datetime | None = None) -> None:
+        self._starts_at = starts_at or datetime.now(UTC)
+        self._lock = threading.Lock()
+        self._threaded = False
+        self._source: object = None
+        self._shift = 0.0
+        self._last = 0.0
+
+    def follow_threads(self) -> None:
+        """Read the machine's clock from now on, whichever thread asks."""
+        self._threaded = True
+
+    def now(self) -> float:
+        """Return the seconds since the service began."""
+        with self._lock:
+            source, reading = self._read()
+            if source is not self._source and source is not None:
+                self._source, self._shift = source, self._last - reading
+            if source is not None:
+                self._last = max(self._last, reading + self._shift)
+            return self._last
+
+    def advance(self, seconds: float) -> None:
+        """Move the clock forward by *seconds* at once."""
+        self.now()
+        with self._lock:
+            self._shift += seconds
+            self._last += seconds
+
+    def moment(self, at: float) -> datetime:
+        """Return the wall-clock moment of the service second *at*."""
+        return self._starts_at + timedelta(seconds=at)
+
+    def stamp(self, at: float) -> str:
+        """Write the moment *at* as the service does: UTC, whole seconds, ``Z``."""
+        return self.moment(at).astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+    def _read(self) -> tuple[object, float]:
+        if self._threaded:
+            return self, time.monotonic()
+        loop = running_loop()
+        return (None, 0.0) if loop is None else (loop.identity, loop.time())

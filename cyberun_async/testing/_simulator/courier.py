@@ -1,0 +1,108 @@
+"""Delivery of webhooks: at once, and again after 5, 30 and 120 seconds."""
+
+import logging
+from collections.abc import Awaitable, Callable, Mapping
+from typing import TypeAlias
+from urllib.parse import urlsplit
+
+import anyio
+import attrs
+from anyio.abc import ByteStream
+
+from .records import Delivery
+from .tasks import SimTask
+from .webhooks import SIGNATURE_HEADER, Webhook, event_type, message, signature
+from .world import World
+
+
+logger = logging.getLogger("cyberun_async")
+
+Sender: TypeAlias = Callable[[str, Mapping[str, str], bytes], Awaitable[int]]
+
+SPACING = (0.0, 5.0, 30.0, 120.0)
+_GLANCE = 0.02
+_TIMEOUT = 10.0
+_SUCCESS = range(200, 300)
+
+
+@attrs.define(eq=False)
+class Courier:
+    """Tells webhooks about the tasks that end, as long as it runs."""
+
+    _world: World
+    _send: Sender
+    _noticed: int = 0
+
+    async def run(self) -> None:
+        """Deliver until cancelled; what is under way then is given up."""
+        async with anyio.create_task_group() as group:
+            while True:
+                for task in self._newly_ended():
+                    for hook in self._world.webhooks.due(task, task.ends_at or 0.0):
+                        group.start_soon(self._deliver, hook, task)
+                await anyio.sleep(_GLANCE)
+
+    def _newly_ended(self) -> list[SimTask]:
+        ended = self._world.tasks.ended(self._world.clock.now())
+        first, self._noticed = self._noticed, len(ended)
+        return ended[first : self._noticed]
+
+    async def _deliver(self, hook: Webhook, task: SimTask) -> None:
+        body = message(task, task.marks[-1], self._world.clock.stamp(self._world.clock.now()))
+        attempts = self._world.behaviour.webhook_attempts
+        for attempt in range(attempts):
+            await anyio.sleep(SPACING[min(attempt, len(SPACING) - 1)] / self._world.speed)
+            if await self._try(hook, task, body, attempt + 1) in _SUCCESS:
+                hook.last_delivered = self._world.clock.now()
+                return
+
+    async def _try(self, hook: Webhook, task: SimTask, body: bytes, attempt: int) -> int:
+        headers = {
+            "Content-Type": "application/json",
+            SIGNATURE_HEADER: signature(hook.secret, body),
+        }
+        at = self._world.clock.now()
+        status: int | None = None
+        try:
+            with anyio.fail_after(_TIMEOUT):
+                status = await self._send(hook.url, headers, body)
+        except Exception:
+            # A sender of any library may raise: one delivery fails, and is tried again.
+            logger.info("a delivery to %s failed", hook.url, exc_info=True)
+        self._world.records.deliveries.append(
+            Delivery(
+                hook.id, task.id, event_type(task.marks[-1]), attempt, status, headers, body, at
+            )
+        )
+        return status or 0
+
+
+async def post(url: str, headers: Mapping[str, str], body: bytes) -> int:
+    """Post *body* over a connection of its own and return the answer's status code."""
+    async with await _connect(url) as stream:
+        await stream.send(_request(url, headers, body))
+        answer = b""
+        while b"\r\n" not in answer:
+            answer += await stream.receive()
+    return int(answer.split(b" ", 2)[1])
+
+
+async def _connect(url: str) -> ByteStream:
+    parts = urlsplit(url)
+    host = parts.hostname or ""
+    if parts.scheme == "https":
+        return await anyio.connect_tcp(host, parts.port or 443, tls=True)
+    return await anyio.connect_tcp(host, parts.port or 80)
+
+
+def _request(url: str, headers: Mapping[str, str], body: bytes) -> bytes:
+    parts = urlsplit(url)
+    target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
+    lines = [
+        f"POST {target} HTTP/1.1",
+        f"Host: {parts.netloc}",
+        f"Content-Length: {len(body)}",
+        "Connection: close",
+        *(f"{name}: {value}" for name, value in headers.items()),
+    ]
+    return "\r\n".join([*lines, "", ""]).encode() + body

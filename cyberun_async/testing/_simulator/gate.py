@@ -1,0 +1,145 @@
+"""What every request passes: the record, the faults, the credentials, the error bodies."""
+
+from collections.abc import Awaitable, Callable
+from typing import Literal, TypeAlias
+
+import anyio
+import attrs
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
+
+from ..faults import Action, Drop, Garble, HangUp, Hold, Refuse
+from .errors import ServiceError
+from .faults import Claim
+from .keys import Caller
+from .records import RecordedRequest
+from .spoil import spoilt
+from .wire import ConnectionCutError, cut_after, sever
+from .world import World
+
+
+Door: TypeAlias = Literal["public", "runtime", "management"]
+
+
+@attrs.frozen
+class Call:
+    """A request that has come through the gate."""
+
+    request: Request
+    body: bytes = attrs.field(repr=False)
+    caller: Caller
+    claim: Claim
+
+    @property
+    def path(self) -> dict[str, str]:
+        """The parts of the path that have names."""
+        return {name: str(value) for name, value in self.request.path_params.items()}
+
+
+Handler: TypeAlias = Callable[[Call], Awaitable[Response]]
+
+_NOBODY = Caller("sk", "")
+
+
+class Gate:
+    """The ASGI application of one endpoint."""
+
+    def __init__(self, world: World, endpoint: str, door: Door, handler: Handler) -> None:
+        self._world = world
+        self._endpoint = endpoint
+        self._door = door
+        self._handler = handler
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        request = Request(scope, receive)
+        try:
+            record = await self._record(request)
+        except ClientDisconnect:
+            return  # gone before the whole request was there
+        claim = self._world.faults.claim(record)
+        try:
+            await self._answer(request, record.body, claim, send)
+        except ConnectionCutError as cut:
+            await sever(scope, receive, reset=cut.reset)
+        finally:
+            claim.release()
+
+    async def _record(self, request: Request) -> RecordedRequest:
+        record = RecordedRequest(
+            self._endpoint,
+            request.method,
+            request.url.path,
+            request.url.query,
+            dict(request.headers),
+            await request.body(),
+            request.path_params.get("task_id"),
+            self._world.clock.now(),
+        )
+        self._world.records.requests.append(record)
+        return record
+
+    async def _answer(self, request: Request, body: bytes, claim: Claim, send: Send) -> None:
+        for action in claim.actions:
+            if isinstance(action, Drop) and action.bytes is not None:
+                send = _limited(send, claim, action, action.bytes)
+        response = await self._refusal(claim)
+        if response is None:
+            response = await self._process(request, body, claim)
+            response = await self._spoil(response, claim)
+        await response(request.scope, request.receive, send)
+
+    async def _refusal(self, claim: Claim) -> Response | None:
+        for action in claim.actions:
+            match action:
+                case Refuse(status=status, headers=headers, body=body):
+                    claim.fire(action)
+                    return Response(body, status, dict(headers))
+                case Hold(before=seconds) if seconds:
+                    claim.fire(action)
+                    await anyio.sleep(seconds)
+                case HangUp(processed=False):
+                    claim.fire(action)
+                    raise ConnectionCutError(reset=action.reset)
+                case _:
+                    pass
+        return None
+
+    async def _process(self, request: Request, body: bytes, claim: Claim) -> Response:
+        try:
+            return await self._handler(Call(request, body, self._admit(request), claim))
+        except ServiceError as error:
+            return error.response()
+
+    def _admit(self, request: Request) -> Caller:
+        if self._door == "public":
+            return _NOBODY
+        headers = request.headers
+        caller = self._world.keys.caller(headers.get("authorization"), headers.get("x-team-id"))
+        takes_all = self._world.behaviour.management_takes_integration_keys
+        if self._door == "management" and caller.kind == "sk" and not takes_all:
+            raise ServiceError(403, "integration keys are not accepted here")
+        return caller
+
+    async def _spoil(self, response: Response, claim: Claim) -> Response:
+        for action in claim.actions:
+            match action:
+                case Hold(after=seconds) if seconds:
+                    claim.fire(action)
+                    await anyio.sleep(seconds)
+                case HangUp(processed=True):
+                    claim.fire(action)
+                    raise ConnectionCutError(reset=action.reset)
+                case Garble(how=how):
+                    claim.fire(action)
+                    kind = "text/html" if how == "html" else "application/json"
+                    body = spoilt(bytes(response.body), how)
+                    response = Response(body, response.status_code, media_type=kind)
+                case _:
+                    pass
+        return response
+
+
+def _limited(send: Send, claim: Claim, action: Action, limit: int) -> Send:
+    reset = isinstance(action, Drop) and action.reset
+    return cut_after(send, limit, lambda: claim.fire(action), reset=reset)

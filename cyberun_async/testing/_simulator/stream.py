@@ -1,0 +1,183 @@
+"""The answer of the events endpoint: a task's marks, told as they come."""
+
+from collections.abc import Awaitable, Callable
+
+import anyio
+from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
+
+from .behaviour import Behaviour
+from .faults import Claim
+from .frames import COMMENT, block, frames_of
+from .keys import Caller
+from .loops import running_loop
+from .streams import OpenStream
+from .tasks import SimTask
+from .teller import Teller
+from .timeline import ROUNDING
+from .wire import ConnectionCutError, StreamEndError
+from .world import World
+
+
+_HEADERS = [
+    (b"content-type", b"text/event-stream"),
+    (b"cache-control", b"no-cache"),
+    (b"x-accel-buffering", b"no"),
+]
+
+
+class EventStream(Response):
+    """Streams the events of one task to one reader."""
+
+    def __init__(
+        self, world: World, task: SimTask, caller: Caller, claim: Claim, resume_after: str | None
+    ) -> None:
+        super().__init__()
+        self._world = world
+        self._task = task
+        self._caller = caller
+        self._claim = claim
+        self._resume_after = resume_after
+        self._behaviour = world.behaviour_towards(task)
+        self._opened = world.clock.now()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        del scope
+        loop = running_loop()
+        assert loop is not None
+        ending: StreamEndError | ConnectionCutError | None = None
+        cancel_scope = anyio.CancelScope()
+        stream = OpenStream(self._task.id, self._caller.key, loop, cancel_scope)
+        with cancel_scope:
+            self._world.streams.opened(stream)
+            try:
+                ending = await self._serve(stream, receive, send)
+            finally:
+                self._world.streams.closed(stream)
+        match ending or stream.ending:
+            case ConnectionCutError() as cut:
+                raise cut
+            case StreamEndError():
+                await send({"type": "http.response.body", "body": b"", "more_body": False})
+            case None:
+                # The reader has left; there is nobody to end the answer for.
+                return
+
+    async def _serve(
+        self, stream: OpenStream, receive: Receive, send: Send
+    ) -> StreamEndError | ConnectionCutError | None:
+        ending: StreamEndError | ConnectionCutError | None = None
+        async with anyio.create_task_group() as group:
+            group.start_soon(_end_when_gone, receive, group.cancel_scope)
+            try:
+                await self._tell(stream, send)
+            except (StreamEndError, ConnectionCutError) as reason:
+                ending = reason
+            group.cancel_scope.cancel()
+        return ending
+
+    async def _tell(self, stream: OpenStream, send: Send) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": _HEADERS})
+        teller = Teller(self._behaviour, self._claim, _writer(send, self._behaviour))
+        if self._behaviour.retry_hint is not None:
+            hint = b"retry: %d" % self._behaviour.retry_hint
+            await teller.write(block([hint], self._behaviour))
+        await teller.strike()
+        told = await self._open(teller)
+        while True:
+            stream.arm()
+            told = await self._tell_since(told, teller)
+            await self._rest(stream, teller, told)
+
+    async def _open(self, teller: Teller) -> int:
+        """Say what a new reader is told first, and return how many marks that covers."""
+        past = self._task.past(self._opened)
+        resumed = self._resumed(len(past))
+        if resumed is not None:
+            return resumed
+        if past[-1].is_terminal and self._behaviour.finished_stream == "close":
+            raise StreamEndError
+        match self._behaviour.on_connect:
+            case "history":
+                return 0
+            case "nothing" if not past[-1].is_terminal:
+                return len(past)
+            case _:
+                return await self._tell_present(len(past), teller)
+
+    def _resumed(self, reached: int) -> int | None:
+        last = self._resume_after
+        if not self._behaviour.event_ids or last is None or not last.isdecimal():
+            return None
+        # The id of the last status may be that of the end, which is told again then: each
+        # stream of a task that has ended ends itself.
+        told = min(int(last) + 1, reached)
+        return told - 1 if told == reached and self._task.marks[told - 1].is_terminal else told
+
+    async def _tell_present(self, reached: int, teller: Teller) -> int:
+        past = self._task.marks[:reached]
+        if past[-1].is_terminal:
+            return reached - 1
+        state = max(n for n, mark in enumerate(past) if mark.name == "status")
+        ticks = [n for n, mark in enumerate(past) if n > state and mark.name == "progress"]
+        for number in (state, *ticks[-1:]):
+            await self._tell_mark(number, teller)
+        return reached
+
+    async def _tell_since(self, told: int, teller: Teller) -> int:
+        reached = self._task.reached(self._world.clock.now())
+        for number in range(told, reached):
+            await self._tell_mark(number, teller)
+            mark = self._task.marks[number]
+            if mark.is_terminal:
+                raise StreamEndError
+            is_live = self._task.created + mark.at > self._opened
+            if mark.name == "error" and is_live and self._behaviour.error_event == "drop":
+                raise ConnectionCutError
+        return max(told, reached)
+
+    async def _tell_mark(self, number: int, teller: Teller) -> None:
+        mark = self._task.marks[number]
+        clock = self._world.clock
+        for frame in frames_of(self._task, number, mark, self._behaviour, clock):
+            await teller.tell(frame)
+
+    async def _rest(self, stream: OpenStream, teller: Teller, told: int) -> None:
+        now = self._world.clock.now()
+        # By number, not by time: a mark may have become due since the last one was told.
+        due = [at - now for at in (self._task.due_at(told), self._closes_at()) if at is not None]
+        beat_in = self._beat_in(teller)
+        await stream.pause(min([*due, beat_in]))
+        if beat_in <= 0:
+            await teller.write(block([COMMENT], self._behaviour))
+        closes_at = self._closes_at()
+        if closes_at is not None and self._world.clock.now() >= closes_at:
+            raise StreamEndError
+
+    def _beat_in(self, teller: Teller) -> float:
+        """Return in how many seconds a comment is due, exactly 0 if it is now."""
+        period = self._behaviour.heartbeat
+        if period is None:
+            return float("inf")
+        seconds = teller.last_write + period - anyio.current_time()
+        return seconds if seconds > ROUNDING else 0.0
+
+    def _closes_at(self) -> float | None:
+        lifetime = self._behaviour.stream_lifetime
+        return None if lifetime is None else self._opened + lifetime
+
+
+def _writer(send: Send, behaviour: Behaviour) -> Callable[[bytes], Awaitable[None]]:
+    async def write(data: bytes) -> None:
+        size = behaviour.chunk_bytes or len(data) or 1
+        for start in range(0, len(data), size):
+            body = data[start : start + size]
+            await send({"type": "http.response.body", "body": body, "more_body": True})
+
+    return write
+
+
+async def _end_when_gone(receive: Receive, scope: anyio.CancelScope) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass
+    scope.cancel()

@@ -1,0 +1,575 @@
+"""One task's feed: orders carried out, events handed on, and every failure ends somewhere."""
+
+import json
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
+from contextlib import asynccontextmanager
+from typing import Any
+
+import anyio
+import attrs
+import pytest
+from httpx_sse import ServerSentEvent
+
+from cyberun_async import (
+    AuthenticationError,
+    ClientClosedError,
+    ClientStateError,
+    CompletedEvent,
+    Connected,
+    CyberunError,
+    Event,
+    FailedEvent,
+    Notice,
+    PermissionDeniedError,
+    PollingStarted,
+    ProgressEvent,
+    RateLimitedError,
+    ServiceUnavailableError,
+    StatusEvent,
+    StreamLost,
+    TaskNotFoundError,
+    TaskSnapshot,
+    UnexpectedResponseError,
+    UnknownEvent,
+    WatchPolicy,
+)
+from cyberun_async._following import Follower, Reader, StreamSlots
+from cyberun_async._http import Secret, Usage
+from cyberun_async._protocol import FailureKind
+from cyberun_async._watch import Phase, Watch
+
+from ..watch.kit import OUTPUT, TASK
+from ..whole.kit import VIRTUAL, virtual_backend
+from .kit import (
+    FakeConnection,
+    FakeStreams,
+    end_message,
+    lost,
+    message,
+    read_all,
+    settle,
+    status_message,
+    tick_message,
+    waiting_in,
+)
+
+
+@pytest.fixture(params=VIRTUAL)
+def anyio_backend(request: pytest.FixtureRequest) -> tuple[str, dict[str, object]]:
+    return virtual_backend(request.param)
+
+
+@attrs.define(eq=False)
+class Environment:
+    """What a feed needs of its client, played by hand: no poller runs, time is the test's."""
+
+    spawn: Callable[..., Any]
+    streams: FakeStreams
+    slots: StreamSlots
+    observe: Callable[[Event], None] | None = None
+    tenant: Usage | None = None
+    can_refresh: bool = False
+    output: tuple[Mapping[str, Any] | None, str | None] = (OUTPUT, None)
+    now: Callable[[], float] = anyio.current_time
+    loads: Callable[[str], Any] = json.loads
+    keys: list[Secret | None] = attrs.field(factory=list[Secret | None])
+    outputs_read: int = 0
+    fault: Exception | None = None
+    ended: list[Follower] = attrs.field(factory=list[Follower])
+    notices: list[Notice] = attrs.field(factory=list[Notice])
+
+    def schedule(self, feed: Follower) -> None:
+        """Leave it to the test."""
+
+    def settled(self, feed: Follower) -> None:
+        self.ended.append(feed)
+
+    def noticed(self, notice: Notice) -> None:
+        self.notices.append(notice)
+
+    async def stream_headers(self, refused: Secret | None) -> tuple[Secret, dict[str, str]]:
+        self.keys.append(refused)
+        return Secret(f"key-{len(self.keys)}"), {"x-key": str(len(self.keys))}
+
+    async def open_stream(self, task_id: str, headers: Mapping[str, str]) -> Any:
+        assert task_id == TASK
+        return await self.streams.open(headers)
+
+    async def read_output(self, task_id: str) -> tuple[Mapping[str, Any] | None, str | None]:
+        assert task_id == TASK
+        self.outputs_read += 1
+        await anyio.lowlevel.checkpoint()
+        if self.fault is not None:
+            raise self.fault
+        return self.output
+
+
+@attrs.define(eq=False)
+class Setting:
+    hub: Environment
+    feed: Follower
+
+    @property
+    def stream(self) -> FakeConnection:
+        return self.hub.streams.latest
+
+    async def reader(self, *, notices: bool = False) -> Reader:
+        reader = Reader(512, notices=notices)
+        self.feed.attach(reader, [])
+        await settle()
+        return reader
+
+    async def bring(self, *messages: Any) -> None:
+        self.stream.bring(*messages)
+        await settle()
+
+
+@asynccontextmanager
+async def a_feed(*answers: Any, max_streams: int = 10, **settings: Any) -> AsyncIterator[Setting]:
+    """Make a feed that polls until somebody reads; afterwards its stream is closed."""
+    async with anyio.create_task_group() as group:
+
+        def spawn(function: Callable[..., Coroutine[Any, Any, None]], *args: Any) -> None:
+            group.start_soon(function, *args)
+
+        streams = FakeStreams(answers or (FakeConnection,))
+        hub = Environment(spawn, streams, StreamSlots(max_streams, 4), **settings)
+        watch = Watch(
+            task_id=TASK,
+            policy=WatchPolicy(),
+            draw=lambda: 0.5,
+            started_at=anyio.current_time(),
+            streaming=False,
+        )
+        feed = Follower(hub, watch)
+        feed.begin()
+        yield Setting(hub, feed)
+        feed.fail(ClientClosedError("the end of the test"))
+        await settle()
+        assert (streams.open_now, hub.slots.held) == (0, 0)
+        group.cancel_scope.cancel()
+
+
+def status(name: str) -> StatusEvent:
+    return StatusEvent(task_id=TASK, status=name)
+
+
+def tick(step: int) -> ProgressEvent:
+    return ProgressEvent(task_id=TASK, step_current=step)
+
+
+def bare(items: list[Event | Notice]) -> list[Event | Notice]:
+    """Return *items* without the payloads they were made of."""
+    return [attrs.evolve(one, raw={}) if isinstance(one, Event) else one for one in items]
+
+
+# The line.
+
+
+async def test_no_stream_is_opened_until_somebody_reads() -> None:
+    """A wait alone needs none; the first reader has it opened, and no other after it."""
+    async with a_feed() as setting:
+        await settle()
+        before = len(setting.hub.streams.asked)
+        for _ in range(3):
+            await setting.reader()
+            setting.feed.grant_stream()
+        after = len(setting.hub.streams.asked)
+
+    assert (before, after) == (0, 1)
+
+
+async def test_the_next_stream_is_opened_only_when_the_last_one_is_closed() -> None:
+    """However soon it is wanted again, a task has one connection at a time."""
+    async with a_feed() as setting:
+        await setting.reader()
+        setting.feed.revoke_stream()
+        setting.feed.grant_stream()
+        at_once = len(setting.hub.streams.asked)
+        await anyio.sleep(1)  # those that come back are spread
+        opened = [one.is_closed for one in setting.hub.streams.opened]
+
+    assert at_once == 1
+    assert opened == [True, False]
+
+
+async def test_without_a_slot_it_polls_and_streams_when_one_frees() -> None:
+    """The reader is told; the invitation opens the stream."""
+    async with a_feed(max_streams=1) as setting:
+        other = Environment(setting.hub.spawn, FakeStreams(), setting.hub.slots)
+        holder = Follower(
+            other, Watch(task_id=TASK, policy=WatchPolicy(), draw=float, started_at=0)
+        )
+        setting.hub.slots.request(holder)
+        reader = await setting.reader(notices=True)
+        polling = setting.feed.watch.phase
+        setting.hub.slots.release(holder)
+        await settle()
+        heard = waiting_in(reader)
+
+    assert polling is Phase.POLLING
+    assert heard == [
+        PollingStarted(task_id=TASK, cause="all stream slots are taken"),
+        Connected(task_id=TASK),
+    ]
+
+
+async def test_closing_the_stream_waits_for_its_connection() -> None:
+    """Before control returns the connection is closed and the slot is free."""
+    async with a_feed() as setting:
+        await setting.reader()
+        held = setting.hub.slots.held
+        await setting.feed.stop_streaming()
+        left = setting.hub.streams.open_now, setting.hub.slots.held
+
+    assert (held, left) == (1, (0, 0))
+
+
+async def test_a_lost_stream_is_told_and_opened_again_by_time() -> None:
+    """Nothing is opened before the pause is over."""
+    async with a_feed() as setting:
+        reader = await setting.reader(notices=True)
+        setting.stream.break_off()
+        await settle()
+        setting.feed.on_time(anyio.current_time())
+        await anyio.sleep(1)
+        asked = len(setting.hub.streams.asked)
+        setting.feed.on_time(anyio.current_time())
+        await anyio.sleep(1)
+        heard = waiting_in(reader)
+
+    lost_notice = heard[1]
+    assert isinstance(lost_notice, StreamLost)
+    assert lost_notice.cause == "played: the connection was lost"
+    assert 0 < lost_notice.delay <= 1
+    assert (asked, len(setting.hub.streams.asked)) == (1, 2)
+
+
+@pytest.mark.parametrize("way", ["alone", "with-events", "at-the-end", "in-front-of-nonsense"])
+async def test_a_pause_that_the_stream_asks_for_is_kept(way: str) -> None:
+    """A `retry:` in a block of its own, the usual form, counts whatever comes with it or not."""
+    async with a_feed() as setting:
+        reader = await setting.reader(notices=True)
+        stream = setting.stream
+        stream.ask_to_pause(20_000)
+        if way == "with-events":
+            stream.bring(status_message("running"))
+        if way == "in-front-of-nonsense":
+            stream.bring(*[ServerSentEvent(event="progress", data="{")] * 5)
+        elif way != "at-the-end":
+            await settle()
+        if way != "in-front-of-nonsense":
+            stream.break_off()
+        await settle()
+        told = waiting_in(reader)
+
+    (lost_notice,) = [item for item in told if isinstance(item, StreamLost)]
+    assert 20 <= lost_notice.delay <= 22
+
+
+async def test_the_id_of_the_last_event_goes_with_the_next_request() -> None:
+    """Only if there ever was one."""
+    async with a_feed() as setting:
+        await setting.reader()
+        first = message("status", status="running")
+        first._id = "event-7"
+        await setting.bring(first)
+        setting.feed.revoke_stream()
+        setting.feed.grant_stream()
+        await anyio.sleep(1)
+        sent = [headers.get("Last-Event-ID") for headers in setting.hub.streams.asked]
+
+    assert sent == [None, "event-7"]
+
+
+# Keys.
+
+
+async def test_a_refused_key_is_replaced_once() -> None:
+    """The second request bears the new key; the refusal of the first is closed."""
+    refusal = lambda: FakeConnection(status=401)  # noqa: E731
+    async with a_feed(refusal, FakeConnection, can_refresh=True) as setting:
+        await setting.reader()
+        phase = setting.feed.watch.phase
+        closed = [one.is_closed for one in setting.hub.streams.opened]
+
+    assert phase is Phase.READING
+    assert [headers["x-key"] for headers in setting.hub.streams.asked] == ["1", "2"]
+    assert [None if key is None else key.reveal() for key in setting.hub.keys] == [None, "key-1"]
+    assert closed == [True, False]
+
+
+@pytest.mark.parametrize(("can_refresh", "requests"), [(False, 1), (True, 2)])
+async def test_a_key_that_stays_refused_is_judged_by_an_ask(
+    can_refresh: bool, requests: int
+) -> None:
+    """No third key is asked for; what the ask says about it ends the feed."""
+    async with a_feed(lambda: FakeConnection(status=401), can_refresh=can_refresh) as setting:
+        reader = await setting.reader()
+        phase = setting.feed.watch.phase
+        setting.feed.on_answer(AuthenticationError(status=401), anyio.current_time())
+        with pytest.raises(AuthenticationError):
+            await read_all(reader, [])
+
+    assert phase is Phase.CHECKING
+    assert len(setting.hub.streams.asked) == requests
+
+
+# Refusals and failures.
+
+
+@pytest.mark.parametrize(
+    ("answer", "expected"),
+    [
+        pytest.param(lambda: FakeConnection(status=403), Phase.CHECKING, id="forbidden"),
+        pytest.param(lambda: FakeConnection(status=404), Phase.CHECKING, id="no-such-route"),
+        pytest.param(lambda: FakeConnection(content_type="text/html"), Phase.CHECKING, id="a-page"),
+        pytest.param(lambda: FakeConnection(status=204), Phase.CHECKING, id="no-content"),
+        pytest.param(lambda: FakeConnection(status=503), Phase.RESTING, id="unavailable"),
+        pytest.param(lambda: FakeConnection(status=429), Phase.RESTING, id="too-many"),
+        pytest.param(lost(FailureKind.REDIRECT), Phase.CHECKING, id="led-elsewhere"),
+        pytest.param(lost(FailureKind.CONNECT), Phase.RESTING, id="no-connection"),
+        pytest.param(lost(FailureKind.TIMEOUT), Phase.RESTING, id="no-headers"),
+        pytest.param(lost(FailureKind.TLS), Phase.DONE, id="no-certificate"),
+        pytest.param(lost(FailureKind.PROXY), Phase.DONE, id="a-proxy-says-no"),
+        pytest.param(lost(FailureKind.PROXY_FAILED), Phase.RESTING, id="a-proxy-is-down"),
+    ],
+)
+async def test_what_stands_in_the_place_of_a_stream(answer: Any, expected: Phase) -> None:
+    """A refusal is asked about, a loss rested from, and what no repetition mends ends it."""
+    async with a_feed(answer) as setting:
+        await setting.reader()
+        phase = setting.feed.watch.phase
+
+    assert phase is expected
+    assert len(setting.hub.streams.asked) == 1
+
+
+async def test_what_is_told_of_an_answer_in_place_of_a_stream_holds_no_link() -> None:
+    """It is named as the cause of polling, with neither signatures nor keys of its body."""
+    body = b'{"url": "https://s3.example/a.png?X-Amz-Signature=very-secret", "key": "sk-abcdef"}'
+    answer = lambda: FakeConnection(content_type=None, body=body)  # noqa: E731
+    async with a_feed(answer) as setting:
+        await setting.reader()
+        setting.feed.on_answer(TaskSnapshot(id=TASK, status="running"), anyio.current_time())
+        causes = [one.cause for one in setting.hub.notices if isinstance(one, PollingStarted)]
+
+    (cause,) = causes
+    assert "HTTP 200" in cause
+    assert "https://s3.example/a.png?<redacted>" in cause
+    assert "sk-<redacted>" in cause
+
+
+@pytest.mark.parametrize(
+    ("answer", "expected"),
+    [
+        pytest.param(AuthenticationError(status=401), Phase.DONE, id="key-refused"),
+        pytest.param(TaskNotFoundError(status=404), Phase.POLLING, id="not-found-once"),
+        pytest.param(PermissionDeniedError(status=403), Phase.POLLING, id="forbidden-once"),
+        pytest.param(RateLimitedError(status=429, retry_after=9.0), Phase.POLLING, id="too-many"),
+        pytest.param(ServiceUnavailableError("x", status=503), Phase.POLLING, id="unavailable"),
+        pytest.param(UnexpectedResponseError("x"), Phase.POLLING, id="a-page"),
+        pytest.param(ClientStateError("x"), Phase.DONE, id="a-fault-of-the-caller"),
+        pytest.param(TaskSnapshot(id=TASK, status="running"), Phase.POLLING, id="running"),
+        pytest.param(TaskSnapshot(id=TASK, status="failed"), Phase.DONE, id="failed"),
+    ],
+)
+async def test_an_answer_ends_the_feed_or_leaves_it_polling(
+    answer: TaskSnapshot | CyberunError, expected: Phase
+) -> None:
+    """What may pass is tried again; the rest is the end, of the task or of the watch."""
+    async with a_feed() as setting:
+        setting.feed.on_answer(answer, anyio.current_time())
+        phase, is_done = setting.feed.watch.phase, setting.feed.is_done
+
+    assert phase is expected
+    assert is_done is (expected is Phase.DONE)
+
+
+async def test_a_certificate_that_fails_an_ask_ends_the_feed() -> None:
+    """No repetition mends it."""
+    error = ServiceUnavailableError("no trusted TLS connection")
+    error.is_final = True
+    async with a_feed() as setting:
+        setting.feed.on_answer(error, anyio.current_time())
+        outcome = setting.feed.outcome
+
+    assert outcome is error
+
+
+async def test_a_fault_within_ends_the_readers_with_an_error() -> None:
+    """Nobody waits for ever for a line that has crashed."""
+
+    def loads(_: str) -> Any:
+        raise RuntimeError("a bug")
+
+    async with a_feed(loads=loads) as setting:
+        reader = await setting.reader()
+        await setting.bring(status_message("running"))
+        with pytest.raises(ClientStateError, match="a bug") as caught:
+            await read_all(reader, [])
+
+    assert isinstance(caught.value.__cause__, RuntimeError)
+    assert caught.value.resume_token is not None
+
+
+async def test_a_fault_while_the_output_is_read_ends_the_readers_with_an_error() -> None:
+    """Nobody waits for ever for an output whose reading has crashed."""
+    async with a_feed(fault=LookupError("mine")) as setting:
+        reader = await setting.reader()
+        await setting.bring(message("completed", status="completed"))
+        with pytest.raises(ClientStateError, match="mine") as caught, anyio.fail_after(60):
+            await read_all(reader, [])
+
+    assert isinstance(caught.value.__cause__, LookupError)
+
+
+# Events.
+
+
+async def test_events_and_notices_go_where_they_are_wanted() -> None:
+    """Each reader has each event once; notices only who asked for them; the observer events."""
+    seen: list[Event] = []
+    async with a_feed(observe=seen.append) as setting:
+        plain = await setting.reader()
+        curious = await setting.reader(notices=True)
+        await setting.bring(status_message("running"), tick_message(1))
+        setting.feed.revoke_stream()
+        heard = bare(waiting_in(plain)), bare(waiting_in(curious))
+
+    events = [status("running"), tick(1)]
+    notice = PollingStarted(task_id=TASK, cause="all stream slots are taken")
+    assert heard == (events, [*events, notice])
+    assert bare([*seen]) == events
+    assert setting.hub.notices == [Connected(task_id=TASK), notice]
+
+
+async def test_a_sole_reader_that_waits_makes_events_of_bytes_itself() -> None:
+    """All that comes until it runs is decoded in one go, and handed over in order."""
+    async with a_feed() as setting:
+        reader = await setting.reader()
+        heard: list[Event | Notice] = []
+        async with anyio.create_task_group() as group:
+            group.start_soon(read_all, reader, heard)
+            await settle()
+            setting.stream.bring(status_message("running"))
+            setting.stream.bring(tick_message(1))
+            setting.stream.bring(tick_message(2))
+            at_once = len(heard)
+            await settle()
+            group.cancel_scope.cancel()
+
+    assert at_once == 0
+    assert bare(heard) == [status("running"), tick(1), tick(2)]
+
+
+async def test_what_cannot_be_read_is_skipped_and_what_is_unknown_is_passed_on() -> None:
+    """Neither ends the stream."""
+    async with a_feed() as setting:
+        reader = await setting.reader()
+        odd = message("progress")
+        odd._data = "{"
+        await setting.bring(odd, message("novelty", a=1), tick_message(1))
+        heard = bare(waiting_in(reader))
+
+    assert [type(one) for one in heard] == [UnknownEvent, ProgressEvent]
+    assert setting.feed.watch.counters.garbled_payloads == 1
+
+
+async def test_a_clean_end_without_the_terminal_event_is_asked_about() -> None:
+    """It is the end of the stream, and says nothing of the task."""
+    async with a_feed() as setting:
+        reader = await setting.reader()
+        await setting.bring(status_message("running"))
+        setting.stream.end()
+        await settle()
+        phase = setting.feed.watch.phase
+        snapshot = TaskSnapshot(id=TASK, status="failed", error="why")
+        setting.feed.on_answer(snapshot, anyio.current_time())
+        heard: list[Event | Notice] = []
+        await read_all(reader, heard)
+
+    assert phase is Phase.CHECKING
+    assert bare(heard) == [
+        status("running"),
+        FailedEvent(task_id=TASK, origin="poll", error="why"),
+    ]
+
+
+async def test_the_end_closes_the_stream_and_wakes_who_waits() -> None:
+    """Readers come to their end, waits return, the connection and its slot are given back."""
+    async with a_feed() as setting:
+        reader = await setting.reader()
+        async with anyio.create_task_group() as group:
+            group.start_soon(setting.feed.wait_done)
+            await settle()
+            await setting.bring(end_message(OUTPUT), tick_message(9))
+        heard: list[Event | Notice] = []
+        await read_all(reader, heard)
+        await settle()
+        left = setting.hub.streams.open_now, setting.hub.slots.held
+
+    assert bare(heard) == [CompletedEvent(task_id=TASK, output=OUTPUT)]
+    assert left == (0, 0)
+    assert setting.hub.ended == [setting.feed]
+
+
+@pytest.mark.parametrize("output", [(OUTPUT, None), (None, "HTTP 404: gone")])
+async def test_the_output_of_an_end_that_was_missed_is_fetched_once(
+    output: tuple[Mapping[str, Any] | None, str | None],
+) -> None:
+    """The end comes with it, or with the reason why it cannot be had."""
+    async with a_feed(output=output) as setting:
+        reader = await setting.reader()
+        snapshot = TaskSnapshot(id=TASK, status="completed")
+        for _ in range(2):
+            setting.feed.on_answer(snapshot, anyio.current_time())
+        heard: list[Event | Notice] = []
+        await read_all(reader, heard)
+
+    expected = CompletedEvent(task_id=TASK, origin="poll", output=output[0], output_error=output[1])
+    assert heard == [expected]
+    assert setting.hub.outputs_read == 1
+
+
+async def test_a_wait_alone_fetches_no_output() -> None:
+    """Nobody reads the event, so nobody needs what was made."""
+    async with a_feed() as setting:
+        setting.feed.on_answer(TaskSnapshot(id=TASK, status="completed"), anyio.current_time())
+        is_done = setting.feed.is_done
+
+    assert (is_done, setting.hub.outputs_read) == (True, 0)
+
+
+async def test_a_feed_fails_once_and_tells_each_reader_apart() -> None:
+    """A later failure changes nothing; each reader has an error of its own to raise."""
+    async with a_feed() as setting:
+        readers = [await setting.reader() for _ in range(2)]
+        setting.feed.fail(TaskNotFoundError(status=404))
+        setting.feed.fail(ClientClosedError("later"))
+        errors: list[CyberunError] = []
+        for reader in readers:
+            with pytest.raises(TaskNotFoundError) as caught:
+                await read_all(reader, [])
+            errors.append(caught.value)
+
+    assert errors[0] is not errors[1]
+    assert all(error.resume_token is not None for error in errors)
+    assert setting.hub.ended == [setting.feed]
+
+
+async def test_a_reader_that_left_hears_nothing_more() -> None:
+    """And the feed, read by nobody, opens no stream again."""
+    async with a_feed() as setting:
+        reader = await setting.reader()
+        await setting.bring(tick_message(1))
+        setting.feed.detach(reader)
+        setting.feed.detach(reader)
+        await setting.bring(tick_message(2))
+        setting.stream.break_off()
+        await settle()
+        heard, phase = bare(waiting_in(reader)), setting.feed.watch.phase
+
+    assert heard == [tick(1)]
+    assert phase is Phase.POLLING
+    assert len(setting.hub.streams.asked) == 1

@@ -1,0 +1,252 @@
+"""The client's one timer and its asks: who is asked about when, singly or by pages of the list."""
+
+from collections.abc import Awaitable, Callable
+from typing import Any, Final
+
+import anyio
+import attrs
+import pytest
+
+from cyberun_async import (
+    CyberunError,
+    RateLimitedError,
+    ServiceUnavailableError,
+    TaskSnapshot,
+    WatchPolicy,
+)
+from cyberun_async._following import Places, Poller, RateLimit, poller as roster_module
+from cyberun_async._protocol import Page, Sighting
+from cyberun_async._watch import Watch
+
+from ..whole.kit import VIRTUAL, virtual_backend
+
+
+@pytest.fixture(params=VIRTUAL)
+def anyio_backend(request: pytest.FixtureRequest) -> tuple[str, dict[str, object]]:
+    return virtual_backend(request.param)
+
+
+EVERY: Final = 3.0
+
+
+class FakeFeed:
+    """Asks every three seconds, and keeps what it was answered."""
+
+    def __init__(self, poller: Poller, number: int) -> None:
+        self.task_id = f"task-{number}"
+        self.asking = False
+        self.is_done = False
+        self.unlisted = 0
+        self.scheduled_at: float | None = None
+        self.answers: list[TaskSnapshot | CyberunError] = []
+        self.crashes: list[Exception] = []
+        self.asked_at: list[float] = []
+        self._poller = poller
+        self.watch: Any = Watch(
+            task_id=self.task_id,
+            policy=WatchPolicy(),
+            draw=lambda: 0.5,
+            started_at=anyio.current_time(),
+            streaming=False,
+        )
+
+    def due_at(self) -> float | None:
+        return None if self.asking else self.watch.check_at
+
+    def on_time(self, now: float) -> None:
+        pass
+
+    def advance(self) -> None:
+        self._poller.schedule(self)  # type: ignore[arg-type]
+
+    def crash(self, error: Exception) -> None:
+        self.crashes.append(error)
+        self.is_done = True
+        self.watch._checks.stop()
+
+    def on_answer(self, answer: TaskSnapshot | CyberunError, sent_at: float) -> None:
+        self.answers.append(answer)
+        self.asked_at.append(sent_at)
+        self.watch._checks.by(anyio.current_time() + EVERY)
+        self.advance()
+
+
+@attrs.define
+class Service:
+    """Counts what is asked, and answers as it is told."""
+
+    singles: list[str] = attrs.field(factory=list[str])
+    pages: int = 0
+    single: Callable[[str], Awaitable[TaskSnapshot]] | None = None
+    page: Callable[[str, int], Awaitable[Page[Sighting]]] | None = None
+
+    async def ask(self, task_id: str) -> TaskSnapshot:
+        self.singles.append(task_id)
+        if self.single is not None:
+            return await self.single(task_id)
+        return TaskSnapshot(id=task_id, status="running")
+
+    async def list_page(self, state: str, number: int) -> Page[Sighting]:
+        self.pages += 1
+        if self.page is not None:
+            return await self.page(state, number)
+        raise ServiceUnavailableError("no list here", status=500)
+
+
+async def followed(
+    service: Service, *, tasks: int, seconds: float, rate: float = 100.0
+) -> list[FakeFeed]:
+    """Look after so many feeds for so long."""
+    async with anyio.create_task_group() as group:
+        poller = Poller(
+            now=anyio.current_time,
+            spawn=group.start_soon,
+            ask=service.ask,
+            list_page=service.list_page,
+            pace=RateLimit(anyio.current_time, rate),
+            places=Places(20),
+            policy=WatchPolicy(),
+        )
+        feeds = [FakeFeed(poller, number) for number in range(tasks)]
+        for feed in feeds:
+            poller.add(feed)  # type: ignore[arg-type]
+            feed.advance()
+        await anyio.sleep(seconds)
+        group.cancel_scope.cancel()
+    return feeds
+
+
+async def test_few_are_asked_about_singly() -> None:
+    """Up to ten due asks need no list."""
+    service = Service()
+    feeds = await followed(service, tasks=8, seconds=2.9)
+
+    assert sorted(service.singles) == [feed.task_id for feed in feeds]
+    assert service.pages == 0
+
+
+async def test_asks_keep_the_pace_of_the_client() -> None:
+    """However many are due, no more requests are sent than the rate allows."""
+    service = Service()
+    await followed(service, tasks=8, seconds=60, rate=2.0)
+
+    assert 115 <= len(service.singles) <= 122
+
+
+async def listed(state: str, number: int) -> Page[Sighting]:
+    rows = [Sighting(id=f"task-{n}", status="running", retry_count=0) for n in range(50)]
+    return Page(items=tuple(rows) if state == "running" else (), total_count=50)
+
+
+async def test_many_are_answered_from_the_list() -> None:
+    """Fifty due asks are answered by a page for each state that a task may be in."""
+    service = Service(page=listed)
+    feeds = await followed(service, tasks=50, seconds=2.9)
+
+    assert [len(feed.answers) for feed in feeds] == [1] * 50
+    assert service.singles == []
+    assert service.pages == 4
+
+
+async def test_a_list_that_does_not_answer_holds_nobody_up_for_long() -> None:
+    """A page is waited for some seconds, then every task is asked about singly."""
+
+    async def hung(state: str, number: int) -> Page[Sighting]:
+        await anyio.sleep(1000)
+        raise AssertionError
+
+    service = Service(page=hung)
+    feeds = await followed(service, tasks=50, seconds=60)
+
+    assert all(isinstance(feed.answers[-1], TaskSnapshot) for feed in feeds)
+
+
+async def test_what_one_ask_is_told_to_wait_holds_for_all() -> None:
+    """`Retry-After` belongs to the account: nobody asks before it has passed."""
+
+    async def limited(task_id: str) -> TaskSnapshot:
+        raise RateLimitedError(status=429, retry_after=30.0)
+
+    service = Service(single=limited)
+    feeds = await followed(service, tasks=3, seconds=29)
+
+    assert len(service.singles) <= 3
+    assert all(len(feed.answers) <= 1 for feed in feeds)
+
+
+async def test_an_ask_that_hangs_gives_its_place_to_others() -> None:
+    """As many unanswered asks as there are places hold the rest up for a while, not for ever."""
+
+    async def hung(task_id: str) -> TaskSnapshot:
+        if int(task_id.partition("-")[2]) < 8:
+            await anyio.sleep(10_000)
+        return TaskSnapshot(id=task_id, status="running")
+
+    feeds = await followed(Service(single=hung), tasks=10, seconds=100)
+
+    assert all(feed.answers for feed in feeds)
+    assert isinstance(feeds[0].answers[0], ServiceUnavailableError)
+
+
+async def test_a_machine_that_slept_asks_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    """After an hour of suspend every task is asked about before anything else is done."""
+    slept = 0.0
+    monkeypatch.setattr(roster_module, "wall_minus_monotonic", lambda: slept)
+    service = Service()
+    asked: list[int] = []
+    async with anyio.create_task_group() as group:
+        poller = Poller(
+            now=anyio.current_time,
+            spawn=group.start_soon,
+            ask=service.ask,
+            list_page=service.list_page,
+            pace=RateLimit(anyio.current_time, 100.0),
+            places=Places(20),
+            policy=WatchPolicy(),
+        )
+        feeds = [FakeFeed(poller, number) for number in range(3)]
+        for feed in feeds:
+            poller.add(feed)  # type: ignore[arg-type]
+            feed.watch._checks.by(0.0)
+            feed.advance()
+        await anyio.sleep(1)
+        for feed in feeds:
+            feed.watch._checks.sent()
+            feed.watch._checks.by(5000.0)
+        asked.append(len(service.singles))
+        slept = 3600.0
+        await anyio.sleep(35)
+        asked.append(len(service.singles))
+        group.cancel_scope.cancel()
+
+    assert asked[0] == 3
+    assert asked[1] > asked[0]
+
+
+async def test_what_escapes_an_ask_ends_its_feed_alone() -> None:
+    """An ask that raises what nobody foresaw is told to who waits for it; others go on."""
+
+    async def faulty(task_id: str) -> TaskSnapshot:
+        if task_id == "task-0":
+            raise LookupError("mine")
+        return TaskSnapshot(id=task_id, status="running")
+
+    feeds = await followed(Service(single=faulty), tasks=3, seconds=10)
+
+    assert [[repr(error) for error in feed.crashes] for feed in feeds] == [
+        ["LookupError('mine')"],
+        [],
+        [],
+    ]
+    assert all(len(feed.answers) > 1 for feed in feeds[1:])
+
+
+async def test_what_escapes_a_list_ends_those_that_it_was_asked_for() -> None:
+    """A page that raises what nobody foresaw leaves none of those waiting that were due."""
+
+    async def faulty(state: str, number: int) -> Page[Sighting]:
+        raise LookupError("mine")
+
+    feeds = await followed(Service(page=faulty), tasks=50, seconds=10)
+
+    assert [len(feed.crashes) for feed in feeds] == [1] * 50
