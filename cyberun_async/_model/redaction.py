@@ -23,7 +23,8 @@ _LONGEST_INTEGER_BITS = 200
 _KEY = re.compile(
     r"(?:(?<![A-Za-z0-9])|(?<=\\[abfnrtv])|(?<=\\u[0-9A-Fa-f]{4})|(?<=\\x[0-9A-Fa-f]{2})"
     r"|(?<=%[0-9A-Fa-f]{2}))"
-    r"(sk-|dk-|ak-|whsec_|eyJ|AKIA|ASIA)[A-Za-z0-9_~+/=-][A-Za-z0-9_.~+/=-]*"
+    r"(sk-|dk-|ak-|whsec_|eyJ|AKIA|ASIA|hf_|gh[opsu]_|github_pat_|glpat-|xox[abprs]-)"
+    r"[A-Za-z0-9_~+/=-][A-Za-z0-9_.~+/=-]*"
 )
 
 # What can hold a link: a run of characters without blanks, quotes and angle brackets.
@@ -33,18 +34,26 @@ _SCHEME = re.compile(r"(?i)https?:(?:\\?/){2}")
 _MARK = re.compile(r"(?i)\?|%3f|\\u003f")
 _GIVEAWAY = (
     r"(?:x-(?:amz|goog|oss|cos)-(?:signature|credential|security-token)"
-    r"|signature|awsaccesskeyid|googleaccessid|key-pair-id|access_token|sig)"
+    r"|signature|credential|awsaccesskeyid|googleaccessid|key-pair-id|access_token|sig)"
 )
 _BEFORE = r"(?:(?<![a-z-])|(?<=%[0-9a-f]{2})|(?<=\\u[0-9a-f]{4}))"
 _SIGNED = re.compile(rf"(?i){_BEFORE}{_GIVEAWAY}(?:=|%3d)")
 _PARAMETER = re.compile(
     rf"""(?i){_BEFORE}((?:{_GIVEAWAY}["']?(?:=|%3d)|x-(?:amz|goog)-[a-z-]+["']?:\s*)["']?)(?!<red)[^\s&;,"'<>]+"""
 )
+# What configuration files, connection strings and headers call a secret.
+_NAMED = re.compile(
+    r"""(?i)(?<![a-z])((?:[a-z]{1,20}[-_])?(?:secret[-_]?(?:access[-_]?)?key|(?:session|security)[-_]?token"""
+    r"""|(?:account|api|private)[-_]?key|client[-_]?secret|password|passwd|(?:set-)?cookie)"""
+    r"""\\?["']?\s{0,4}[:=]\s{0,4}\\?["']?)(?!<red)[^\s&;,"'<>\\]+"""
+)
+_SHARED_KEY = re.compile(r"""(?i)(\bsharedkey(?:lite)?\s+[^\s:"'<>]{1,100}:)[^\s"'<>]+""")
+_PRIVATE_KEY = re.compile(r"(-----BEGIN [A-Z ]{0,30}PRIVATE KEY-----)[^-]+")
 # An XML error of an object store repeats what was signed.
 _ELEMENT = re.compile(
     r"(?i)<(awsaccesskeyid|signature\w*|stringtosign\w*|canonicalrequest\w*)>[^<]+"
 )
-_USERINFO = re.compile(r"""(?i)(\b(?:https?|socks\w*):(?:\\?/){2})[^\s/@"'<>\\?#]+@""")
+_USERINFO = re.compile(r"""(?i)(\b[a-z][a-z0-9+.-]{1,20}:(?:\\?/){2})[^\s/@"'<>\\?#]+@""")
 _AUTHORIZATION = re.compile(
     r"""(?i)((?:authorization["']?\s*[:=,]\s*b?["']?(?:[a-z]+\s+)?)|\bbearer\s+)[^\s"'<>,;)]{8,}"""
 )
@@ -64,6 +73,9 @@ def scrubbed(text: str) -> str:
         text = _TOKEN.sub(_without_query, text)
     text = _ELEMENT.sub(r"<\1><redacted>", text)
     text = _PARAMETER.sub(r"\1<redacted>", text)
+    text = _NAMED.sub(r"\1<redacted>", text)
+    text = _SHARED_KEY.sub(r"\1<redacted>", text)
+    text = _PRIVATE_KEY.sub(r"\1<redacted>", text)
     text = _USERINFO.sub(r"\1<redacted>@", text)
     text = _KEY.sub(r"\1<redacted>", text)
     return _AUTHORIZATION.sub(r"\1<redacted>", text)

@@ -21,6 +21,36 @@ def test_excerpts_hold_no_key_and_no_link(text: str, expected: str) -> None:
     assert expected == redacted(text)
 
 
+SECRET = "ZQ12345678abcdefghijkl"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        pytest.param(f"postgres://user:{SECRET}@db/tasks", id="password-of-a-database"),
+        pytest.param(f"s3://reader:{SECRET}@bucket/key", id="password-of-a-store"),
+        pytest.param(f"aws_secret_access_key={SECRET}", id="profile"),
+        pytest.param(f'{{"SecretAccessKey": "{SECRET}"}}', id="json"),
+        pytest.param(f'"{{\\"SessionToken\\": \\"{SECRET}\\"}}"', id="json-in-json"),
+        pytest.param(f"AccountName=a;AccountKey={SECRET}==;EndpointSuffix=b", id="azure"),
+        pytest.param(f"SharedKey account:{SECRET}=", id="azure-header"),
+        pytest.param(f"AWS4-HMAC-SHA256 Credential={SECRET}/s3, Signature={SECRET}", id="aws4"),
+        pytest.param(f"x-api-key: {SECRET}", id="api-key-header"),
+        pytest.param(f"api_key={SECRET}&x=1", id="api-key-parameter"),
+        pytest.param(f"Set-Cookie: session={SECRET}; path=/", id="cookie"),
+        pytest.param(f"token hf_{SECRET}", id="model-hub"),
+        pytest.param(f"ghp_{SECRET} has expired", id="forge"),
+        pytest.param(f"-----BEGIN PRIVATE KEY-----\n{SECRET}\n-----END PRIVATE KEY-----", id="pem"),
+    ],
+)
+def test_the_spellings_of_other_services_are_known(text: str) -> None:
+    """Errors of object stores and databases come through the service as its own words."""
+    shown_text = redacted(text)
+
+    assert SECRET not in shown_text
+    assert redacted(shown_text) == shown_text
+
+
 def test_quoted_values_are_escaped_and_cut() -> None:
     """A message stays on one line and short."""
     assert shown("a\n" * 100) == repr("a\n" * 30) + "..."
