@@ -117,6 +117,9 @@ class Ending:
 
 def exit_code_of(error: CyberunError) -> ExitCode:
     """Return what the program ends with after *error*."""
+    if isinstance(error, RequestRejectedError) and not error.from_service:
+        # A proxy's page says nothing of the key, the task or the workflow.
+        return ExitCode.UNREACHABLE
     return next(code for kind, code in _BY_ERROR if isinstance(error, kind))
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from cyberun_async.testing import Simulator
+from cyberun_async.testing import Simulator, faults
 
 
 @pytest.fixture
@@ -231,3 +231,15 @@ def test_odd_values_of_parameters_are_no_bug(
 
     assert code in {0, 2}
     assert "Traceback" not in said
+
+
+@pytest.mark.parametrize("status", [401, 403, 404])
+def test_a_page_of_a_proxy_blames_neither_key_nor_workflow(
+    status: int, sim: Simulator, env: Mapping[str, str]
+) -> None:
+    """It is not the service's own answer, so the code is that of a service not understood."""
+    sim.faults.add("workflows", faults.refuse(status, body="<html>no</html>"))
+    code, _, said = said_by("", env, "workflows")
+
+    assert code == 8
+    assert "proxy" in said
