@@ -133,7 +133,7 @@ MUTATIONS = (
         "Settled",
         "what has come is not read before a late reader is told the present state",
         "_following/followers.py",
-        "            feed.catch_up()  # this may be its end",
+        "            follower.catch_up()  # this may be its end",
         "            pass",
         (
             f"{HUB}what_waits_to_be_read_is_part_of_the_present_state[virtual-asyncio]",
@@ -164,7 +164,7 @@ MUTATIONS = (
         "Not twice",
         "what a reader knows from elsewhere is not learnt",
         "_following/followers.py",
-        "            feed.teach(token)",
+        "            follower.teach(token)",
         "            pass",
         (f"{HUB}a_late_reader_that_knows_more_is_not_told_less[virtual-asyncio]",),
     ),
@@ -319,8 +319,8 @@ MUTATIONS = (
         "Bounded",
         "single status checks take no turn",
         "_following/poller.py",
-        "            await self.pace.turn()\n            if self._has(feed)",
-        "            if self._has(feed)",
+        "            await self.pace.turn()\n            if self._has(follower)",
+        "            if self._has(follower)",
         (f"{PACE}tasks_that_start_and_end_together_keep_the_rate[virtual-asyncio]",),
     ),
     Mutation(

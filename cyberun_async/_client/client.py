@@ -146,15 +146,15 @@ class CyberunClient(FollowingClient):
         definition: Workflow | None,
         retry: bool,
     ) -> TaskHandle:
-        hub, ref = self._session.hub, sending.ref
+        followers, ref = self._session.followers, sending.ref
         values = file_parameters_of(parameters)
         await check_parameters(
             values, self.workflows, ref, workflow=workflow, definition=definition, wanted=validate
         )
-        with hub.submitting(ref.text) as sent:
+        with followers.submitting(ref.text) as sent:
             sending.body = {"parameters": await self.files.sent_along(values), **sending.body}
             sending.sent_at = utc_now()
-            sent.task_id = task_id = await send_run(hub.caller, sending, retry=retry)
+            sent.task_id = task_id = await send_run(followers.caller, sending, retry=retry)
         return TaskHandle(task_id, client=self, submitted_at=sending.sent_at)
 
     async def run(
@@ -209,7 +209,7 @@ class CyberunClient(FollowingClient):
         # Nothing may be paid for that is then refused here.
         callable_of("on_progress", on_progress)
         limit = seconds_or_none("timeout", timeout)
-        until = math.inf if limit is None else self._session.hub.now() + limit
+        until = math.inf if limit is None else self._session.followers.now() + limit
         extras = run_options(
             dispatch_target=dispatch_target,
             target_pool=target_pool,
@@ -261,7 +261,7 @@ class CyberunClient(FollowingClient):
         cancel_on_timeout: bool,
     ) -> None:
         stream = self.watch(task)
-        with anyio.move_on_after(max(0.0, until - self._session.hub.now())):
+        with anyio.move_on_after(max(0.0, until - self._session.followers.now())):
             async with stream as events:
                 async for event in events:
                     if isinstance(event, ProgressEvent):

@@ -67,8 +67,8 @@ class Opened:
         self._submit_rate = None if submit_rate is None else Rate(runtime.now, submit_rate)
         # Where key callables run, whoever's request needs one.
         self._context = copy_context()
-        # A hub that nobody uses and that follows nothing may go, and so may a tenant.
-        self.hubs: WeakValueDictionary[ClientSettings, Followers] = WeakValueDictionary()
+        # Followers that nobody uses and that follow nothing may go, and so may a tenant.
+        self.followers: WeakValueDictionary[ClientSettings, Followers] = WeakValueDictionary()
         self._tenants: WeakValueDictionary[object, Tenant] = WeakValueDictionary()
         self.is_closing: bool = False
         self.calls: Calls = Calls()
@@ -95,28 +95,28 @@ class Opened:
         )
         return Tenant(account=account, economy=economy)
 
-    def hubs_of(self, tenant: Tenant) -> list[Followers]:
-        """Return the hubs that follow tasks of *tenant*."""
-        return [hub for hub in tuple(self.hubs.values()) if hub.economy is tenant.economy]
+    def followers_of(self, tenant: Tenant) -> list[Followers]:
+        """Return the followers that follow tasks of *tenant*."""
+        return [each for each in tuple(self.followers.values()) if each.economy is tenant.economy]
 
     @property
-    def feeds(self) -> Iterator[Follower]:
+    def followed(self) -> Iterator[Follower]:
         """All tasks that are followed now."""
-        for hub in tuple(self.hubs.values()):
-            yield from tuple(hub.feeds.values())
+        for followers in tuple(self.followers.values()):
+            yield from tuple(followers.by_task.values())
 
     async def drain(self) -> None:
         """Wait until all that is followed has ended, and no call is under way."""
-        for feed in tuple(self.feeds):
-            await feed.wait_done()
+        for follower in tuple(self.followed):
+            await follower.wait_done()
         await self.calls.wait_idle()
 
     async def aclose(self) -> None:
         """End every watch, then close every connection."""
-        # No hub that would be missed here may be made from now on.
+        # No others, which would be missed here, may be made from now on.
         self.is_closing = True
-        for hub in tuple(self.hubs.values()):
-            hub.close()
+        for followers in tuple(self.followers.values()):
+            followers.close()
         try:
             await self.runtime.aclose()
         finally:
@@ -194,16 +194,16 @@ class Core:
             "the client is not open; use `async with CyberunClient(...) as client:`"
         )
 
-    def hub_for(self, choices: ClientSettings) -> Followers:
-        """Return the hub that serves all sessions with these choices."""
+    def followers_for(self, choices: ClientSettings) -> Followers:
+        """Return what all sessions with these settings follow with."""
         opened = self.use()
-        hub = opened.hubs.get(choices)
-        if hub is None:
-            hub = opened.hubs[choices] = self._new_hub(opened, choices)
-        return hub
+        followers = opened.followers.get(choices)
+        if followers is None:
+            followers = opened.followers[choices] = self._new_followers(opened, choices)
+        return followers
 
-    def _new_hub(self, opened: Opened, choices: ClientSettings) -> Followers:
-        told = Notifier(self._observer, choices.on_notice, self._faults)
+    def _new_followers(self, opened: Opened, choices: ClientSettings) -> Followers:
+        notifier = Notifier(self._observer, choices.on_notice, self._faults)
         tenant = opened.tenant(choices)
         submissions = tenant.economy.submissions
         caller = Caller(
@@ -213,7 +213,7 @@ class Core:
             timeouts=choices.timeouts,
             draw=draw,
             headers=choices.sent_headers(),
-            extra=told.headers,
+            extra=notifier.headers,
             submission_turn=None if submissions is None else submissions.turn,
             suspicion=suspicion_of(self.settings.base_url),
         )
@@ -224,5 +224,5 @@ class Core:
             policy=choices.watch_policy,
             timeouts=choices.timeouts,
             economy=tenant.economy,
-            told=told,
+            notifier=notifier,
         )

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 import anyio
 
-from .._following import Reader
+from .._following import EventBuffer
 from .._iteration import Home
 from .._model import Event, Notice, PollingStarted, ResumeToken, StreamingResumed
 from .._watch import ProgressTracker, ProgressUpdate
@@ -16,21 +16,21 @@ if TYPE_CHECKING:
     from .._following import Follower
 
 
-class ProgressReader(Reader):
+class ProgressReader(EventBuffer):
     """
     A reader that keeps the newest state instead of a queue of events.
 
     Attributes:
-        feed: What it reads. Not the view, which could not be collected then.
+        follower: What it reads. Not the view, which could not be collected then.
     """
 
-    __slots__ = ("_now", "_polls", "_tracker", "feed")
+    __slots__ = ("_now", "_polls", "_tracker", "follower")
 
     def __init__(self, tracker: ProgressTracker, *, now: Callable[[], float]) -> None:
         super().__init__(1, notices=True)
         self._tracker = tracker
         self._now = now
-        self.feed: Follower | None = None
+        self.follower: Follower | None = None
         self._polls = False
 
     def push(self, item: Event | Notice) -> None:
@@ -67,7 +67,7 @@ class ProgressReader(Reader):
 
     @property
     def _is_live(self) -> bool:
-        return self.feed is not None and self.feed.watch.progress_is_live
+        return self.follower is not None and self.follower.watch.progress_is_live
 
     async def _changed(self, seconds: float | None) -> None:
         with anyio.move_on_after(seconds):
@@ -108,7 +108,7 @@ class ProgressView(Subscription[ProgressUpdate]):
 
     def _begin(self) -> Home:
         home = super()._begin()
-        self._updates.feed = self._feed
+        self._updates.follower = self._follower
         return home
 
     def _next(self) -> Awaitable[ProgressUpdate | None]:

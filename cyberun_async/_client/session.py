@@ -10,7 +10,7 @@ Sessions whose choices are equal share their watches, too.
 from collections.abc import AsyncIterable, Awaitable, Callable, Mapping
 from typing import Any, TypeVar
 
-from .._following import Follower, Followers, Reader
+from .._following import EventBuffer, Follower, Followers
 from .._http import sealed
 from .._model import (
     ClientStatistics,
@@ -42,7 +42,7 @@ class Session:
         self.core = core
         self.choices = choices
         self.is_sibling = is_sibling
-        self._hub: Followers | None = None
+        self._followers: Followers | None = None
         # Kept for as long as this is, whatever becomes of its siblings.
         self._tenant: Tenant | None = None
 
@@ -74,15 +74,15 @@ class Session:
         return self.core.use()
 
     @property
-    def hub(self) -> Followers:
-        """The hub of these choices, if it may be used here and now."""
+    def followers(self) -> Followers:
+        """The followers with these settings, if they may be used here and now."""
         self.core.use()
-        hub = self._hub
-        if hub is None:
+        followers = self._followers
+        if followers is None:
             _ = self.tenant
-            hub = self._hub = self.core.hub_for(self.choices)
-        hub.check_open()
-        return hub
+            followers = self._followers = self.core.followers_for(self.choices)
+        followers.check_open()
+        return followers
 
     # What streams and results need.
 
@@ -93,7 +93,7 @@ class Session:
         Raises:
             ClientStateError: It is not open, or not on this event loop.
         """
-        _ = self.hub
+        _ = self.followers
 
     def home(self) -> Runtime:
         """
@@ -104,28 +104,30 @@ class Session:
         """
         return self.opened.runtime
 
-    def subscribe(self, token: ResumeToken, reader: Reader) -> Follower:
-        """Attach *reader* to the task's feed."""
-        return self.hub.subscribe(token, reader)
+    def subscribe(self, token: ResumeToken, reader: EventBuffer) -> Follower:
+        """Attach *reader* to the task's follower."""
+        return self.followers.subscribe(token, reader)
 
-    async def unsubscribe(self, feed: Follower, reader: Reader) -> None:
+    async def unsubscribe(self, follower: Follower, reader: EventBuffer) -> None:
         """Detach it, and give the connection back."""
-        if self.core.opened is not None and self._hub is not None:
-            await self._hub.unsubscribe(feed, reader)
+        if self.core.opened is not None and self._followers is not None:
+            await self._followers.unsubscribe(follower, reader)
 
     async def request_cancel(self, task_id: str) -> bool:
-        """As the hub does; False where there is none any more."""
-        if self.core.opened is None or self._hub is None:
+        """Ask the service to cancel; False where the client is closed."""
+        if self.core.opened is None or self._followers is None:
             return False
-        return await self._hub.request_cancel(task_id)
+        return await self._followers.request_cancel(task_id)
 
     async def cancel_task(self, task_id: str) -> None:
         """Ask the service to cancel the task, trying again where that fails."""
-        await self.hub.cancel_task(task_id)
+        await self.followers.cancel_task(task_id)
 
     async def get_task(self, task_id: str) -> TaskSnapshot:
         """Ask for a task's present state."""
-        return decode_task(await self.hub.caller.call("GET", path_for("tasks", task_id), task=True))
+        return decode_task(
+            await self.followers.caller.call("GET", path_for("tasks", task_id), task=True)
+        )
 
     async def raw_result(self, task_id: str, *, is_completed: bool = False) -> RawResult:
         """
@@ -138,7 +140,7 @@ class Session:
         """
         path = path_for("tasks", task_id, "result")
         try:
-            return decode_result(await self.hub.caller.call("GET", path, task=True))
+            return decode_result(await self.followers.caller.call("GET", path, task=True))
         except TaskNotFoundError as error:
             if is_completed or await self._has_completed(task_id):
                 raise ResultExpiredError.after(error) from error
@@ -162,7 +164,7 @@ class Session:
         repeatable: bool = True,
     ) -> Response:
         """Make a request of the API."""
-        return await self.hub.caller.call(
+        return await self.followers.caller.call(
             method, path, params=params, json_body=json_body, repeatable=repeatable
         )
 
@@ -216,24 +218,24 @@ class Session:
         """Return what is done now and was done so far with the same key, by all siblings."""
         opened, tenant = self.opened, self.tenant
         economy, account = tenant.economy, tenant.account
-        counters, hubs = economy.counters, opened.hubs_of(tenant)
-        polling = [hub.polling() for hub in hubs]
+        counters, followers = economy.counters, opened.followers_of(tenant)
+        polling = [each.polling() for each in followers]
         return ClientStatistics(
             transport=self.core.settings.kind,
             open_streams=economy.usage.open_streams,
             open_transfers=economy.usage.open_transfers,
-            followed_tasks=sum(len(hub.feeds) for hub in hubs),
+            followed_tasks=sum(len(each.by_task) for each in followers),
             stream_slots=self.core.settings.limits.max_streams,
             polled_tasks=sum(each.tasks for each in polling),
             poll_interval=max(each.interval for each in polling),
             poll_interval_waiting=max(each.interval_waiting for each in polling),
             requests=economy.usage.requests,
             retries=account.retries,
-            asks=economy.pace.asks,
+            status_checks=economy.pace.status_checks,
             list_pages=economy.pace.pages,
             events=counters.events,
             dropped_progress=counters.dropped_progress
-            + sum(hub.dropped_progress_now for hub in hubs),
+            + sum(each.dropped_progress_now for each in followers),
             reconnects=counters.reconnects,
             switches_to_polling=counters.switches_to_polling,
             repeats_dropped=counters.repeats_dropped,

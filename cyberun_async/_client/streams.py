@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Protocol, Self, TypeVar, cast
 
 import attrs
 
-from .._following import Follower, Reader
+from .._following import EventBuffer, Follower
 from .._iteration import HeldIterator, Home
 from .._model import ClientStateError, CyberunError, ResumeToken, TaskSnapshot, TerminalEvent
 
@@ -32,11 +32,11 @@ class Subscriptions(Protocol):
         """Return the loop it belongs to; raise unless the client may be used here and now."""
         ...
 
-    def subscribe(self, token: ResumeToken, reader: Reader) -> Follower:
-        """Attach *reader* to the task's feed."""
+    def subscribe(self, token: ResumeToken, reader: EventBuffer) -> Follower:
+        """Attach *reader* to the task's follower."""
         ...
 
-    async def unsubscribe(self, feed: Follower, reader: Reader) -> None:
+    async def unsubscribe(self, follower: Follower, reader: EventBuffer) -> None:
         """Detach it, and give the connection back."""
         ...
 
@@ -46,21 +46,21 @@ class Subscriptions(Protocol):
 
 
 class Subscription(HeldIterator[Item_co]):
-    """What one reader sees of a task's feed, from its first item to the feed's end."""
+    """What one reader sees of a task's follower, from its first item to the follower's end."""
 
     def __init__(
         self,
         client: Subscriptions,
         token: ResumeToken,
         *,
-        reader: Reader,
+        reader: EventBuffer,
         cancel_on_exit: bool = False,
     ) -> None:
         self._reader = reader
         self._client = client
         self._token = token
         self._cancel_on_exit = cancel_on_exit
-        self._feed: Follower | None = None
+        self._follower: Follower | None = None
 
     def __repr__(self) -> str:
         phase = "closed" if self._is_closed else self.phase
@@ -76,27 +76,27 @@ class Subscription(HeldIterator[Item_co]):
     @property
     def phase(self) -> str:
         """Where the watch stands, in a word; for people and logs."""
-        return "not begun" if self._feed is None else self._feed.watch.phase.value
+        return "not begun" if self._follower is None else self._follower.watch.phase.value
 
     @property
     def progress_is_live(self) -> bool:
         """Whether progress arrives as it happens; not so while polling."""
-        return self._feed is not None and self._feed.watch.progress_is_live
+        return self._follower is not None and self._follower.watch.progress_is_live
 
     @property
     def status(self) -> str | None:
         """The last known status, or None."""
-        return self._token.status if self._feed is None else self._feed.watch.status
+        return self._token.status if self._follower is None else self._follower.watch.status
 
     @property
     def snapshot(self) -> TaskSnapshot | None:
         """The last full state that an ask brought, or None."""
-        return None if self._feed is None else self._feed.watch.snapshot
+        return None if self._follower is None else self._follower.watch.snapshot
 
     @property
     def ended_as(self) -> str | None:
         """How the task ended, from when that is known on; its end may not have been read yet."""
-        outcome = None if self._feed is None else self._feed.outcome
+        outcome = None if self._follower is None else self._follower.outcome
         return outcome.status if isinstance(outcome, TerminalEvent) else None
 
     @property
@@ -106,9 +106,9 @@ class Subscription(HeldIterator[Item_co]):
 
     def token(self) -> ResumeToken:
         """Return what another process needs to go on from what was read here."""
-        if self._feed is None or self._is_closed:
+        if self._follower is None or self._is_closed:
             return self._token
-        return self._present_token(self._feed)
+        return self._present_token(self._follower)
 
     # Reading.
 
@@ -131,14 +131,14 @@ class Subscription(HeldIterator[Item_co]):
         await super().aclose()
 
     async def _let_go(self) -> None:
-        feed = self._feed
-        if feed is None:
+        follower = self._follower
+        if follower is None:
             return
-        # The feed goes on for others, but what was read here does not.
-        self._token = self._present_token(feed)
+        # The follower goes on for others, but what was read here does not.
+        self._token = self._present_token(follower)
         # Whoever left right behind the end may read on, to be told that it was the end.
         self._is_over = self._is_over or self._reader.is_drained
-        await self._client.unsubscribe(feed, self._reader)
+        await self._client.unsubscribe(follower, self._reader)
         if not self._reader.is_finished:
             self._reader.finish(self._refusal())
         if self._cancel_on_exit and self.ended_as is None:
@@ -152,18 +152,18 @@ class Subscription(HeldIterator[Item_co]):
     def _refusal(self) -> ClientStateError:
         return super()._refusal().with_token(self.token())
 
-    def _present_token(self, feed: Follower) -> ResumeToken:
-        token = feed.watch.token()
+    def _present_token(self, follower: Follower) -> ResumeToken:
+        token = follower.watch.token()
         return self._as_read(token) if self._reader.is_behind else token
 
     def _as_read(self, token: ResumeToken) -> ResumeToken:
         """Return *token* as it was before what waits for this reader."""
-        told, first = self._reader.told, self._token
-        attempt = first.attempt if told is None else told.attempt
+        last, first = self._reader.last_read_status, self._token
+        attempt = first.attempt if last is None else last.attempt
         count = token.retry_count
         return attrs.evolve(
             token,
-            status=first.status if told is None else told.status,
+            status=first.status if last is None else last.status,
             attempt=attempt,
             retry_count=None if count is None else max(0, count - (token.attempt - attempt)),
             last_event_id=None,  # it may belong to what was not read
@@ -175,7 +175,7 @@ class Subscription(HeldIterator[Item_co]):
 
     def _begin(self) -> Home:
         home = self._client.home()
-        self._feed = self._client.subscribe(self._token, self._reader)
+        self._follower = self._client.subscribe(self._token, self._reader)
         return home
 
 
@@ -206,7 +206,7 @@ class EventStream(Subscription[Delivered_co]):
         notices: bool = False,
         cancel_on_exit: bool = False,
     ) -> None:
-        reader = Reader(capacity, notices=notices)
+        reader = EventBuffer(capacity, notices=notices)
         super().__init__(client, token, reader=reader, cancel_on_exit=cancel_on_exit)
         # Without notices nothing but events is pushed: the type says what the setting does.
         self._take = cast("Callable[[], Delivered_co | None]", reader.take)

@@ -85,25 +85,27 @@ async def wait_for_end(
         WaitTimeoutError: It has not ended, or not started, in time.
         CyberunError: It could not be followed to its end.
     """
-    hub = session.hub
+    followers = session.followers
     limit = seconds_or_none("timeout", timeout)
     start_limit = seconds_or_none("start_timeout", start_timeout)
     if until is None:
-        until = math.inf if limit is None else hub.now() + limit
+        until = math.inf if limit is None else followers.now() + limit
     if start_limit is not None and (limit is None or start_limit < limit):
-        look = min(_LAST_LOOK_SECONDS, until - hub.now() - start_limit)
-        feed = await hub.wait_end(token, start_limit, last_look=look)
-        if feed.end_is_known:
-            return await _final(session, feed, until)
-        token = feed.watch.token()
-        if not feed.is_running:
-            snapshot = feed.watch.snapshot
+        look = min(_LAST_LOOK_SECONDS, until - followers.now() - start_limit)
+        follower = await followers.wait_end(token, start_limit, last_look=look)
+        if follower.end_is_known:
+            return await _final(session, follower, until)
+        token = follower.watch.token()
+        if not follower.is_running:
+            snapshot = follower.watch.snapshot
             raise await timed_out(session, token, start_limit, snapshot, cancel_on_timeout, "start")
-    feed = await hub.wait_end(token, None if limit is None else max(0.0, until - hub.now()))
-    if not feed.end_is_known:
-        token, snapshot = feed.watch.token(), feed.watch.snapshot
+    follower = await followers.wait_end(
+        token, None if limit is None else max(0.0, until - followers.now())
+    )
+    if not follower.end_is_known:
+        token, snapshot = follower.watch.token(), follower.watch.snapshot
         raise await timed_out(session, token, timeout or 0.0, snapshot, cancel_on_timeout)
-    return await _final(session, feed, until)
+    return await _final(session, follower, until)
 
 
 async def result_in_time(
@@ -124,7 +126,7 @@ async def result_in_time(
     """
     limit = seconds_or_none("timeout", timeout)
     if until is None:
-        until = math.inf if limit is None else session.hub.now() + limit
+        until = math.inf if limit is None else session.followers.now() + limit
     snapshot = await wait_for_end(
         session,
         token,
@@ -137,7 +139,7 @@ async def result_in_time(
         raise error
     if limit is None:
         return await _result_of(session, snapshot)
-    seconds = until - session.hub.now()
+    seconds = until - session.followers.now()
     found = await session.within(seconds, partial(_result_of, session, snapshot))
     if found is None:
         raise result_is_late(snapshot, limit)
@@ -162,10 +164,10 @@ async def cancel_and_wait(
         WaitTimeoutError: The request was not answered, or the task has not ended, in time.
         CyberunError: The request was refused, or the task could not be followed to its end.
     """
-    hub = session.hub
+    followers = session.followers
     limit = seconds_or_none("timeout", timeout)
-    until = math.inf if limit is None else hub.now() + limit
-    cancel = partial(hub.cancel_task, token.task_id)
+    until = math.inf if limit is None else followers.now() + limit
+    cancel = partial(followers.cancel_task, token.task_id)
     try:
         if limit is None:
             await cancel()
@@ -221,22 +223,24 @@ async def timed_out(
     return error.with_token(token)
 
 
-async def _final(session: Session, feed: Follower, until: float) -> TaskSnapshot:
+async def _final(session: Session, follower: Follower, until: float) -> TaskSnapshot:
     """Return the final state of a task that has ended, by *until* at the latest."""
-    watch, outcome = feed.watch, feed.outcome
+    watch, outcome = follower.watch, follower.outcome
     if isinstance(outcome, CyberunError):
         raise copied(outcome, watch)
     known = watch.snapshot
     if known is not None and known.is_terminal:
         return known
     # The end is known, so an outage is no reason to fail, nor to wait until it is over.
-    seconds = min(_DETAILS_SECONDS, until - session.hub.now())
+    seconds = min(_DETAILS_SECONDS, until - session.followers.now())
     with contextlib.suppress(*_NO_ANSWER):
-        found = await session.within(seconds, partial(session.hub.check_task, feed.task_id))
+        found = await session.within(
+            seconds, partial(session.followers.check_task, follower.task_id)
+        )
         known = known if found is None else found[0]
     if outcome is None or (known is not None and known.is_terminal):
-        return known or TaskSnapshot(id=feed.task_id, status=watch.status or "")
-    return _ended(known or TaskSnapshot(id=feed.task_id, status=outcome.status), outcome)
+        return known or TaskSnapshot(id=follower.task_id, status=watch.status or "")
+    return _ended(known or TaskSnapshot(id=follower.task_id, status=outcome.status), outcome)
 
 
 def _ended(snapshot: TaskSnapshot, end: TerminalEvent) -> TaskSnapshot:

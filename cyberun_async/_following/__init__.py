@@ -3,7 +3,7 @@
 from .check_places import Places as Places
 from .connect import Connection as Connection
 from .due_polls import DuePolls as DuePolls
-from .event_buffer import Reader as Reader
+from .event_buffer import EventBuffer as EventBuffer
 from .follower import Follower as Follower, copied as copied
 from .followers import Economy as Economy, Followers as Followers
 from .list_polling import (

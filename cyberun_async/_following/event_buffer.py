@@ -1,5 +1,5 @@
 """
-The bounded, coalescing slot between a task's feed and one reader of it.
+The bounded, coalescing slot between a task's follower and one reader of it.
 
 A reader that falls behind loses ticks (the newest overwrites the one before), never a
 status and never the end. Where it does not read at all, what is bounded by nothing else
@@ -28,16 +28,16 @@ _OVERFLOW_FACTOR = 8
 _STATUS_FACTOR = 16
 
 
-class Reader:
+class EventBuffer:
     """
-    What waits for one reader. Filled by the feed, emptied by :meth:`next`.
+    What waits for one reader. Filled by the follower, emptied by :meth:`next`.
 
     Attributes:
         notices: Whether notices are pushed, too.
         dropped_progress: How many ticks were overwritten.
-        has_lost: Whether more than ticks was dropped: it ends with :class:`SlowReaderError`.
+        last_read_status: The status event that was read last.
+        has_lost: Whether more than progress was dropped: it ends with :class:`SlowReaderError`.
         pull: Called when the reader was woken: what has come by then is pushed by it.
-        told: The status that was read last.
     """
 
     __slots__ = (
@@ -49,9 +49,9 @@ class Reader:
         "_waker",
         "dropped_progress",
         "has_lost",
+        "last_read_status",
         "notices",
         "pull",
-        "told",
     )
 
     def __init__(self, capacity: int, *, notices: bool = False) -> None:
@@ -66,7 +66,7 @@ class Reader:
         self.has_lost: bool = False
         self.notices: bool = notices
         self.pull: Callable[[], None] = _nothing
-        self.told: StatusEvent | None = None
+        self.last_read_status: StatusEvent | None = None
 
     def push(self, item: Event | Notice) -> None:
         """Add *item*, or put it in the place of an older tick when full; after the end, nothing."""
@@ -121,7 +121,7 @@ class Reader:
             return None
         item = self._buffer.pop(0)
         if type(item) is StatusEvent:
-            self.told = item
+            self.last_read_status = item
         return item
 
     async def next(self) -> Event | Notice | None:
@@ -187,4 +187,4 @@ _TOO_SLOW = "the reader fell too far behind, and events were dropped; watch the 
 
 
 def _nothing() -> None:
-    """Pull nothing: the reader is attached to no feed yet."""
+    """Pull nothing: the reader is attached to no follower yet."""

@@ -1,7 +1,7 @@
 """
-One task's feed: the machine's orders carried out, its events handed to every reader.
+One task's follower: the machine's orders carried out, its events handed to every reader.
 
-A feed is passive; no task runs for it unless its stream is open. The poller calls it
+A follower is passive; no task runs for it unless its stream is open. The poller calls it
 when its time has come and when an ask was answered; its *line* (the one reading task)
 reports what the stream brings.
 """
@@ -38,7 +38,7 @@ from .._watch import (
     report_messages,
 )
 from .connect import Connection, Opener, open_connection, refusal_of
-from .event_buffer import Reader
+from .event_buffer import EventBuffer
 from .stream_slots import StreamSlots
 
 
@@ -46,7 +46,7 @@ logger = logging.getLogger("cyberun_async")
 
 
 class FollowerHost(Opener, Protocol):
-    """What a feed needs of its client."""
+    """What a follower needs of its client."""
 
     slots: StreamSlots
     now: Callable[[], float]
@@ -55,8 +55,8 @@ class FollowerHost(Opener, Protocol):
     tenant: Usage | None
 
     def spawn(self, function: Callable[..., Coroutine[Any, Any, None]], *args: Any) -> None: ...
-    def schedule(self, feed: "Follower") -> None: ...
-    def settled(self, feed: "Follower") -> None: ...
+    def schedule(self, follower: "Follower") -> None: ...
+    def settled(self, follower: "Follower") -> None: ...
     def noticed(self, notice: Notice) -> None: ...
     async def read_output(self, task_id: str) -> tuple[Mapping[str, Any] | None, str | None]: ...
 
@@ -73,7 +73,7 @@ class Follower:
         "_fetching",
         "_has_ended",
         "_has_line",
-        "_hub",
+        "_host",
         "_line_closed",
         "_line_scope",
         "_logged",
@@ -88,10 +88,10 @@ class Follower:
         "watch",
     )
 
-    def __init__(self, hub: FollowerHost, watch: Watch) -> None:
-        self._hub = hub
+    def __init__(self, followers: FollowerHost, watch: Watch) -> None:
+        self._host = followers
         self.watch: Watch = watch
-        self.readers: list[Reader] = []
+        self.readers: list[EventBuffer] = []
         self.waiters: int = 0
         self.was_shared: bool = False
         self.asking: bool = False
@@ -130,7 +130,7 @@ class Follower:
 
     @property
     def outcome(self) -> TerminalEvent | CyberunError | None:
-        """What the feed ended with; None while that is not known, and where it was left."""
+        """What the follower ended with; None while that is not known, and where it was left."""
         if self.watch.phase is Phase.FETCHING:
             return self.watch.pending_end()
         end = self.watch.terminal
@@ -144,28 +144,28 @@ class Follower:
     @property
     def tenant(self) -> Usage | None:
         """Whose task it is."""
-        return self._hub.tenant
+        return self._host.tenant
 
     def catch_up(self) -> None:
-        """Take in what the stream has brought by now; the feed may be done afterwards."""
+        """Take in what the stream has brought by now; the follower may be done afterwards."""
         self._digest()
 
     def teach(self, token: ResumeToken) -> None:
         """Take in what the next reader knows already, and tell it to the others."""
-        self.watch.merge_token(token, self._hub.now())
+        self.watch.merge_token(token, self._host.now())
         self.advance()
 
-    def attach(self, reader: Reader, first: Sequence[Event | Notice]) -> None:
+    def attach(self, reader: EventBuffer, first: Sequence[Event | Notice]) -> None:
         """Add *reader*, which begins with *first*, and stream if nobody has so far."""
         reader.push_all(first)
         reader.pull = self._digest
         self.readers.append(reader)
         self.was_shared = self.was_shared or len(self.readers) > 1
         self.watch.streaming = True
-        self.watch.stream_granted(self._hub.now())
+        self.watch.stream_granted(self._host.now())
         self.advance()
 
-    def detach(self, reader: Reader) -> None:
+    def detach(self, reader: EventBuffer) -> None:
         """Remove *reader*; with the last one the stream is given up."""
         self._digest()
         if reader in self.readers:
@@ -179,7 +179,7 @@ class Follower:
         self.advance()
 
     async def wait_done(self) -> None:
-        """Wait until the feed has ended, or nobody follows the task any more."""
+        """Wait until the follower has ended, or nobody follows the task any more."""
         if not self.is_done:
             self._done = self._done or anyio.Event()
             await self._done.wait()
@@ -192,7 +192,7 @@ class Follower:
 
     async def look_again(self) -> None:
         """Have the status checked now, and wait for what that comes to, or for the end."""
-        now = self._hub.now()
+        now = self._host.now()
         if self._checked is None:
             self._checked = now, anyio.Event()
         _, checked = self._checked
@@ -208,7 +208,7 @@ class Follower:
     async def stop_streaming(self) -> None:
         """Close the stream and wait until its connection has been given back."""
         self.revoke_stream()
-        self._hub.slots.forget(self)
+        self._host.slots.forget(self)
         await self.line_closed()
 
     async def line_closed(self) -> None:
@@ -221,23 +221,23 @@ class Follower:
     def revoke_stream(self) -> None:
         """Give the stream up and poll."""
         self._digest()
-        self.watch.stream_revoked(self._hub.now())
+        self.watch.stream_revoked(self._host.now())
         self.advance()
 
     def grant_stream(self) -> None:
         """Stream, if somebody still reads."""
         if self.readers and not self.is_done:
-            self.watch.stream_granted(self._hub.now())
+            self.watch.stream_granted(self._host.now())
             self.advance()
 
     def fail(self, error: CyberunError) -> None:
-        """End the feed with *error*, behind what the stream has brought by now."""
+        """End the follower with *error*, behind what the stream has brought by now."""
         self._digest()
         self.watch.failed(error)
         self.advance()
 
     def crash(self, error: Exception) -> None:
-        """End the feed by a fault that nobody foresaw: it must not leave a reader waiting."""
+        """End the follower by a fault that nobody foresaw: it must not leave a reader waiting."""
         self.watch.failed(_crashed(error))
         self.advance()
 
@@ -246,10 +246,10 @@ class Follower:
     @property
     def last_byte_at(self) -> float:
         """When the stream last brought anything."""
-        return self._hub.now() if self._connection is None else self._connection.last_byte_at
+        return self._host.now() if self._connection is None else self._connection.last_byte_at
 
     def due_at(self) -> float | None:
-        """Return when the poller has to look at this feed."""
+        """Return when the poller has to look at this follower."""
         watch = self.watch
         if watch.phase is Phase.DONE:
             return None
@@ -267,7 +267,7 @@ class Follower:
     def on_answer(self, answer: TaskSnapshot | CyberunError, sent_at: float) -> None:
         """Report what an ask came to."""
         self._digest()
-        report_answer(self.watch, answer, sent_at, self._hub.now())
+        report_answer(self.watch, answer, sent_at, self._host.now())
         self.advance()
         if self._checked is not None and sent_at >= self._checked[0]:
             self._release_checked()
@@ -279,7 +279,7 @@ class Follower:
         self._deliver()
         if self.is_running is not self._ran:
             self._ran = not self._ran
-            self._hub.slots.moved(self)
+            self._host.slots.moved(self)
         step = self.watch.next_step()
         self._log_phase()
         if isinstance(step, Connect):
@@ -293,7 +293,7 @@ class Follower:
         elif isinstance(step, Fail):
             self._end(step.error)
         self._deliver()
-        self._hub.schedule(self)
+        self._host.schedule(self)
 
     def _log_phase(self) -> None:
         phase = self.watch.phase
@@ -306,7 +306,7 @@ class Follower:
         if not items:
             return
         events = [item for item in items if isinstance(item, Event)]
-        observe = self._hub.observe
+        observe = self._host.observe
         if observe is not None or len(events) < len(items):
             self._tell(items, observe)
         for reader in self.readers:
@@ -317,18 +317,18 @@ class Follower:
     ) -> None:
         for item in items:
             if isinstance(item, Notice):
-                self._hub.noticed(item)
+                self._host.noticed(item)
             elif observe is not None:
                 observe(item)
 
     def _connect(self, step: Connect) -> None:
         if self._has_line:
             return  # the old line is still closing; it calls again when it has
-        if not self._hub.slots.request(self):
-            self.watch.stream_revoked(self._hub.now())
+        if not self._host.slots.request(self):
+            self.watch.stream_revoked(self._host.now())
             return
         self._has_line = True
-        self._hub.spawn(self._line, step.last_event_id)
+        self._host.spawn(self._line, step.last_event_id)
 
     def _drop_line(self) -> None:
         if self._line_scope is not None:
@@ -340,14 +340,14 @@ class Follower:
         self._fetching = True
         self._release_waiters()
         if self.readers:
-            self._hub.spawn(self._fetch)
+            self._host.spawn(self._fetch)
         else:
             self.watch.resulted(self.watch.pending_end())
             self.advance()
 
     async def _fetch(self) -> None:
         try:
-            output, problem = await self._hub.read_output(self.task_id)
+            output, problem = await self._host.read_output(self.task_id)
         except Exception as error:  # noqa: BLE001 - the readers'
             self.crash(error)
             return
@@ -368,14 +368,14 @@ class Follower:
         if self._has_ended:
             return
         self._has_ended = True
-        self._hub.slots.forget(self)
+        self._host.slots.forget(self)
         for reader in self.readers:
             if not reader.is_finished:
                 reader.finish(None if error is None else copied(error, self.watch))
         if self._done is not None:
             self._done.set()
         self._release_waiters()
-        self._hub.settled(self)
+        self._host.settled(self)
 
     def _release_waiters(self) -> None:
         if self._end_known is not None:
@@ -404,15 +404,15 @@ class Follower:
             closed, self._line_closed = self._line_closed, None
             if closed is not None:
                 closed.set()
-            self._hub.slots.release(self)
+            self._host.slots.release(self)
         self.advance()
 
     async def _read_stream(self, last_event_id: str | None) -> None:
-        watch, now = self.watch, self._hub.now
+        watch, now = self.watch, self._host.now
         if watch.is_reconnecting:
-            await anyio.sleep(max(0.0, self._hub.slots.start_time(now()) - now()))
+            await anyio.sleep(max(0.0, self._host.slots.start_time(now()) - now()))
         try:
-            connection = await open_connection(self._hub, self.task_id, last_event_id)
+            connection = await open_connection(self._host, self.task_id, last_event_id)
         except ExchangeFailedError as error:
             self._judge_failure(error)
             return
@@ -440,12 +440,12 @@ class Follower:
             self.watch.failed(unavailable(failure))
         elif failure.kind is FailureKind.REDIRECT:
             # Not followed, so no stream can be had; whether all else works, an ask shows.
-            self.watch.refused(unavailable(failure), self._hub.now(), was_reached=False)
+            self.watch.refused(unavailable(failure), self._host.now(), was_reached=False)
         else:
-            self.watch.lost(failure.reason, self._hub.now())
+            self.watch.lost(failure.reason, self._host.now())
 
     async def _read_events(self, connection: Connection) -> None:
-        watch, now = self.watch, self._hub.now
+        watch, now = self.watch, self._host.now
         watch.connected(now())
         self.advance()
         try:
@@ -487,7 +487,7 @@ class Follower:
             report_id(self.watch, connection.last_event_id)
         except ExchangeFailedError as error:
             self._apply_retry_hint(connection)
-            self.watch.lost(error.reason, self._hub.now())
+            self.watch.lost(error.reason, self._host.now())
             self.advance()
         except Exception as error:  # noqa: BLE001 - the readers'
             self.crash(error)
@@ -501,7 +501,7 @@ class Follower:
     def _read_batch(self, batch: Sequence[Message], last_event_id: str) -> None:
         watch = self.watch
         was_running = watch.is_running
-        report_messages(watch, batch, last_event_id, self._hub.now(), self._hub.loads)
+        report_messages(watch, batch, last_event_id, self._host.now(), self._host.loads)
         if watch.phase is Phase.READING and was_running == watch.is_running:
             self._deliver()
             self._reschedule_if_sooner()
@@ -511,7 +511,7 @@ class Follower:
     def _reschedule_if_sooner(self) -> None:
         check_at, scheduled = self.watch.check_at, self.scheduled_at
         if check_at is not None and (scheduled is None or check_at < scheduled):
-            self._hub.schedule(self)
+            self._host.schedule(self)
 
 
 def _crashed(error: Exception) -> CyberunError:

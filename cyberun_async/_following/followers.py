@@ -1,7 +1,7 @@
 """
-Following tasks, behind the client: feeds, their poller, stream slots and the network.
+Following tasks, behind the client: followers, their poller, stream slots and the network.
 
-One feed a task, however many watch or wait for it. Everything a feed needs of the rest
+One follower a task, however many watch or wait for it. Everything a follower needs of the rest
 of the library comes through here.
 """
 
@@ -50,7 +50,7 @@ from .._runtime import Runtime, draw, utc_now
 from .._validation import path_for
 from .._watch import Counters, Phase, Watch
 from .check_places import Places
-from .event_buffer import Reader
+from .event_buffer import EventBuffer
 from .follower import Follower
 from .list_polling import PAGE_SIZE
 from .notifier import Notifier, SentRun
@@ -104,22 +104,22 @@ class Followers:
         policy: WatchPolicy,
         timeouts: Timeouts,
         economy: Economy,
-        told: Notifier,
+        notifier: Notifier,
     ) -> None:
         self._runtime = runtime
         self._transport = transport
         self._timeouts = timeouts
         self.caller = caller
         self.policy = policy
-        self._told = told
-        self.observe: Callable[[Event], None] | None = told.received
+        self._notifier = notifier
+        self.observe: Callable[[Event], None] | None = notifier.received
         self.now = runtime.now
         self.loads = transport.loads
         self.economy = economy
         self.tenant: Usage | None = economy.usage
         self.slots = economy.slots
         self.counters = economy.counters
-        self.feeds: dict[str, Follower] = {}
+        self.by_task: dict[str, Follower] = {}
         self.poller = Poller(
             now=runtime.now,
             spawn=runtime.spawn,
@@ -139,30 +139,30 @@ class Followers:
             raise ClientClosedError("the client is closed; make a new one")
         self._runtime.check()
 
-    def subscribe(self, token: ResumeToken, reader: Reader) -> Follower:
-        """Attach *reader* to the one feed of its task, making it if need be."""
-        feed = self._caught_up(token.task_id)
-        if feed is None:
-            feed = self._new_feed(token, streaming=True)
-            feed.attach(reader, [])
+    def subscribe(self, token: ResumeToken, reader: EventBuffer) -> Follower:
+        """Attach *reader* to the one follower of its task, making it if need be."""
+        follower = self._caught_up(token.task_id)
+        if follower is None:
+            follower = self._new_follower(token, streaming=True)
+            follower.attach(reader, [])
         else:
-            feed.teach(token)
-            feed.attach(reader, _current_state(feed, token, notices=reader.notices))
-        return feed
+            follower.teach(token)
+            follower.attach(reader, _current_state(follower, token, notices=reader.notices))
+        return follower
 
-    async def unsubscribe(self, feed: Follower, reader: Reader) -> None:
+    async def unsubscribe(self, follower: Follower, reader: EventBuffer) -> None:
         """Detach *reader*; the last one gives the stream's connection back."""
-        feed.detach(reader)
-        if feed.is_done:
-            await feed.line_closed()
+        follower.detach(reader)
+        if follower.is_done:
+            await follower.line_closed()
             return
         self.counters.dropped_progress += reader.dropped_progress
-        if feed.readers:
+        if follower.readers:
             return
-        if feed.was_shared and self.policy.linger > 0:
-            self._runtime.spawn(self._linger, feed, feed.departures)
+        if follower.was_shared and self.policy.linger > 0:
+            self._runtime.spawn(self._linger, follower, follower.departures)
             return
-        await self._stop(feed)
+        await self._stop(follower)
 
     async def wait_end(
         self, token: ResumeToken, limit: float | None, *, last_look: float = 0.0
@@ -170,27 +170,27 @@ class Followers:
         """
         Wait until the task has ended, by polling unless it is streamed anyway.
 
-        After *limit* seconds the feed is returned as it is then, its end not known. A task
+        After *limit* seconds the follower is returned as it is then, its end not known. A task
         not known to run by then has its status checked once more, for up to *last_look*
         seconds.
         """
-        feed = self.feeds.get(token.task_id) or self._new_feed(token, streaming=False)
-        feed.waiters += 1
+        follower = self.by_task.get(token.task_id) or self._new_follower(token, streaming=False)
+        follower.waiters += 1
         try:
             # Without a limit thousands wait; a cancel scope each would cost a kilobyte each.
             if limit is None:
-                await feed.wait_end()
+                await follower.wait_end()
             else:
                 with anyio.move_on_after(limit):
-                    await feed.wait_end()
-                if last_look > 0 and not feed.is_running and not feed.end_is_known:
+                    await follower.wait_end()
+                if last_look > 0 and not follower.is_running and not follower.end_is_known:
                     with anyio.move_on_after(last_look):
-                        await feed.look_again()
+                        await follower.look_again()
         finally:
-            feed.waiters -= 1
-            if not feed.waiters and not feed.readers and not feed.is_done:
-                self._forget(feed)
-        return feed
+            follower.waiters -= 1
+            if not follower.waiters and not follower.readers and not follower.is_done:
+                self._forget(follower)
+        return follower
 
     async def request_cancel(self, task_id: str) -> bool:
         """
@@ -211,7 +211,7 @@ class Followers:
 
     def submitting(self, workflow: str) -> AbstractContextManager[SentRun]:
         """Tell the observer of a run that is sent within the block."""
-        return self._told.submitting(workflow)
+        return self._notifier.submitting(workflow)
 
     async def cancel_task(self, task_id: str) -> None:
         """Ask the service to cancel the task."""
@@ -219,7 +219,7 @@ class Followers:
 
     async def ask_task(self, task_id: str) -> TaskSnapshot:
         """Ask for the task's state."""
-        path, headers = path_for("tasks", task_id), self._told.headers(task_id)
+        path, headers = path_for("tasks", task_id), self._notifier.headers(task_id)
         # Not repeated here: the watch asks again, at the client's pace rather than its quota's.
         call = self.caller.call(
             "GET", path, headers=headers, task=True, is_check=True, repeatable=False
@@ -231,7 +231,7 @@ class Followers:
         pace = self.poller.pace
         while True:
             await pace.turn()
-            pace.asks += 1
+            pace.status_checks += 1
             try:
                 return await self.ask_task(task_id)
             except (ServiceUnavailableError, RateLimitedError) as error:
@@ -250,7 +250,11 @@ class Followers:
     def polling(self) -> Polling:
         """Return how many tasks are polled, and how often."""
         now, policy, lag = self.now(), self.policy, self.poller.lag
-        polled = [feed.watch for feed in self.feeds.values() if feed.watch.phase is Phase.POLLING]
+        polled = [
+            follower.watch
+            for follower in self.by_task.values()
+            if follower.watch.phase is Phase.POLLING
+        ]
         waits = [one.poll_interval(now) for one in polled if one.status in WAITING_STATUSES]
         return Polling(
             tasks=len(polled),
@@ -262,40 +266,44 @@ class Followers:
     def dropped_progress_now(self) -> int:
         """How many ticks were overwritten in readers that are not in the counters yet."""
         return sum(
-            reader.dropped_progress for feed in self.feeds.values() for reader in feed.readers
+            reader.dropped_progress
+            for follower in self.by_task.values()
+            for reader in follower.readers
         )
 
     def close(self) -> None:
-        """End every feed with :class:`ClientClosedError`."""
+        """End every follower with :class:`ClientClosedError`."""
         self._closed = ClientClosedError("the client was closed while the task was being followed")
-        for feed in tuple(self.feeds.values()):
-            feed.fail(self._closed)
+        for follower in tuple(self.by_task.values()):
+            follower.fail(self._closed)
         # Else a client that is kept would keep what it followed last.
         self.poller.clear()
 
-    # What feeds ask.
+    # What followers ask.
 
     def spawn(self, function: Callable[..., Coroutine[Any, Any, None]], *args: Any) -> None:
         """Start a task that the client owns."""
         self._runtime.spawn(function, *args)
 
-    def schedule(self, feed: Follower) -> None:
-        """Wake *feed* when it is due."""
-        self.poller.schedule(feed)
+    def schedule(self, follower: Follower) -> None:
+        """Wake *follower* when it is due."""
+        self.poller.schedule(follower)
 
-    def settled(self, feed: Follower) -> None:
-        """*feed* has ended, and nothing more is overwritten in its readers."""
-        self.counters.dropped_progress += sum(reader.dropped_progress for reader in feed.readers)
-        self._remove(feed)
-        if isinstance(feed.watch.error, UnknownEndError):
-            logger.warning("%s", feed.watch.error)
-        if feed.watch.error is not None:
+    def settled(self, follower: Follower) -> None:
+        """*follower* has ended, and nothing more is overwritten in its readers."""
+        self.counters.dropped_progress += sum(
+            reader.dropped_progress for reader in follower.readers
+        )
+        self._remove(follower)
+        if isinstance(follower.watch.error, UnknownEndError):
+            logger.warning("%s", follower.watch.error)
+        if follower.watch.error is not None:
             self.noticed(
                 GaveUp(
-                    task_id=feed.task_id,
-                    cause=type(feed.watch.error).__name__,
-                    token=feed.watch.token(),
-                    snapshot=feed.watch.snapshot,
+                    task_id=follower.task_id,
+                    cause=type(follower.watch.error).__name__,
+                    token=follower.watch.token(),
+                    snapshot=follower.watch.snapshot,
                 )
             )
 
@@ -316,7 +324,7 @@ class Followers:
                 logger.info("task %s: gave up (%s)", notice.task_id, cause)
             case _:
                 logger.debug("task %s: %s", notice.task_id, type(notice).__name__)
-        self._told.noticed(notice)
+        self._notifier.noticed(notice)
 
     @property
     def can_refresh(self) -> bool:
@@ -330,7 +338,7 @@ class Followers:
     async def open_stream(self, task_id: str, headers: Mapping[str, str]) -> EventConnection:
         """Open the task's event stream."""
         path = path_for("tasks", task_id, "events")
-        all_headers = {**headers, **self._told.headers(task_id)}
+        all_headers = {**headers, **self._notifier.headers(task_id)}
         with without_locals():
             return await self._transport.open_stream(
                 path,
@@ -342,7 +350,7 @@ class Followers:
 
     async def read_output(self, task_id: str) -> tuple[Mapping[str, Any] | None, str | None]:
         """Return the output of a completed task, or why it cannot be read (in time)."""
-        path, headers = path_for("tasks", task_id, "result"), self._told.headers(task_id)
+        path, headers = path_for("tasks", task_id, "result"), self._notifier.headers(task_id)
         seconds = self.policy.output_timeout
         with anyio.move_on_after(seconds):
             try:
@@ -361,13 +369,13 @@ class Followers:
     # Within.
 
     def _caught_up(self, task_id: str) -> Follower | None:
-        """Return the task's feed, with all that has come by now told to its other readers."""
-        feed = self.feeds.get(task_id)
-        if feed is not None:
-            feed.catch_up()  # this may be its end
-        return self.feeds.get(task_id)
+        """Return the task's follower, with all that has come by now told to its other readers."""
+        follower = self.by_task.get(task_id)
+        if follower is not None:
+            follower.catch_up()  # this may be its end
+        return self.by_task.get(task_id)
 
-    def _new_feed(self, token: ResumeToken, *, streaming: bool) -> Follower:
+    def _new_follower(self, token: ResumeToken, *, streaming: bool) -> Follower:
         now = self.now()
         watch = Watch(
             task_id=token.task_id,
@@ -382,12 +390,12 @@ class Followers:
             retry_count=token.retry_count,
             last_event_id=resumable_id(token.last_event_id),
         )
-        feed = Follower(self, watch)
-        self.feeds[token.task_id] = feed
-        self._told.watch_began(token.task_id)
-        self.poller.add(feed)
-        feed.begin()
-        return feed
+        follower = Follower(self, watch)
+        self.by_task[token.task_id] = follower
+        self._notifier.watch_began(token.task_id)
+        self.poller.add(follower)
+        follower.begin()
+        return follower
 
     def _grace_left(self, token: ResumeToken) -> float:
         if token.submitted_at is None:
@@ -395,43 +403,45 @@ class Followers:
         age = (utc_now() - token.submitted_at).total_seconds()
         return max(0.0, self.policy.not_found_grace - max(0.0, age))
 
-    async def _linger(self, feed: Follower, departures: int) -> None:
+    async def _linger(self, follower: Follower, departures: int) -> None:
         await anyio.sleep(self.policy.linger)
         # Who came and left meanwhile is lingered for anew.
-        if not feed.readers and not feed.is_done and feed.departures == departures:
-            await self._stop(feed)
+        if not follower.readers and not follower.is_done and follower.departures == departures:
+            await self._stop(follower)
 
-    async def _stop(self, feed: Follower) -> None:
-        if feed.waiters:
-            await feed.stop_streaming()
+    async def _stop(self, follower: Follower) -> None:
+        if follower.waiters:
+            await follower.stop_streaming()
             return
-        self._forget(feed)
-        await feed.stop_streaming()
+        self._forget(follower)
+        await follower.stop_streaming()
 
-    def _forget(self, feed: Follower) -> None:
-        self._remove(feed)
-        self.slots.forget(feed)
-        feed.let_go()
+    def _forget(self, follower: Follower) -> None:
+        self._remove(follower)
+        self.slots.forget(follower)
+        follower.let_go()
 
-    def _remove(self, feed: Follower) -> None:
-        if self.feeds.get(feed.task_id) is feed:
-            del self.feeds[feed.task_id]
-            self._told.watch_ended(feed.task_id, feed.outcome)
-        self.poller.remove(feed)
+    def _remove(self, follower: Follower) -> None:
+        if self.by_task.get(follower.task_id) is follower:
+            del self.by_task[follower.task_id]
+            self._notifier.watch_ended(follower.task_id, follower.outcome)
+        self.poller.remove(follower)
 
 
-def _current_state(feed: Follower, token: ResumeToken, *, notices: bool) -> list[Event | Notice]:
+def _current_state(
+    follower: Follower, token: ResumeToken, *, notices: bool
+) -> list[Event | Notice]:
     """Return what a late reader is told first."""
-    watch = feed.watch
-    told: list[Event | Notice] = []
+    watch = follower.watch
+    first: list[Event | Notice] = []
     if notices and watch.polling_cause is not None:
-        told.append(PollingStarted(task_id=watch.task_id, cause=watch.polling_cause))
+        first.append(PollingStarted(task_id=watch.task_id, cause=watch.polling_cause))
     if watch.status is not None and watch.is_news_to(token):
-        told.append(
+        first.append(
             StatusEvent(
                 task_id=watch.task_id, attempt=watch.attempt, origin="poll", status=watch.status
             )
         )
     if watch.last_tick is not None:
-        told.append(attrs.evolve(watch.last_tick))
-    return told
+        first.append(attrs.evolve(watch.last_tick))
+    return first

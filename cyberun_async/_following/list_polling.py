@@ -125,7 +125,7 @@ class ListPolling:
         list_page: Asks for a page of a state's tasks.
         now: The clock.
         memory: What lists were good for so far.
-        claim: Called with a feed that is not sought; whether it may be answered, too.
+        claim: Called with a follower that is not sought; whether it may be answered, too.
             None answers those that no request is about.
     """
 
@@ -144,7 +144,7 @@ class ListPolling:
     async def run(
         self,
         due: Iterable[Follower],
-        feeds: Mapping[str, Follower],
+        followers: Mapping[str, Follower],
         states: Iterable[str] | None = None,
     ) -> list[Follower]:
         """
@@ -152,22 +152,22 @@ class ListPolling:
 
         None reads the pages of those *states* for which that is worth it.
         """
-        missing = {feed.task_id: feed for feed in due}
+        missing = {follower.task_id: follower for follower in due}
         if states is None:
             states = self._memory.states_to_list(_counted(missing.values()))
         read = list(states)
         for state in read:
-            await self._read_state(state, missing, feeds)
+            await self._read_state(state, missing, followers)
         # Tasks that start together are together on the pages of a later state.
         shown = [state for state in read if not self._memory.is_refused(state)]
         for state in USUAL_STATES:
-            gone = sum(_may_have_gone(shown, state, feed) for feed in missing.values())
+            gone = sum(_may_have_gone(shown, state, follower) for follower in missing.values())
             if state not in read and self._memory.states_to_list({state: gone}):
-                await self._read_state(state, missing, feeds)
+                await self._read_state(state, missing, followers)
         return list(missing.values())
 
     async def _read_state(
-        self, state: str, missing: dict[str, Follower], feeds: Mapping[str, Follower]
+        self, state: str, missing: dict[str, Follower], followers: Mapping[str, Follower]
     ) -> None:
         number = 1
         seen: set[str] = set()
@@ -185,7 +185,7 @@ class ListPolling:
                 return
             sought = len(missing)
             for sighting in page.items:
-                self._note(sighting, sent_at, missing, feeds)
+                self._note(sighting, sent_at, missing, followers)
             shown = {sighting.id for sighting in page.items}
             # A list that takes no notice of the page number has one page, and never ends.
             is_end = shown <= seen or page.row_count < min(PAGE_SIZE, page.per_page or PAGE_SIZE)
@@ -201,20 +201,20 @@ class ListPolling:
         sighting: Sighting,
         sent_at: float,
         missing: dict[str, Follower],
-        feeds: Mapping[str, Follower],
+        followers: Mapping[str, Follower],
     ) -> None:
-        feed = feeds.get(sighting.id)
-        if feed is None or feed.is_done or is_terminal(sighting.status):
+        follower = followers.get(sighting.id)
+        if follower is None or follower.is_done or is_terminal(sighting.status):
             return
         if not is_known(sighting.status):
             return  # it may be an end, too, which a row does not show
-        if missing.pop(sighting.id, None) is None and not self._claim(feed):
+        if missing.pop(sighting.id, None) is None and not self._claim(follower):
             return  # another request about it is under way
         self._memory.note_sighting(sighting.status)
-        feed.unlisted = 0
-        feed.watch.asked()
-        feed.asking = False
-        feed.on_answer(_snapshot(sighting, feed.watch.snapshot), sent_at)
+        follower.unlisted = 0
+        follower.watch.asked()
+        follower.asking = False
+        follower.on_answer(_snapshot(sighting, follower.watch.snapshot), sent_at)
 
 
 def _goes_on(page: Page[Sighting], number: int, missing: int, found: int) -> bool:
@@ -241,20 +241,20 @@ def _snapshot(sighting: Sighting, known: TaskSnapshot | None) -> TaskSnapshot:
     return attrs.evolve(known, status=sighting.status, retry_count=sighting.retry_count, raw=b"")
 
 
-def _may_have_gone(shown: Sequence[str], state: str, feed: Follower) -> bool:
-    """Return whether *feed* may be in the later *state*, its own having been *shown* without it."""
-    seen = feed.watch.status
+def _may_have_gone(shown: Sequence[str], state: str, follower: Follower) -> bool:
+    """Return whether it may be in the later *state*, as its own was *shown* without it."""
+    seen = follower.watch.status
     if seen not in shown or seen not in _COURSE:
         return False
     return _COURSE.index(TaskStatus(seen)) < _COURSE.index(TaskStatus(state))
 
 
-def _is_not_asked_about(feed: Follower) -> bool:
-    return not feed.asking
+def _is_not_asked_about(follower: Follower) -> bool:
+    return not follower.asking
 
 
-def _counted(feeds: Iterable[Follower]) -> dict[str | None, int]:
+def _counted(followers: Iterable[Follower]) -> dict[str | None, int]:
     counts: dict[str | None, int] = {}
-    for feed in feeds:
-        counts[feed.watch.status] = counts.get(feed.watch.status, 0) + 1
+    for follower in followers:
+        counts[follower.watch.status] = counts.get(follower.watch.status, 0) + 1
     return counts

@@ -1,7 +1,7 @@
 """
 One schedule for everything that has to be asked: who is due, in which order, at what pace.
 
-The poller is the client's one timer. It wakes each feed when its machine has something
+The poller is the client's one timer. It wakes each follower when its machine has something
 to decide, and answers the asks that are due: a few by single GETs, many by list pages,
 whichever costs fewer requests.
 """
@@ -48,7 +48,7 @@ AskTask = Callable[[str], Awaitable[TaskSnapshot]]
 
 
 class Poller:
-    """Wakes feeds and answers their asks, for one client."""
+    """Wakes followers and answers their asks, for one client."""
 
     def __init__(
         self,
@@ -83,7 +83,7 @@ class Poller:
         self._spread_at = 0.0
         self._offset = wall_minus_monotonic()
         self._running = False
-        self._feeds: dict[str, Follower] = {}
+        self._followers: dict[str, Follower] = {}
         self._memory = ListMemory(now)
         self._sweep = ListPolling(self._paced_page, now, self._memory, self._claim)
         self._sweeping: set[str | None] = set()
@@ -92,43 +92,43 @@ class Poller:
         self._single_answered_at = float("-inf")
         self._list_failed_at = float("-inf")
 
-    def add(self, feed: Follower) -> None:
-        """Look after *feed* until :meth:`remove`."""
-        self._feeds[feed.task_id] = feed
+    def add(self, follower: Follower) -> None:
+        """Look after *follower* until :meth:`remove`."""
+        self._followers[follower.task_id] = follower
         if not self._running:
             self._running = True
             self._spawn(self._run)
 
-    def remove(self, feed: Follower) -> None:
-        """Forget *feed*."""
-        if self._feeds.get(feed.task_id) is feed:
-            del self._feeds[feed.task_id]
-        self._due.discard(feed)
-        self._unhint(feed)
-        self._hung.discard(feed)
-        if not self._feeds and self._waker is not None:
+    def remove(self, follower: Follower) -> None:
+        """Forget *follower*."""
+        if self._followers.get(follower.task_id) is follower:
+            del self._followers[follower.task_id]
+        self._due.discard(follower)
+        self._unhint(follower)
+        self._hung.discard(follower)
+        if not self._followers and self._waker is not None:
             self._waker.set()
 
     def clear(self) -> None:
-        """Forget every feed, those included that are gone and were due some time."""
-        for feed in tuple(self._feeds.values()):
-            self.remove(feed)
+        """Forget every follower, those included that are gone and were due some time."""
+        for follower in tuple(self._followers.values()):
+            self.remove(follower)
         self._heap.clear()
 
-    def schedule(self, feed: Follower) -> None:
-        """Note when *feed* wants to be looked at next."""
-        if not self._has(feed):
+    def schedule(self, follower: Follower) -> None:
+        """Note when *follower* wants to be looked at next."""
+        if not self._has(follower):
             return
-        due = feed.due_at()
+        due = follower.due_at()
         if due is None or due == float("inf"):
             return
-        if feed.scheduled_at is not None and feed.scheduled_at <= due:
+        if follower.scheduled_at is not None and follower.scheduled_at <= due:
             return  # it will be looked at sooner, and scheduled again then
-        feed.scheduled_at = due
-        if len(self._heap) > 2 * len(self._feeds) + _OUTDATED:
+        follower.scheduled_at = due
+        if len(self._heap) > 2 * len(self._followers) + _OUTDATED:
             self._drop_outdated()
-        heapq.heappush(self._heap, (due, next(self._sequence), feed))
-        if self._waker is not None and self._heap[0][2] is feed:
+        heapq.heappush(self._heap, (due, next(self._sequence), follower))
+        if self._waker is not None and self._heap[0][2] is follower:
             self._waker.set()
 
     @property
@@ -142,15 +142,19 @@ class Poller:
 
     def _drop_outdated(self) -> None:
         # Each ask leaves an entry for the moment of giving up, which is half an hour away.
-        valid = {feed: entry for entry in self._heap if entry[0] == (feed := entry[2]).scheduled_at}
-        self._heap = [entry for feed, entry in valid.items() if self._has(feed)]
+        valid = {
+            follower: entry
+            for entry in self._heap
+            if entry[0] == (follower := entry[2]).scheduled_at
+        }
+        self._heap = [entry for follower, entry in valid.items() if self._has(follower)]
         heapq.heapify(self._heap)
 
     async def _run(self) -> None:
         # It ends when nothing is followed: what it holds can only then be let go of.
         self._offset = wall_minus_monotonic()
         try:
-            while self._feeds:
+            while self._followers:
                 now = self._now()
                 self._notice_suspend(now)
                 self._wake_due(now)
@@ -163,7 +167,7 @@ class Poller:
             self._running = False
 
     async def _sleep(self) -> None:
-        if not self._feeds:
+        if not self._followers:
             return
         self._waker = anyio.Event()
         due = self._heap[0][0] if self._heap else float("inf")
@@ -179,27 +183,27 @@ class Poller:
 
     def _wake_due(self, now: float) -> None:
         while self._heap and self._heap[0][0] <= now:
-            due, _, feed = heapq.heappop(self._heap)
-            if not self._has(feed) or feed.scheduled_at != due:
+            due, _, follower = heapq.heappop(self._heap)
+            if not self._has(follower) or follower.scheduled_at != due:
                 continue
-            feed.scheduled_at = None
-            check_at = feed.watch.check_at
-            if check_at is not None and check_at <= now and not feed.asking:
-                feed.asking = True
-                self._due.add(feed, feed.watch.status, check_at)
-            feed.on_time(now)
+            follower.scheduled_at = None
+            check_at = follower.watch.check_at
+            if check_at is not None and check_at <= now and not follower.asking:
+                follower.asking = True
+                self._due.add(follower, follower.watch.status, check_at)
+            follower.on_time(now)
 
     def _notice_suspend(self, now: float) -> None:
         offset = wall_minus_monotonic()
         jumped = offset - self._offset > _SUSPEND_SECONDS
         self._offset = offset
         if jumped:
-            for feed in tuple(self._feeds.values()):
-                feed.watch.woke(now)
-                feed.advance()
+            for follower in tuple(self._followers.values()):
+                follower.watch.woke(now)
+                follower.advance()
 
-    def _has(self, feed: Follower) -> bool:
-        return self._feeds.get(feed.task_id) is feed
+    def _has(self, follower: Follower) -> bool:
+        return self._followers.get(follower.task_id) is follower
 
     # Asks.
 
@@ -211,7 +215,7 @@ class Poller:
             if (work := self._next_single()) is None:
                 self._places.give_back(place)
                 return
-            self._note_lags(_oldest({work.feed: work.since}))
+            self._note_lags(_oldest({work.follower: work.since}))
             self._spawn(self._work, place, work)
 
     def _rounds(self) -> list[tuple[list[str | None], Mapping[Follower, float]]]:
@@ -224,7 +228,9 @@ class Poller:
             if self._sweeping:
                 return []
             states: list[str | None] = [*self._memory.states_to_list(counts)]
-            due = {feed: at for s in (None, *states) for feed, at in self._due.take(s).items()}
+            due = {
+                follower: at for s in (None, *states) for follower, at in self._due.take(s).items()
+            }
             return [([None, *states], due)]
         listed = (s for s in self._memory.states_to_list(counts) if s not in self._sweeping)
         return [([state], self._due.take(state)) for state in listed]
@@ -235,10 +241,10 @@ class Poller:
         kinds = [self._next_hint, self._next_due]
         for take in reversed(kinds) if self._confirmed_last else kinds:
             while (work := take()) is not None:
-                if work.feed not in self._hung:
+                if work.follower not in self._hung:
                     self._confirmed_last = work.confirms
                     return work
-                self._standing_back[work.feed] = work
+                self._standing_back[work.follower] = work
         if self._standing_back and self._places.may_hang:
             return self._standing_back.pop(next(iter(self._standing_back)))
         return None
@@ -246,9 +252,9 @@ class Poller:
     def _next_hint(self) -> "_Single | None":
         if not self._hints:
             return None
-        feed = next(iter(self._hints))
-        missed_in, since = self._hints.pop(feed)
-        return _Single(feed, since, missed_in, confirms=True)
+        follower = next(iter(self._hints))
+        missed_in, since = self._hints.pop(follower)
+        return _Single(follower, since, missed_in, confirms=True)
 
     def _next_due(self) -> "_Single | None":
         counts = self._due.counts()
@@ -263,27 +269,29 @@ class Poller:
         # Now, as what the list tells changes their states.
         oldest = _oldest(due)
         try:
-            left = await self._sweep.run(due, self._feeds, listed)
+            left = await self._sweep.run(due, self._followers, listed)
         except CyberunError as error:
             self._heed(error)
             self._lists_failed(due, error)
         except Exception as error:  # noqa: BLE001 - theirs who wait for these tasks
-            self._crash_all([feed for feed in due if feed.asking], error)
+            self._crash_all([follower for follower in due if follower.asking], error)
         else:
             self._list_failed_at = float("-inf")
             self._list_rests = 0
             self._note_lags(oldest)
             # What the list did not tell is asked singly.
             self._hints.update(
-                (feed, (self._missed_in(feed), due[feed])) for feed in left if self._has(feed)
+                (follower, (self._missed_in(follower), due[follower]))
+                for follower in left
+                if self._has(follower)
             )
         finally:
             self._sweeping.difference_update(states)
         self._start()
 
-    def _missed_in(self, feed: Follower) -> str | None:
+    def _missed_in(self, follower: Follower) -> str | None:
         # A list that was refused has shown nothing, and so has missed nobody.
-        state = feed.watch.status
+        state = follower.watch.status
         return None if self._memory.is_refused(state) else state
 
     def _note_lags(self, oldest: Mapping[bool, float]) -> None:
@@ -293,7 +301,7 @@ class Poller:
 
     def _lists_failed(self, due: Mapping[Follower, float], error: CyberunError) -> None:
         """Ask singly if that works; otherwise all have their answer, but one that tries."""
-        waiting = [feed for feed in due if feed.asking and self._has(feed)]
+        waiting = [follower for follower in due if follower.asking and self._has(follower)]
         if isinstance(error, RateLimitedError):
             self._answer_all(waiting, error)
             return
@@ -307,20 +315,20 @@ class Poller:
         else:
             tried = waiting[:1]
             self._answer_all(waiting[1:], error)
-        for feed in tried:
-            self._due.add(feed, feed.watch.status, self._now())
+        for follower in tried:
+            self._due.add(follower, follower.watch.status, self._now())
 
-    def _answer_all(self, feeds: Iterable[Follower], error: CyberunError) -> None:
+    def _answer_all(self, followers: Iterable[Follower], error: CyberunError) -> None:
         sent_at = self._now()
-        for feed in feeds:
-            feed.asking = False
-            feed.watch.asked()
-            feed.on_answer(error, sent_at)
+        for follower in followers:
+            follower.asking = False
+            follower.watch.asked()
+            follower.on_answer(error, sent_at)
 
-    def _crash_all(self, feeds: Iterable[Follower], error: Exception) -> None:
-        for feed in feeds:
-            if self._has(feed):
-                feed.crash(error)
+    def _crash_all(self, followers: Iterable[Follower], error: Exception) -> None:
+        for follower in followers:
+            if self._has(follower):
+                follower.crash(error)
 
     async def _paced_page(self, state: str, number: int) -> Page[Sighting]:
         await self.pace.turn()
@@ -333,84 +341,86 @@ class Poller:
         self.pace.answered()
         return page
 
-    def _claim(self, feed: Follower) -> bool:
-        """Return whether *feed*, which was on a page, is not asked about already."""
-        return not feed.asking or self._due.discard(feed) or self._unhint(feed)
+    def _claim(self, follower: Follower) -> bool:
+        """Return whether *follower*, which was on a page, is not asked about already."""
+        return not follower.asking or self._due.discard(follower) or self._unhint(follower)
 
-    def _unhint(self, feed: Follower) -> bool:
-        was_hinted = feed in self._hints or feed in self._standing_back
-        self._hints.pop(feed, None)
-        self._standing_back.pop(feed, None)
+    def _unhint(self, follower: Follower) -> bool:
+        was_hinted = follower in self._hints or follower in self._standing_back
+        self._hints.pop(follower, None)
+        self._standing_back.pop(follower, None)
         return was_hinted
 
     async def _work(self, place: Place, work: "_Single") -> None:
-        feed = work.feed
+        follower = work.follower
         try:
             await self.pace.turn()
-            if self._has(feed) and not feed.is_done:
-                await self._ask(place, feed, work.missed_in)
+            if self._has(follower) and not follower.is_done:
+                await self._ask(place, follower, work.missed_in)
         except Exception as error:  # noqa: BLE001 - theirs who wait for this task
-            self._crash_all([feed], error)
+            self._crash_all([follower], error)
         finally:
-            feed.asking = False
+            follower.asking = False
             self._places.give_back(place)
             self._start()
-        self.schedule(feed)
+        self.schedule(follower)
 
-    async def _ask(self, place: Place, feed: Follower, missed_in: str | None) -> None:
+    async def _ask(self, place: Place, follower: Follower, missed_in: str | None) -> None:
         sent_at = self._now()
-        self.pace.asks += 1
-        feed.watch.asked()
+        self.pace.status_checks += 1
+        follower.watch.asked()
         if self._places.sent(place, sent_at) and self._waker is not None:
             self._waker.set()
         answer: TaskSnapshot | CyberunError
         answer = ServiceUnavailableError("the status was not answered in time")
         try:
             with place.scope:
-                answer = await self._ask_task(feed.task_id)
+                answer = await self._ask_task(follower.task_id)
                 self._single_answered_at = self._now()
                 self.pace.answered()
         except CyberunError as error:
             answer = error
             if isinstance(error, RateLimitedError):
-                self.pace.declined(feed.task_id, error.retry_after, cap=self._policy.hint_cap)
-        feed.asking = False
-        if self._has(feed):
+                self.pace.declined(follower.task_id, error.retry_after, cap=self._policy.hint_cap)
+        follower.asking = False
+        if self._has(follower):
             hung = self._places.took_long(place, self._now())
-            (self._hung.add if hung else self._hung.discard)(feed)
-            feed.on_answer(answer, sent_at)
+            (self._hung.add if hung else self._hung.discard)(follower)
+            follower.on_answer(answer, sent_at)
             if isinstance(answer, TaskSnapshot):
-                self._note_unlisted(feed, answer, missed_in)
-                self._spread(feed)
+                self._note_unlisted(follower, answer, missed_in)
+                self._spread(follower)
 
-    def _note_unlisted(self, feed: Follower, answer: TaskSnapshot, missed_in: str | None) -> None:
+    def _note_unlisted(
+        self, follower: Follower, answer: TaskSnapshot, missed_in: str | None
+    ) -> None:
         """Ask ever more rarely about a task in a state that the list does not give."""
         state = str(answer.status)
         if missed_in == state:
             self._memory.note_absence(state)
-        if answer.is_terminal or len(self._feeds) <= FEW:
+        if answer.is_terminal or len(self._followers) <= FEW:
             return
         if missed_in != state and self._memory.gives(state):
-            feed.unlisted = 0
+            follower.unlisted = 0
             return
-        feed.unlisted += 1
+        follower.unlisted += 1
         policy = self._policy
         # Once may be a row that slipped to another page.
-        pause = policy.poll_interval * 2.0 ** min(feed.unlisted - 1, 10)
-        feed.watch.rested(self._now() + min(pause, policy.poll_interval_waiting))
-        self.schedule(feed)
+        pause = policy.poll_interval * 2.0 ** min(follower.unlisted - 1, 10)
+        follower.watch.rested(self._now() + min(pause, policy.poll_interval_waiting))
+        self.schedule(follower)
 
-    def _spread(self, feed: Follower) -> None:
+    def _spread(self, follower: Follower) -> None:
         """Where few tasks are polled, ask about them evenly rather than all at once."""
-        if len(self._feeds) > _SPREAD_UP_TO or feed.watch.phase is not Phase.POLLING:
+        if len(self._followers) > _SPREAD_UP_TO or follower.watch.phase is not Phase.POLLING:
             return
         now, interval = self._now(), self._policy.poll_interval
-        gap = interval / len(self._feeds)
+        gap = interval / len(self._followers)
         # No later than its turn among all: one task alone is asked about each interval.
         latest = now + 2 * interval - gap
         self._spread_at = min(max(now + interval, self._spread_at + gap), latest)
-        feed.watch.rested(self._spread_at)
-        self.schedule(feed)
+        follower.watch.rested(self._spread_at)
+        self.schedule(follower)
 
     def _heed(self, error: CyberunError) -> None:
         # What the list says holds for all tasks; what one task's check says, for that one.
@@ -430,7 +440,7 @@ class _Single:
         confirms: Whether a list did not show it.
     """
 
-    feed: Follower
+    follower: Follower
     since: float
     missed_in: str | None = None
     confirms: bool = False
@@ -439,7 +449,7 @@ class _Single:
 def _oldest(due: Mapping[Follower, float]) -> dict[bool, float]:
     """Return since when the first of the tasks that wait, and of the others, has been due."""
     oldest: dict[bool, float] = {}
-    for feed, since in due.items():
-        waits = feed.watch.status in WAITING_STATUSES
+    for follower, since in due.items():
+        waits = follower.watch.status in WAITING_STATUSES
         oldest[waits] = min(since, oldest.get(waits, since))
     return oldest

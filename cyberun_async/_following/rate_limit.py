@@ -1,4 +1,4 @@
-"""How fast a client asks: one pace for all tenants, slower for one when the service says so."""
+"""How fast a client sends: one pace for all tenants, slower for one when the service says so."""
 
 from collections.abc import Callable
 
@@ -31,7 +31,7 @@ class RateLimit:
         tenant: Who this is, among them.
 
     Attributes:
-        asks: How many tasks were asked about singly.
+        status_checks: How many tasks were asked about singly.
         pages: How many pages of the list were asked for.
         slowed_until: Before this moment nothing is asked.
     """
@@ -52,7 +52,7 @@ class RateLimit:
         self._line = anyio.Lock()
         self._limited: set[str] = set()
         self.slowed_until: float = 0.0
-        self.asks: int = 0
+        self.status_checks: int = 0
         self.pages: int = 0
 
     @property

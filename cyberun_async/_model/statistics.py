@@ -37,7 +37,7 @@ class ClientStatistics:
 
         requests: HTTP requests made so far, streams and downloads included.
         retries: How many of them were repetitions.
-        asks: Status requests on behalf of watches and waits.
+        status_checks: Status requests on behalf of watches and waits.
         list_pages: Pages of the task list asked for in their stead.
         events: Events delivered.
         dropped_progress: Ticks overwritten by newer ones because their reader was slow.
@@ -58,7 +58,7 @@ class ClientStatistics:
     poll_interval_waiting: float
     requests: int
     retries: int
-    asks: int
+    status_checks: int
     list_pages: int
     events: int
     dropped_progress: int

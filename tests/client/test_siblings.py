@@ -274,7 +274,7 @@ async def test_siblings_that_are_gone_leave_nothing(sim: Simulator) -> None:
             await client.with_options(headers={"X-Number": str(number)}).tasks.get(live.id)
         gc.collect()
 
-        assert len(client._session.opened.hubs) <= 1
+        assert len(client._session.opened.followers) <= 1
     assert len(sim.requests_to("task")) == 50
 
 
@@ -287,9 +287,9 @@ async def test_siblings_that_followed_a_task_leave_nothing(sim: Simulator) -> No
         await settle()
         gc.collect()
 
-        assert len(client._session.opened.hubs) <= 1
+        assert len(client._session.opened.followers) <= 1
         assert library_tasks() == []
-        assert client.statistics().asks >= 20
+        assert client.statistics().status_checks >= 20
 
 
 async def test_what_readers_of_a_sibling_that_is_gone_missed_is_counted_still(
@@ -307,7 +307,7 @@ async def test_what_readers_of_a_sibling_that_is_gone_missed_is_counted_still(
         gc.collect()
         after = client.statistics().dropped_progress
 
-        assert len(client._session.opened.hubs) <= 1
+        assert len(client._session.opened.followers) <= 1
     assert before == after > 0
 
 

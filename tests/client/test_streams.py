@@ -100,7 +100,7 @@ async def test_a_token_of_an_attempt_not_read_goes_on_before_it() -> None:
             live.retry()
             await anyio.sleep(130)
             token = events.token()
-            attempt = events._feed.watch.attempt if events._feed else 0
+            attempt = events._follower.watch.attempt if events._follower else 0
         live.status("running")
         async with client.watch(token) as events:
             seen: list[Any] = []

@@ -295,7 +295,7 @@ async def test_thousands_of_siblings_leave_nothing(sim: Simulator) -> None:
         assert last() is None
         assert client.with_options(api_key=keys[0]).statistics().requests == 0
         assert len(client._session.opened._tenants) <= 2
-        assert len(client._session.opened.hubs) <= 2
+        assert len(client._session.opened.followers) <= 2
 
 
 async def test_a_handle_keeps_its_tenant(sim: Simulator) -> None:

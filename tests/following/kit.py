@@ -8,7 +8,7 @@ import anyio
 import attrs
 from httpx_sse import ServerSentEvent
 
-from cyberun_async._following import Connection, Reader
+from cyberun_async._following import Connection, EventBuffer
 from cyberun_async._model import Event, Notice
 from cyberun_async._protocol import ExchangeFailedError, FailureKind
 
@@ -147,12 +147,12 @@ class FakeStreams:
         return sum(not connection.is_closed for connection in self.opened)
 
 
-def waiting_in(reader: Reader) -> list[Event | Notice]:
+def waiting_in(reader: EventBuffer) -> list[Event | Notice]:
     """Return what *reader* could read at once, without reading it."""
     return list(reader._buffer)
 
 
-async def read_all(reader: Reader, into: list[Event | Notice]) -> None:
+async def read_all(reader: EventBuffer, into: list[Event | Notice]) -> None:
     """Read until the end, or until the failure that stands in its place."""
     while (item := await reader.next()) is not None:
         into.append(item)

@@ -5,13 +5,13 @@ import asyncio
 import anyio
 import pytest
 
-from cyberun_async._following import Reader
+from cyberun_async._following import EventBuffer
 from cyberun_async._model import ClientClosedError, Event, Notice, ProgressEvent, SlowReaderError
 
 from ..watch.kit import completed, server_error, status, tick
 
 
-async def everything(reader: Reader) -> list[Event | Notice]:
+async def everything(reader: EventBuffer) -> list[Event | Notice]:
     reader.finish()
     found: list[Event | Notice] = []
     while (item := await reader.next()) is not None:
@@ -21,7 +21,7 @@ async def everything(reader: Reader) -> list[Event | Notice]:
 
 async def test_what_was_pushed_comes_out_in_order() -> None:
     """A reader that keeps up sees everything."""
-    reader = Reader(10)
+    reader = EventBuffer(10)
     life: list[Event] = [status("queued"), tick(0.1), tick(0.2), completed()]
     for event in life:
         reader.push(event)
@@ -32,7 +32,7 @@ async def test_what_was_pushed_comes_out_in_order() -> None:
 
 async def test_a_slow_reader_loses_ticks_only() -> None:
     """When full, the newest tick takes the place of an older one, and statuses stay."""
-    reader = Reader(3)
+    reader = EventBuffer(3)
     reader.push_all([status("queued"), status("running")])
     for n in range(100):
         reader.push(tick(n / 100))
@@ -44,7 +44,7 @@ async def test_a_slow_reader_loses_ticks_only() -> None:
 
 async def test_the_newest_tick_is_the_one_that_stays() -> None:
     """A reader that catches up sees where the task is, not where it was."""
-    reader = Reader(2)
+    reader = EventBuffer(2)
     reader.push(status("running"))
     for n in range(100):
         reader.push(tick(n / 100))
@@ -54,7 +54,7 @@ async def test_the_newest_tick_is_the_one_that_stays() -> None:
 
 async def test_a_reader_that_never_reads_is_told_so() -> None:
     """What may come without limit is bounded: behind what was kept stands the error."""
-    reader = Reader(4)
+    reader = EventBuffer(4)
     for _ in range(10_000):
         reader.push(server_error())
     kept = len(reader._buffer)
@@ -68,7 +68,7 @@ async def test_a_reader_that_never_reads_is_told_so() -> None:
 
 async def test_statuses_and_the_end_outlive_what_was_dropped() -> None:
     """A reader that lost other events still gets both, and then the end instead of an error."""
-    reader = Reader(4)
+    reader = EventBuffer(4)
     troubles: list[Event] = [server_error()] * 100
     for event in (*troubles, status("running"), *troubles):
         reader.push(event)
@@ -81,7 +81,7 @@ async def test_statuses_and_the_end_outlive_what_was_dropped() -> None:
 
 async def test_nothing_but_statuses_and_the_end_follows_a_gap() -> None:
     """A reader that catches up is not told half of what comes then, but the error."""
-    reader = Reader(4)
+    reader = EventBuffer(4)
     for _ in range(100):
         reader.push(server_error())
     while reader.take() is not None:
@@ -97,7 +97,7 @@ async def test_nothing_but_statuses_and_the_end_follows_a_gap() -> None:
 @pytest.mark.parametrize("failure", [None, ClientClosedError("closed")])
 async def test_what_is_buffered_comes_before_the_end(failure: ClientClosedError | None) -> None:
     """The end, or the error in its place, stands behind everything that was received."""
-    reader = Reader(4)
+    reader = EventBuffer(4)
     reader.push(status("running"))
     reader.finish(failure)
     reader.push(status("late"))
@@ -112,7 +112,7 @@ async def test_what_is_buffered_comes_before_the_end(failure: ClientClosedError 
 
 async def test_equal_ticks_are_no_special_case() -> None:
     """Coalescing looks at room, never at contents."""
-    reader = Reader(3)
+    reader = EventBuffer(3)
     same: list[ProgressEvent] = [tick(0.5)] * 3
     for event in same:
         reader.push(event)
@@ -122,7 +122,7 @@ async def test_equal_ticks_are_no_special_case() -> None:
 
 async def test_statuses_may_exceed_the_capacity() -> None:
     """Those of several attempts are kept whole, up to sixteen times what fits."""
-    reader = Reader(2)
+    reader = EventBuffer(2)
     kept = [status("queued", attempt=attempt) for attempt in range(1, 33)]
     for event in kept:
         reader.push(event)
@@ -132,7 +132,7 @@ async def test_statuses_may_exceed_the_capacity() -> None:
 
 async def test_a_cancelled_read_loses_nothing() -> None:
     """What comes after a read was given up waits for the next one."""
-    reader = Reader(4)
+    reader = EventBuffer(4)
     with anyio.move_on_after(0.01) as scope:
         await reader.next()
     reader.push(tick(0.1))
@@ -143,13 +143,13 @@ async def test_a_cancelled_read_loses_nothing() -> None:
 
 async def test_a_reader_knows_what_it_has_read() -> None:
     """The last status taken is known, and whether others still wait."""
-    reader = Reader(10)
+    reader = EventBuffer(10)
     for item in (status("queued"), tick(0.1), status("running"), tick(0.2)):
         reader.push(item)
     seen = []
     for _ in range(4):
         await reader.next()
-        seen.append((reader.told, reader.is_behind))
+        seen.append((reader.last_read_status, reader.is_behind))
 
     first, second = status("queued"), status("running")
     assert seen == [(first, True), (first, True), (second, False), (second, False)]
@@ -158,7 +158,7 @@ async def test_a_reader_knows_what_it_has_read() -> None:
 @pytest.mark.asyncio_only(reason="task.cancel() takes the place of a wake-up")
 async def test_a_read_cancelled_as_it_is_woken_leaves_nothing_behind() -> None:
     """Who wakes a reader leaves to it what has come, so a cancelled one takes it in, too."""
-    reader = Reader(4)
+    reader = EventBuffer(4)
     arrived = [tick(0.1)]
     reader.pull = lambda: reader.push_all([arrived.pop()] if arrived else [])
     reading = asyncio.ensure_future(reader.next())

@@ -1,4 +1,4 @@
-"""One task's feed: orders carried out, events handed on, and every failure ends somewhere."""
+"""One task's follower: orders carried out, events handed on, and every failure ends somewhere."""
 
 import json
 from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
@@ -33,7 +33,7 @@ from cyberun_async import (
     UnknownEvent,
     WatchPolicy,
 )
-from cyberun_async._following import Follower, Reader, StreamSlots
+from cyberun_async._following import EventBuffer, Follower, StreamSlots
 from cyberun_async._http import Secret, Usage
 from cyberun_async._protocol import FailureKind
 from cyberun_async._watch import Phase, Watch
@@ -61,7 +61,7 @@ def anyio_backend(request: pytest.FixtureRequest) -> tuple[str, dict[str, object
 
 @attrs.define(eq=False)
 class Environment:
-    """What a feed needs of its client, played by hand: no poller runs, time is the test's."""
+    """What a follower needs of its client, played by hand: no poller runs, time is the test's."""
 
     spawn: Callable[..., Any]
     streams: FakeStreams
@@ -78,11 +78,11 @@ class Environment:
     ended: list[Follower] = attrs.field(factory=list[Follower])
     notices: list[Notice] = attrs.field(factory=list[Notice])
 
-    def schedule(self, feed: Follower) -> None:
+    def schedule(self, follower: Follower) -> None:
         """Leave it to the test."""
 
-    def settled(self, feed: Follower) -> None:
-        self.ended.append(feed)
+    def settled(self, follower: Follower) -> None:
+        self.ended.append(follower)
 
     def noticed(self, notice: Notice) -> None:
         self.notices.append(notice)
@@ -106,16 +106,16 @@ class Environment:
 
 @attrs.define(eq=False)
 class Setting:
-    hub: Environment
-    feed: Follower
+    followers: Environment
+    follower: Follower
 
     @property
     def stream(self) -> FakeConnection:
-        return self.hub.streams.latest
+        return self.followers.streams.latest
 
-    async def reader(self, *, notices: bool = False) -> Reader:
-        reader = Reader(512, notices=notices)
-        self.feed.attach(reader, [])
+    async def reader(self, *, notices: bool = False) -> EventBuffer:
+        reader = EventBuffer(512, notices=notices)
+        self.follower.attach(reader, [])
         await settle()
         return reader
 
@@ -125,15 +125,17 @@ class Setting:
 
 
 @asynccontextmanager
-async def a_feed(*answers: Any, max_streams: int = 10, **settings: Any) -> AsyncIterator[Setting]:
-    """Make a feed that polls until somebody reads; afterwards its stream is closed."""
+async def a_follower(
+    *answers: Any, max_streams: int = 10, **settings: Any
+) -> AsyncIterator[Setting]:
+    """Make a follower that polls until somebody reads; afterwards its stream is closed."""
     async with anyio.create_task_group() as group:
 
         def spawn(function: Callable[..., Coroutine[Any, Any, None]], *args: Any) -> None:
             group.start_soon(function, *args)
 
         streams = FakeStreams(answers or (FakeConnection,))
-        hub = Environment(spawn, streams, StreamSlots(max_streams, 4), **settings)
+        followers = Environment(spawn, streams, StreamSlots(max_streams, 4), **settings)
         watch = Watch(
             task_id=TASK,
             policy=WatchPolicy(),
@@ -141,12 +143,12 @@ async def a_feed(*answers: Any, max_streams: int = 10, **settings: Any) -> Async
             started_at=anyio.current_time(),
             streaming=False,
         )
-        feed = Follower(hub, watch)
-        feed.begin()
-        yield Setting(hub, feed)
-        feed.fail(ClientClosedError("the end of the test"))
+        follower = Follower(followers, watch)
+        follower.begin()
+        yield Setting(followers, follower)
+        follower.fail(ClientClosedError("the end of the test"))
         await settle()
-        assert (streams.open_now, hub.slots.held) == (0, 0)
+        assert (streams.open_now, followers.slots.held) == (0, 0)
         group.cancel_scope.cancel()
 
 
@@ -168,26 +170,26 @@ def bare(items: list[Event | Notice]) -> list[Event | Notice]:
 
 async def test_no_stream_is_opened_until_somebody_reads() -> None:
     """A wait alone needs none; the first reader has it opened, and no other after it."""
-    async with a_feed() as setting:
+    async with a_follower() as setting:
         await settle()
-        before = len(setting.hub.streams.asked)
+        before = len(setting.followers.streams.asked)
         for _ in range(3):
             await setting.reader()
-            setting.feed.grant_stream()
-        after = len(setting.hub.streams.asked)
+            setting.follower.grant_stream()
+        after = len(setting.followers.streams.asked)
 
     assert (before, after) == (0, 1)
 
 
 async def test_the_next_stream_is_opened_only_when_the_last_one_is_closed() -> None:
     """However soon it is wanted again, a task has one connection at a time."""
-    async with a_feed() as setting:
+    async with a_follower() as setting:
         await setting.reader()
-        setting.feed.revoke_stream()
-        setting.feed.grant_stream()
-        at_once = len(setting.hub.streams.asked)
+        setting.follower.revoke_stream()
+        setting.follower.grant_stream()
+        at_once = len(setting.followers.streams.asked)
         await anyio.sleep(1)  # those that come back are spread
-        opened = [one.is_closed for one in setting.hub.streams.opened]
+        opened = [one.is_closed for one in setting.followers.streams.opened]
 
     assert at_once == 1
     assert opened == [True, False]
@@ -195,15 +197,15 @@ async def test_the_next_stream_is_opened_only_when_the_last_one_is_closed() -> N
 
 async def test_without_a_slot_it_polls_and_streams_when_one_frees() -> None:
     """The reader is told; the invitation opens the stream."""
-    async with a_feed(max_streams=1) as setting:
-        other = Environment(setting.hub.spawn, FakeStreams(), setting.hub.slots)
+    async with a_follower(max_streams=1) as setting:
+        other = Environment(setting.followers.spawn, FakeStreams(), setting.followers.slots)
         holder = Follower(
             other, Watch(task_id=TASK, policy=WatchPolicy(), draw=float, started_at=0)
         )
-        setting.hub.slots.request(holder)
+        setting.followers.slots.request(holder)
         reader = await setting.reader(notices=True)
-        polling = setting.feed.watch.phase
-        setting.hub.slots.release(holder)
+        polling = setting.follower.watch.phase
+        setting.followers.slots.release(holder)
         await settle()
         heard = waiting_in(reader)
 
@@ -216,25 +218,25 @@ async def test_without_a_slot_it_polls_and_streams_when_one_frees() -> None:
 
 async def test_closing_the_stream_waits_for_its_connection() -> None:
     """Before control returns the connection is closed and the slot is free."""
-    async with a_feed() as setting:
+    async with a_follower() as setting:
         await setting.reader()
-        held = setting.hub.slots.held
-        await setting.feed.stop_streaming()
-        left = setting.hub.streams.open_now, setting.hub.slots.held
+        held = setting.followers.slots.held
+        await setting.follower.stop_streaming()
+        left = setting.followers.streams.open_now, setting.followers.slots.held
 
     assert (held, left) == (1, (0, 0))
 
 
 async def test_a_lost_stream_is_told_and_opened_again_by_time() -> None:
     """Nothing is opened before the pause is over."""
-    async with a_feed() as setting:
+    async with a_follower() as setting:
         reader = await setting.reader(notices=True)
         setting.stream.break_off()
         await settle()
-        setting.feed.on_time(anyio.current_time())
+        setting.follower.on_time(anyio.current_time())
         await anyio.sleep(1)
-        asked = len(setting.hub.streams.asked)
-        setting.feed.on_time(anyio.current_time())
+        asked = len(setting.followers.streams.asked)
+        setting.follower.on_time(anyio.current_time())
         await anyio.sleep(1)
         heard = waiting_in(reader)
 
@@ -242,13 +244,13 @@ async def test_a_lost_stream_is_told_and_opened_again_by_time() -> None:
     assert isinstance(lost_notice, StreamLost)
     assert lost_notice.cause == "played: the connection was lost"
     assert 0 < lost_notice.delay <= 1
-    assert (asked, len(setting.hub.streams.asked)) == (1, 2)
+    assert (asked, len(setting.followers.streams.asked)) == (1, 2)
 
 
 @pytest.mark.parametrize("way", ["alone", "with-events", "at-the-end", "in-front-of-nonsense"])
 async def test_a_pause_that_the_stream_asks_for_is_kept(way: str) -> None:
     """A `retry:` in a block of its own, the usual form, counts whatever comes with it or not."""
-    async with a_feed() as setting:
+    async with a_follower() as setting:
         reader = await setting.reader(notices=True)
         stream = setting.stream
         stream.ask_to_pause(20_000)
@@ -269,15 +271,15 @@ async def test_a_pause_that_the_stream_asks_for_is_kept(way: str) -> None:
 
 async def test_the_id_of_the_last_event_goes_with_the_next_request() -> None:
     """Only if there ever was one."""
-    async with a_feed() as setting:
+    async with a_follower() as setting:
         await setting.reader()
         first = message("status", status="running")
         first._id = "event-7"
         await setting.bring(first)
-        setting.feed.revoke_stream()
-        setting.feed.grant_stream()
+        setting.follower.revoke_stream()
+        setting.follower.grant_stream()
         await anyio.sleep(1)
-        sent = [headers.get("Last-Event-ID") for headers in setting.hub.streams.asked]
+        sent = [headers.get("Last-Event-ID") for headers in setting.followers.streams.asked]
 
     assert sent == [None, "event-7"]
 
@@ -288,14 +290,17 @@ async def test_the_id_of_the_last_event_goes_with_the_next_request() -> None:
 async def test_a_refused_key_is_replaced_once() -> None:
     """The second request bears the new key; the refusal of the first is closed."""
     refusal = lambda: FakeConnection(status=401)  # noqa: E731
-    async with a_feed(refusal, FakeConnection, can_refresh=True) as setting:
+    async with a_follower(refusal, FakeConnection, can_refresh=True) as setting:
         await setting.reader()
-        phase = setting.feed.watch.phase
-        closed = [one.is_closed for one in setting.hub.streams.opened]
+        phase = setting.follower.watch.phase
+        closed = [one.is_closed for one in setting.followers.streams.opened]
 
     assert phase is Phase.READING
-    assert [headers["x-key"] for headers in setting.hub.streams.asked] == ["1", "2"]
-    assert [None if key is None else key.reveal() for key in setting.hub.keys] == [None, "key-1"]
+    assert [headers["x-key"] for headers in setting.followers.streams.asked] == ["1", "2"]
+    assert [None if key is None else key.reveal() for key in setting.followers.keys] == [
+        None,
+        "key-1",
+    ]
     assert closed == [True, False]
 
 
@@ -303,16 +308,16 @@ async def test_a_refused_key_is_replaced_once() -> None:
 async def test_a_key_that_stays_refused_is_judged_by_an_ask(
     can_refresh: bool, requests: int
 ) -> None:
-    """No third key is asked for; what the ask says about it ends the feed."""
-    async with a_feed(lambda: FakeConnection(status=401), can_refresh=can_refresh) as setting:
+    """No third key is asked for; what the ask says about it ends the follower."""
+    async with a_follower(lambda: FakeConnection(status=401), can_refresh=can_refresh) as setting:
         reader = await setting.reader()
-        phase = setting.feed.watch.phase
-        setting.feed.on_answer(AuthenticationError(status=401), anyio.current_time())
+        phase = setting.follower.watch.phase
+        setting.follower.on_answer(AuthenticationError(status=401), anyio.current_time())
         with pytest.raises(AuthenticationError):
             await read_all(reader, [])
 
     assert phase is Phase.CHECKING
-    assert len(setting.hub.streams.asked) == requests
+    assert len(setting.followers.streams.asked) == requests
 
 
 # Refusals and failures.
@@ -337,22 +342,22 @@ async def test_a_key_that_stays_refused_is_judged_by_an_ask(
 )
 async def test_what_stands_in_the_place_of_a_stream(answer: Any, expected: Phase) -> None:
     """A refusal is asked about, a loss rested from, and what no repetition mends ends it."""
-    async with a_feed(answer) as setting:
+    async with a_follower(answer) as setting:
         await setting.reader()
-        phase = setting.feed.watch.phase
+        phase = setting.follower.watch.phase
 
     assert phase is expected
-    assert len(setting.hub.streams.asked) == 1
+    assert len(setting.followers.streams.asked) == 1
 
 
 async def test_what_is_told_of_an_answer_in_place_of_a_stream_holds_no_link() -> None:
     """It is named as the cause of polling, with neither signatures nor keys of its body."""
     body = b'{"url": "https://s3.example/a.png?X-Amz-Signature=very-secret", "key": "sk-abcdef"}'
     answer = lambda: FakeConnection(content_type=None, body=body)  # noqa: E731
-    async with a_feed(answer) as setting:
+    async with a_follower(answer) as setting:
         await setting.reader()
-        setting.feed.on_answer(TaskSnapshot(id=TASK, status="running"), anyio.current_time())
-        causes = [one.cause for one in setting.hub.notices if isinstance(one, PollingStarted)]
+        setting.follower.on_answer(TaskSnapshot(id=TASK, status="running"), anyio.current_time())
+        causes = [one.cause for one in setting.followers.notices if isinstance(one, PollingStarted)]
 
     (cause,) = causes
     assert "HTTP 200" in cause
@@ -378,9 +383,9 @@ async def test_an_answer_ends_the_feed_or_leaves_it_polling(
     answer: TaskSnapshot | CyberunError, expected: Phase
 ) -> None:
     """What may pass is tried again; the rest is the end, of the task or of the watch."""
-    async with a_feed() as setting:
-        setting.feed.on_answer(answer, anyio.current_time())
-        phase, is_done = setting.feed.watch.phase, setting.feed.is_done
+    async with a_follower() as setting:
+        setting.follower.on_answer(answer, anyio.current_time())
+        phase, is_done = setting.follower.watch.phase, setting.follower.is_done
 
     assert phase is expected
     assert is_done is (expected is Phase.DONE)
@@ -390,9 +395,9 @@ async def test_a_certificate_that_fails_an_ask_ends_the_feed() -> None:
     """No repetition mends it."""
     error = ServiceUnavailableError("no trusted TLS connection")
     error.is_final = True
-    async with a_feed() as setting:
-        setting.feed.on_answer(error, anyio.current_time())
-        outcome = setting.feed.outcome
+    async with a_follower() as setting:
+        setting.follower.on_answer(error, anyio.current_time())
+        outcome = setting.follower.outcome
 
     assert outcome is error
 
@@ -403,7 +408,7 @@ async def test_a_fault_within_ends_the_readers_with_an_error() -> None:
     def loads(_: str) -> Any:
         raise RuntimeError("a bug")
 
-    async with a_feed(loads=loads) as setting:
+    async with a_follower(loads=loads) as setting:
         reader = await setting.reader()
         await setting.bring(status_message("running"))
         with pytest.raises(ClientStateError, match="a bug") as caught:
@@ -415,7 +420,7 @@ async def test_a_fault_within_ends_the_readers_with_an_error() -> None:
 
 async def test_a_fault_while_the_output_is_read_ends_the_readers_with_an_error() -> None:
     """Nobody waits for ever for an output whose reading has crashed."""
-    async with a_feed(fault=LookupError("mine")) as setting:
+    async with a_follower(fault=LookupError("mine")) as setting:
         reader = await setting.reader()
         await setting.bring(message("completed", status="completed"))
         with pytest.raises(ClientStateError, match="mine") as caught, anyio.fail_after(60):
@@ -430,23 +435,23 @@ async def test_a_fault_while_the_output_is_read_ends_the_readers_with_an_error()
 async def test_events_and_notices_go_where_they_are_wanted() -> None:
     """Each reader has each event once; notices only who asked for them; the observer events."""
     seen: list[Event] = []
-    async with a_feed(observe=seen.append) as setting:
+    async with a_follower(observe=seen.append) as setting:
         plain = await setting.reader()
         curious = await setting.reader(notices=True)
         await setting.bring(status_message("running"), tick_message(1))
-        setting.feed.revoke_stream()
+        setting.follower.revoke_stream()
         heard = bare(waiting_in(plain)), bare(waiting_in(curious))
 
     events = [status("running"), tick(1)]
     notice = PollingStarted(task_id=TASK, cause="all stream slots are taken")
     assert heard == (events, [*events, notice])
     assert bare([*seen]) == events
-    assert setting.hub.notices == [Connected(task_id=TASK), notice]
+    assert setting.followers.notices == [Connected(task_id=TASK), notice]
 
 
 async def test_a_sole_reader_that_waits_makes_events_of_bytes_itself() -> None:
     """All that comes until it runs is decoded in one go, and handed over in order."""
-    async with a_feed() as setting:
+    async with a_follower() as setting:
         reader = await setting.reader()
         heard: list[Event | Notice] = []
         async with anyio.create_task_group() as group:
@@ -465,7 +470,7 @@ async def test_a_sole_reader_that_waits_makes_events_of_bytes_itself() -> None:
 
 async def test_what_cannot_be_read_is_skipped_and_what_is_unknown_is_passed_on() -> None:
     """Neither ends the stream."""
-    async with a_feed() as setting:
+    async with a_follower() as setting:
         reader = await setting.reader()
         odd = message("progress")
         odd._data = "{"
@@ -473,19 +478,19 @@ async def test_what_cannot_be_read_is_skipped_and_what_is_unknown_is_passed_on()
         heard = bare(waiting_in(reader))
 
     assert [type(one) for one in heard] == [UnknownEvent, ProgressEvent]
-    assert setting.feed.watch.counters.garbled_payloads == 1
+    assert setting.follower.watch.counters.garbled_payloads == 1
 
 
 async def test_a_clean_end_without_the_terminal_event_is_asked_about() -> None:
     """It is the end of the stream, and says nothing of the task."""
-    async with a_feed() as setting:
+    async with a_follower() as setting:
         reader = await setting.reader()
         await setting.bring(status_message("running"))
         setting.stream.end()
         await settle()
-        phase = setting.feed.watch.phase
+        phase = setting.follower.watch.phase
         snapshot = TaskSnapshot(id=TASK, status="failed", error="why")
-        setting.feed.on_answer(snapshot, anyio.current_time())
+        setting.follower.on_answer(snapshot, anyio.current_time())
         heard: list[Event | Notice] = []
         await read_all(reader, heard)
 
@@ -498,20 +503,20 @@ async def test_a_clean_end_without_the_terminal_event_is_asked_about() -> None:
 
 async def test_the_end_closes_the_stream_and_wakes_who_waits() -> None:
     """Readers come to their end, waits return, the connection and its slot are given back."""
-    async with a_feed() as setting:
+    async with a_follower() as setting:
         reader = await setting.reader()
         async with anyio.create_task_group() as group:
-            group.start_soon(setting.feed.wait_done)
+            group.start_soon(setting.follower.wait_done)
             await settle()
             await setting.bring(end_message(OUTPUT), tick_message(9))
         heard: list[Event | Notice] = []
         await read_all(reader, heard)
         await settle()
-        left = setting.hub.streams.open_now, setting.hub.slots.held
+        left = setting.followers.streams.open_now, setting.followers.slots.held
 
     assert bare(heard) == [CompletedEvent(task_id=TASK, output=OUTPUT)]
     assert left == (0, 0)
-    assert setting.hub.ended == [setting.feed]
+    assert setting.followers.ended == [setting.follower]
 
 
 @pytest.mark.parametrize("output", [(OUTPUT, None), (None, "HTTP 404: gone")])
@@ -519,34 +524,34 @@ async def test_the_output_of_an_end_that_was_missed_is_fetched_once(
     output: tuple[Mapping[str, Any] | None, str | None],
 ) -> None:
     """The end comes with it, or with the reason why it cannot be had."""
-    async with a_feed(output=output) as setting:
+    async with a_follower(output=output) as setting:
         reader = await setting.reader()
         snapshot = TaskSnapshot(id=TASK, status="completed")
         for _ in range(2):
-            setting.feed.on_answer(snapshot, anyio.current_time())
+            setting.follower.on_answer(snapshot, anyio.current_time())
         heard: list[Event | Notice] = []
         await read_all(reader, heard)
 
     expected = CompletedEvent(task_id=TASK, origin="poll", output=output[0], output_error=output[1])
     assert heard == [expected]
-    assert setting.hub.outputs_read == 1
+    assert setting.followers.outputs_read == 1
 
 
 async def test_a_wait_alone_fetches_no_output() -> None:
     """Nobody reads the event, so nobody needs what was made."""
-    async with a_feed() as setting:
-        setting.feed.on_answer(TaskSnapshot(id=TASK, status="completed"), anyio.current_time())
-        is_done = setting.feed.is_done
+    async with a_follower() as setting:
+        setting.follower.on_answer(TaskSnapshot(id=TASK, status="completed"), anyio.current_time())
+        is_done = setting.follower.is_done
 
-    assert (is_done, setting.hub.outputs_read) == (True, 0)
+    assert (is_done, setting.followers.outputs_read) == (True, 0)
 
 
 async def test_a_feed_fails_once_and_tells_each_reader_apart() -> None:
     """A later failure changes nothing; each reader has an error of its own to raise."""
-    async with a_feed() as setting:
+    async with a_follower() as setting:
         readers = [await setting.reader() for _ in range(2)]
-        setting.feed.fail(TaskNotFoundError(status=404))
-        setting.feed.fail(ClientClosedError("later"))
+        setting.follower.fail(TaskNotFoundError(status=404))
+        setting.follower.fail(ClientClosedError("later"))
         errors: list[CyberunError] = []
         for reader in readers:
             with pytest.raises(TaskNotFoundError) as caught:
@@ -555,21 +560,21 @@ async def test_a_feed_fails_once_and_tells_each_reader_apart() -> None:
 
     assert errors[0] is not errors[1]
     assert all(error.resume_token is not None for error in errors)
-    assert setting.hub.ended == [setting.feed]
+    assert setting.followers.ended == [setting.follower]
 
 
 async def test_a_reader_that_left_hears_nothing_more() -> None:
-    """And the feed, read by nobody, opens no stream again."""
-    async with a_feed() as setting:
+    """And the follower, read by nobody, opens no stream again."""
+    async with a_follower() as setting:
         reader = await setting.reader()
         await setting.bring(tick_message(1))
-        setting.feed.detach(reader)
-        setting.feed.detach(reader)
+        setting.follower.detach(reader)
+        setting.follower.detach(reader)
         await setting.bring(tick_message(2))
         setting.stream.break_off()
         await settle()
-        heard, phase = bare(waiting_in(reader)), setting.feed.watch.phase
+        heard, phase = bare(waiting_in(reader)), setting.follower.watch.phase
 
     assert heard == [tick(1)]
     assert phase is Phase.POLLING
-    assert len(setting.hub.streams.asked) == 1
+    assert len(setting.followers.streams.asked) == 1

@@ -1,4 +1,4 @@
-"""The watches of one client: one feed a task, its readers and waiters, and what closes it."""
+"""The watches of one client: one follower a task, its readers and waiters, and what closes it."""
 
 import gc
 import json
@@ -30,11 +30,11 @@ from cyberun_async import (
 )
 from cyberun_async._following import (
     Economy,
+    EventBuffer,
     Follower,
     Followers,
     Notifier,
     RateLimit,
-    Reader,
     StreamSlots,
 )
 from cyberun_async._http import Secret
@@ -98,15 +98,15 @@ class Service:
 
 @attrs.define(eq=False)
 class Setting:
-    """A hub with everything around it."""
+    """A followers with everything around it."""
 
-    hub: Followers
+    followers: Followers
     service: Service
     notices: list[Notice]
 
     @property
     def dropped_progress(self) -> int:
-        return self.hub.counters.dropped_progress + self.hub.dropped_progress_now
+        return self.followers.counters.dropped_progress + self.followers.dropped_progress_now
 
     @property
     def stream(self) -> FakeConnection:
@@ -114,40 +114,40 @@ class Setting:
 
     async def reader(
         self, *, notices: bool = False, capacity: int = 512
-    ) -> tuple[Follower, Reader]:
+    ) -> tuple[Follower, EventBuffer]:
         """Subscribe, and let everything settle."""
-        reader = Reader(capacity, notices=notices)
-        feed = self.hub.subscribe(TOKEN, reader)
+        reader = EventBuffer(capacity, notices=notices)
+        follower = self.followers.subscribe(TOKEN, reader)
         await settle()
-        return feed, reader
+        return follower, reader
 
 
 @asynccontextmanager
 async def following(
     service: Service | None = None, *, policy: WatchPolicy | None = None, max_streams: int = 100
 ) -> AsyncIterator[Setting]:
-    """Run a hub; afterwards it has no task, no feed and no slot left."""
+    """Run a followers; afterwards it has no task, no follower and no slot left."""
     service = service or Service()
     notices: list[Notice] = []
     runtime = Runtime()
     await runtime.open()
     limits = Limits(max_streams=max_streams)
     slots = StreamSlots(limits.max_streams, limits.reconnect_spread)
-    hub = Followers(
+    followers = Followers(
         runtime=runtime,
         transport=service,  # type: ignore[arg-type]
         caller=service,  # type: ignore[arg-type]
         policy=policy or WatchPolicy(linger=LINGER),
         timeouts=Timeouts(),
         economy=Economy(slots=slots, pace=RateLimit(runtime.now, limits.poll_rate)),
-        told=Notifier(None, notices.append),
+        notifier=Notifier(None, notices.append),
     )
     try:
-        yield Setting(hub, service, notices)
+        yield Setting(followers, service, notices)
     finally:
-        hub.close()
+        followers.close()
         await runtime.aclose()
-    assert (hub.feeds, slots.held, slots.wanted) == ({}, 0, 0)
+    assert (followers.by_task, slots.held, slots.wanted) == ({}, 0, 0)
     assert service.streams.open_now == 0
 
 
@@ -167,32 +167,32 @@ def tick(step: int) -> ProgressEvent:
 async def test_nobody_waits_for_the_end_of_a_task_that_is_left() -> None:
     """Whether its reader goes or its waiter gives up, who drains the client goes on."""
     async with following() as setting:
-        feed, reader = await setting.reader()
+        follower, reader = await setting.reader()
         with anyio.fail_after(60):
             async with anyio.create_task_group() as group:
-                group.start_soon(feed.wait_done)
+                group.start_soon(follower.wait_done)
                 await settle()
-                await setting.hub.unsubscribe(feed, reader)
-            await feed.wait_done()  # as who has waited for another one meanwhile
+                await setting.followers.unsubscribe(follower, reader)
+            await follower.wait_done()  # as who has waited for another one meanwhile
             async with anyio.create_task_group() as group:
-                group.start_soon(setting.hub.wait_end, TOKEN, 1.0)
+                group.start_soon(setting.followers.wait_end, TOKEN, 1.0)
                 await settle()
-                await setting.hub.feeds[TASK].wait_done()
+                await setting.followers.by_task[TASK].wait_done()
 
 
 # One stream for many readers.
 
 
 async def test_readers_of_one_task_share_one_stream() -> None:
-    """However many subscribe, one feed and one connection serve them, each with everything."""
+    """However many subscribe, one follower and one connection serve them, each with everything."""
     async with following() as setting:
-        feeds, readers = zip(*[await setting.reader() for _ in range(5)], strict=True)
+        followers, readers = zip(*[await setting.reader() for _ in range(5)], strict=True)
         setting.stream.bring(status_message("running"), tick_message(1))
         await settle()
         heard = [waiting_in(reader) for reader in readers]
         streams = len(setting.service.streams.asked)
 
-    assert len(set(feeds)) == streams == 1
+    assert len(set(followers)) == streams == 1
     assert heard == [[status("running"), tick(1)]] * 5
 
 
@@ -219,8 +219,8 @@ async def test_a_late_reader_that_knows_the_status_is_not_told_it_again() -> Non
         await setting.reader()
         setting.stream.bring(status_message("running"), tick_message(1))
         await settle()
-        late = Reader(512)
-        setting.hub.subscribe(ResumeToken(task_id=TASK, status="running"), late)
+        late = EventBuffer(512)
+        setting.followers.subscribe(ResumeToken(task_id=TASK, status="running"), late)
         heard = waiting_in(late)
 
     assert heard == [tick(1)]
@@ -230,9 +230,9 @@ async def test_a_late_reader_that_knows_more_is_not_told_less() -> None:
     """What its token says is learnt: the others are told it, and the stream's word is no news."""
     async with following() as setting:
         _, early = await setting.reader()
-        late = Reader(512)
+        late = EventBuffer(512)
         token = ResumeToken(task_id=TASK, status="running", retry_count=0)
-        setting.hub.subscribe(token, late)
+        setting.followers.subscribe(token, late)
         setting.stream.bring(status_message("running"), tick_message(1))
         await settle()
         heard = waiting_in(early), waiting_in(late)
@@ -247,9 +247,9 @@ async def test_a_late_reader_of_an_earlier_attempt_is_told_the_present_one() -> 
     """The same status in a new attempt is news to whoever was told it in the old one."""
     async with following(Service(status="running", retry_count=1)) as setting:
         await setting.reader()
-        late = Reader(512)
+        late = EventBuffer(512)
         token = ResumeToken(task_id=TASK, status="running", retry_count=0)
-        setting.hub.subscribe(token, late)
+        setting.followers.subscribe(token, late)
         heard = waiting_in(late)
 
     assert heard == [StatusEvent(task_id=TASK, status="running", attempt=2, origin="poll")]
@@ -265,8 +265,8 @@ async def test_what_waits_to_be_read_is_part_of_the_present_state() -> None:
             await settle()
             setting.stream._is_fresh = False  # the bytes are there, and nobody has looked yet
             setting.stream._waiting.append(status_message("running"))
-            late = Reader(512)
-            setting.hub.subscribe(TOKEN, late)
+            late = EventBuffer(512)
+            setting.followers.subscribe(TOKEN, late)
             told = waiting_in(late)
             await settle()
             group.cancel_scope.cancel()
@@ -276,14 +276,14 @@ async def test_what_waits_to_be_read_is_part_of_the_present_state() -> None:
 
 
 async def test_a_reader_that_comes_as_the_end_arrives_is_told_the_end() -> None:
-    """The feed it would have joined is over with the bytes that wait; it gets one of its own."""
+    """The follower it would have joined is over: it gets one of its own."""
     async with following() as setting:
         _, early = await setting.reader()
         heard: tuple[list[Event | Notice], list[Event | Notice]] = ([], [])
         setting.stream._waiting.append(end_message(OUTPUT))
-        setting.service.status = "cancelled"  # what the asks of a new feed find
-        late = Reader(512)
-        setting.hub.subscribe(TOKEN, late)
+        setting.service.status = "cancelled"  # what the asks of a new follower find
+        late = EventBuffer(512)
+        setting.followers.subscribe(TOKEN, late)
         with anyio.fail_after(60):
             await read_all(early, heard[0])
             await read_all(late, heard[1])
@@ -372,11 +372,11 @@ async def test_a_slow_reader_is_coalesced_for_and_holds_nobody_up() -> None:
 async def test_ticks_overwritten_are_counted_beyond_their_reader() -> None:
     """What a reader lost stays in the count when it has left."""
     async with following() as setting:
-        feed, slow = await setting.reader(capacity=2)
+        follower, slow = await setting.reader(capacity=2)
         setting.stream.bring(*(tick_message(step) for step in range(10)))
         await settle()
         before = setting.dropped_progress
-        await setting.hub.unsubscribe(feed, slow)
+        await setting.followers.unsubscribe(follower, slow)
         after = setting.dropped_progress
 
     assert before == after == 8
@@ -388,9 +388,9 @@ async def test_ticks_overwritten_are_counted_beyond_their_reader() -> None:
 async def test_a_reader_that_leaves_disturbs_no_other() -> None:
     """Whoever leaves, and in whatever order, the stream goes on for the last one."""
     async with following() as setting:
-        feed, first = await setting.reader()
+        follower, first = await setting.reader()
         _, second = await setting.reader()
-        await setting.hub.unsubscribe(feed, first)
+        await setting.followers.unsubscribe(follower, first)
         await anyio.sleep(10 * LINGER)
         setting.stream.bring(tick_message(1))
         await settle()
@@ -402,11 +402,15 @@ async def test_a_reader_that_leaves_disturbs_no_other() -> None:
 
 
 async def test_a_sole_reader_that_leaves_gives_the_connection_back_at_once() -> None:
-    """Before control returns nothing is left: no feed, no stream, no slot."""
+    """Before control returns nothing is left: no follower, no stream, no slot."""
     async with following() as setting:
-        feed, reader = await setting.reader()
-        await setting.hub.unsubscribe(feed, reader)
-        left = setting.hub.feeds, setting.service.streams.open_now, setting.hub.slots.held
+        follower, reader = await setting.reader()
+        await setting.followers.unsubscribe(follower, reader)
+        left = (
+            setting.followers.by_task,
+            setting.service.streams.open_now,
+            setting.followers.slots.held,
+        )
 
     assert left == ({}, 0, 0)
 
@@ -414,9 +418,9 @@ async def test_a_sole_reader_that_leaves_gives_the_connection_back_at_once() -> 
 async def test_a_reader_that_leaves_before_anything_ran_costs_no_request() -> None:
     """Neither a stream nor an ask is begun for what nobody follows any more."""
     async with following() as setting:
-        reader = Reader(512)
-        feed = setting.hub.subscribe(TOKEN, reader)
-        await setting.hub.unsubscribe(feed, reader)
+        reader = EventBuffer(512)
+        follower = setting.followers.subscribe(TOKEN, reader)
+        await setting.followers.unsubscribe(follower, reader)
         await anyio.sleep(60)
         asked = setting.service.streams.asked, setting.service.asked
 
@@ -426,20 +430,24 @@ async def test_a_reader_that_leaves_before_anything_ran_costs_no_request() -> No
 async def test_the_last_of_several_leaves_the_stream_open_for_a_linger() -> None:
     """A reader that comes back within it finds the stream; after it all is closed."""
     async with following() as setting:
-        feed, first = await setting.reader()
+        follower, first = await setting.reader()
         _, second = await setting.reader()
         for reader in (first, second):
-            await setting.hub.unsubscribe(feed, reader)
+            await setting.followers.unsubscribe(follower, reader)
         await anyio.sleep(LINGER / 2)
         open_then = setting.service.streams.open_now
         again, third = await setting.reader()
         await anyio.sleep(LINGER * 2)
         open_later = setting.service.streams.open_now
-        await setting.hub.unsubscribe(again, third)
+        await setting.followers.unsubscribe(again, third)
         await anyio.sleep(LINGER * 1.01)
-        left = setting.hub.feeds, setting.service.streams.open_now, setting.hub.slots.held
+        left = (
+            setting.followers.by_task,
+            setting.service.streams.open_now,
+            setting.followers.slots.held,
+        )
 
-    assert again is feed
+    assert again is follower
     assert (open_then, open_later) == (1, 1)
     assert len(setting.service.streams.asked) == 1
     assert left == ({}, 0, 0)
@@ -448,13 +456,13 @@ async def test_the_last_of_several_leaves_the_stream_open_for_a_linger() -> None
 async def test_each_linger_is_as_long_as_the_policy_says() -> None:
     """Who comes and leaves during one linger is followed by a whole one."""
     async with following() as setting:
-        feed, first = await setting.reader()
+        follower, first = await setting.reader()
         _, second = await setting.reader()
         for reader in (first, second):
-            await setting.hub.unsubscribe(feed, reader)
+            await setting.followers.unsubscribe(follower, reader)
         await anyio.sleep(LINGER * 0.9)
         _, third = await setting.reader()
-        await setting.hub.unsubscribe(feed, third)
+        await setting.followers.unsubscribe(follower, third)
         await anyio.sleep(LINGER * 0.5)
         open_then = setting.service.streams.open_now
         await anyio.sleep(LINGER)
@@ -466,17 +474,17 @@ async def test_each_linger_is_as_long_as_the_policy_says() -> None:
 async def test_a_reader_that_is_cancelled_disturbs_none() -> None:
     """Cancelled in its loop or in leaving, it is gone, and the other hears everything."""
     async with following() as setting:
-        feed, first = await setting.reader()
+        follower, first = await setting.reader()
         _, second = await setting.reader()
         with anyio.CancelScope() as scope:
             scope.cancel()
             await first.next()
         with anyio.CancelScope() as scope:
             scope.cancel()
-            await setting.hub.unsubscribe(feed, first)
+            await setting.followers.unsubscribe(follower, first)
         setting.stream.bring(tick_message(1))
         await settle()
-        heard, readers = waiting_in(second), feed.readers.copy()
+        heard, readers = waiting_in(second), follower.readers.copy()
 
     assert (heard, readers) == ([tick(1)], [second])
 
@@ -487,19 +495,19 @@ async def test_readers_that_leave_a_task_that_is_waited_for_close_its_stream_onl
         ended: list[Follower] = []
 
         async def wait() -> None:
-            ended.append(await setting.hub.wait_end(TOKEN, None))
+            ended.append(await setting.followers.wait_end(TOKEN, None))
 
         async with anyio.create_task_group() as group:
             group.start_soon(wait)
             await settle()
-            feed, reader = await setting.reader()
+            follower, reader = await setting.reader()
             open_then = setting.service.streams.open_now
-            await setting.hub.unsubscribe(feed, reader)
+            await setting.followers.unsubscribe(follower, reader)
             open_later = setting.service.streams.open_now
             setting.service.status = "cancelled"
 
     assert (open_then, open_later) == (1, 0)
-    assert [feed.watch.status for feed in ended] == ["cancelled"]
+    assert [follower.watch.status for follower in ended] == ["cancelled"]
 
 
 # Waiting.
@@ -508,21 +516,21 @@ async def test_readers_that_leave_a_task_that_is_waited_for_close_its_stream_onl
 async def test_a_wait_opens_no_stream() -> None:
     """The end is found by asking."""
     async with following(Service(status="failed")) as setting:
-        feed = await setting.hub.wait_end(TOKEN, None)
+        follower = await setting.followers.wait_end(TOKEN, None)
         streams = setting.service.streams.asked
 
-    assert (feed.watch.status, streams) == ("failed", [])
+    assert (follower.watch.status, streams) == ("failed", [])
 
 
 async def test_a_wait_with_a_limit_returns_what_is_known_and_leaves_nothing() -> None:
     """The task has not ended; nobody follows it afterwards."""
     async with following() as setting:
         began = anyio.current_time()
-        feed = await setting.hub.wait_end(TOKEN, 20)
+        follower = await setting.followers.wait_end(TOKEN, 20)
         took = anyio.current_time() - began
-        left = setting.hub.feeds
+        left = setting.followers.by_task
 
-    assert (feed.is_done, feed.watch.status, took, left) == (False, "pending", 20, {})
+    assert (follower.is_done, follower.watch.status, took, left) == (False, "pending", 20, {})
 
 
 async def test_a_wait_that_is_cancelled_leaves_the_others_waiting() -> None:
@@ -533,16 +541,16 @@ async def test_a_wait_that_is_cancelled_leaves_the_others_waiting() -> None:
 
             async def wait(scope: anyio.CancelScope) -> None:
                 with scope:
-                    await setting.hub.wait_end(TOKEN, None)
+                    await setting.followers.wait_end(TOKEN, None)
 
             for scope in scopes:
                 group.start_soon(wait, scope)
             followed: list[int] = []
             for scope in scopes:
                 await settle()
-                followed.append(len(setting.hub.feeds))
+                followed.append(len(setting.followers.by_task))
                 scope.cancel()
-        left = setting.hub.feeds
+        left = setting.followers.by_task
 
     assert (followed, left) == ([1, 1], {})
 
@@ -574,7 +582,7 @@ async def test_closing_ends_every_reader_and_every_wait() -> None:
         _, reader = await setting.reader()
         setting.stream.bring(status_message("running"))
         await settle()
-        setting.hub.close()
+        setting.followers.close()
     heard: list[Event | Notice] = []
     with pytest.raises(ClientClosedError):
         await read_all(reader, heard)
@@ -583,35 +591,35 @@ async def test_closing_ends_every_reader_and_every_wait() -> None:
 
 
 async def test_a_closed_hub_keeps_nothing_of_what_it_followed() -> None:
-    """Who keeps a closed client for long keeps no feed with it."""
+    """Who keeps a closed client for long keeps no follower with it."""
     async with following() as setting:
         for _ in range(3):
-            feed, reader = await setting.reader()
-            await setting.hub.unsubscribe(feed, reader)
-        feed, reader = await setting.reader()
-        followed = weakref.ref(feed)
-        hub = setting.hub
-    del feed, reader, setting
+            follower, reader = await setting.reader()
+            await setting.followers.unsubscribe(follower, reader)
+        follower, reader = await setting.reader()
+        followed = weakref.ref(follower)
+        followers = setting.followers
+    del follower, reader, setting
     gc.collect()
 
     assert followed() is None
-    assert hub.poller._heap == []
+    assert followers.poller._heap == []
 
 
 async def test_a_closed_hub_follows_nothing_new() -> None:
     """It says so."""
     async with following() as setting:
-        setting.hub.close()
+        setting.followers.close()
         with pytest.raises(ClientClosedError):
-            setting.hub.check_open()
+            setting.followers.check_open()
 
 
 async def test_an_output_that_cannot_be_read_is_told_as_none_with_the_reason() -> None:
     """Neither a refusal of the result nor a result without output is an error."""
     async with following(Service(refusal=404)) as setting:
-        refused = await setting.hub.read_output(TASK)
+        refused = await setting.followers.read_output(TASK)
         setting.service.refusal = None
-        empty = await setting.hub.read_output(TASK)
+        empty = await setting.followers.read_output(TASK)
 
     assert refused[0] is None
     assert "404" in (refused[1] or "")
@@ -621,9 +629,9 @@ async def test_an_output_that_cannot_be_read_is_told_as_none_with_the_reason() -
 async def test_a_cancellation_that_is_refused_or_slow_is_no_error() -> None:
     """Asking to cancel on the way out must not hide why one leaves, nor take for ever."""
     async with following(Service(refusal=409)) as setting:
-        was_taken = await setting.hub.request_cancel(TASK)
+        was_taken = await setting.followers.request_cancel(TASK)
         setting.service.refusal = None
-        was_taken_then = await setting.hub.request_cancel(TASK)
+        was_taken_then = await setting.followers.request_cancel(TASK)
         asked = setting.service.asked
 
     assert asked == [("POST", "cancel")] * 2

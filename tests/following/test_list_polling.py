@@ -23,15 +23,15 @@ from cyberun_async._protocol import Page, Sighting
 class FakeWatch:
     status: str | None
     snapshot: TaskSnapshot | None = None
-    asks: int = 0
+    status_checks: int = 0
 
     def asked(self) -> None:
-        self.asks += 1
+        self.status_checks += 1
 
 
 @attrs.define(eq=False)
-class FakeFeed:
-    """What a sweep sees of a feed."""
+class FakeFollower:
+    """What a sweep sees of a follower."""
 
     task_id: str
     watch: FakeWatch
@@ -44,9 +44,11 @@ class FakeFeed:
         self.answers.append((answer, sent_at))
 
 
-def feeds(count: int, status: str | None = "running", *, first: int = 0) -> dict[str, FakeFeed]:
+def followers(
+    count: int, status: str | None = "running", *, first: int = 0
+) -> dict[str, FakeFollower]:
     names = [f"task-{number}" for number in range(first, first + count)]
-    return {name: FakeFeed(name, FakeWatch(status)) for name in names}
+    return {name: FakeFollower(name, FakeWatch(status)) for name in names}
 
 
 def row(number: int, status: str = "running", retry_count: int | None = 0) -> Sighting:
@@ -75,31 +77,35 @@ class FakeList:
 
 
 async def run(
-    listed: FakeList, due: dict[str, FakeFeed], memory: ListMemory | None = None
+    listed: FakeList, due: dict[str, FakeFollower], memory: ListMemory | None = None
 ) -> list[str]:
     """ListPolling, and return the names of those that are left."""
     memory = memory or ListMemory(lambda: listed.now)
     sweep = ListPolling(listed.page, lambda: listed.now, memory)
     known = cast("dict[str, Any]", due)
-    asked_for = [feed for feed in known.values() if feed.asking]
-    return [feed.task_id for feed in await sweep.run(asked_for, known)]
+    asked_for = [follower for follower in known.values() if follower.asking]
+    return [follower.task_id for follower in await sweep.run(asked_for, known)]
 
 
 async def test_rows_answer_what_is_due() -> None:
-    """Each feed that is on a page gets its state, as of the moment the page was asked for."""
-    due = feeds(20)
+    """Each follower that is on a page gets its state, as of the moment the page was asked for."""
+    due = followers(20)
 
     left = await run(FakeList({"running": [[row(n) for n in range(20)]]}), due)
 
     assert left == []
-    for name, feed in due.items():
+    for name, follower in due.items():
         answer = TaskSnapshot(id=name, status="running", retry_count=0)
-        assert (feed.answers, feed.watch.asks, feed.asking) == ([(answer, 100.0)], 1, False)
+        assert (follower.answers, follower.watch.status_checks, follower.asking) == (
+            [(answer, 100.0)],
+            1,
+            False,
+        )
 
 
 async def test_who_is_on_no_page_is_asked_singly() -> None:
     """Absence is only a hint that a task has ended."""
-    due = feeds(20)
+    due = followers(20)
 
     left = await run(FakeList({"running": [[row(n) for n in range(15)]]}), due)
 
@@ -110,7 +116,7 @@ async def test_who_is_on_no_page_is_asked_singly() -> None:
 @pytest.mark.parametrize("end", ["completed", "failed", "cancelled"])
 async def test_an_end_on_a_page_is_only_a_hint(end: str) -> None:
     """The row of an ended task lacks its error and may lag: one request confirms it."""
-    due = feeds(20)
+    due = followers(20)
 
     left = await run(
         FakeList({"running": [[row(n, end if n == 3 else "running") for n in range(20)]]}), due
@@ -123,13 +129,13 @@ async def test_few_are_not_looked_for_in_lists() -> None:
     """Ten single requests are as good as a page."""
     listed = FakeList({})
 
-    assert len(await run(listed, feeds(10))) == 10
+    assert len(await run(listed, followers(10))) == 10
     assert listed.asked == []
 
 
 async def test_tasks_that_are_not_due_profit_too() -> None:
     """A row about a watched task is an answer, also where nobody had asked yet."""
-    due = feeds(20) | feeds(1, first=20)
+    due = followers(20) | followers(1, first=20)
     due["task-20"].asking = False
 
     await run(FakeList({"running": [[row(n) for n in range(21)]]}), due)
@@ -139,8 +145,8 @@ async def test_tasks_that_are_not_due_profit_too() -> None:
 
 @pytest.mark.parametrize("spoil", ["is_done", "unknown", "asked-elsewhere"])
 async def test_rows_that_concern_nobody_are_passed_over(spoil: str) -> None:
-    """Foreign tasks, ended feeds, and those that another request is about get no answer."""
-    due = feeds(20) | feeds(1, first=20)
+    """Foreign tasks, ended followers, and those that another request is about get no answer."""
+    due = followers(20) | followers(1, first=20)
     extra = due["task-20"]
     extra.asking = spoil == "asked-elsewhere"
     extra.is_done = spoil == "is_done"
@@ -160,7 +166,7 @@ async def test_pages_are_read_while_they_are_worth_it() -> None:
     pages = [[row(n) for n in range(start, start + 20)] for start in (0, 100, 200, 20)]
     listed = FakeList({"running": pages}, total_count=400)
 
-    assert await run(listed, feeds(40)) == []
+    assert await run(listed, followers(40)) == []
     assert listed.asked == [("running", number) for number in (1, 2, 3, 4)]
 
 
@@ -169,7 +175,7 @@ async def test_a_few_stragglers_are_asked_singly() -> None:
     pages = [[row(n) for n in range(18)], *[[row(n)] for n in range(1000, 1300)]]
     listed = FakeList({"running": pages}, total_count=30_000)
 
-    assert await run(listed, feeds(20)) == ["task-18", "task-19"]
+    assert await run(listed, followers(20)) == ["task-18", "task-19"]
     assert listed.asked == [("running", 1)]
 
 
@@ -179,8 +185,8 @@ async def test_pages_that_answer_are_read_on_whatever_the_count_says() -> None:
     listed = FakeList({"running": pages}, total_count=100_000_000)
     memory = ListMemory(lambda: listed.now)
 
-    assert await run(listed, feeds(60), memory) == []
-    assert await run(listed, feeds(60), memory) == []
+    assert await run(listed, followers(60), memory) == []
+    assert await run(listed, followers(60), memory) == []
     assert listed.asked == [("running", number) for number in (1, 2, 3)] * 2
 
 
@@ -190,7 +196,7 @@ async def test_a_list_that_ignores_the_page_number_is_read_once(total_count: int
     same = [row(n) for n in range(40)]
     listed = FakeList({"running": [same] * 1000}, total_count=total_count)
 
-    left = await run(listed, feeds(60))
+    left = await run(listed, followers(60))
 
     assert left == [f"task-{n}" for n in range(40, 60)]
     assert listed.asked == [("running", 1), ("running", 2)]
@@ -202,7 +208,7 @@ async def test_a_list_without_a_known_end_is_left_in_time(total_count: int | Non
     foreign = [[row(n)] for n in range(1000, 2000)]
     listed = FakeList({"running": foreign}, total_count=total_count)
 
-    assert len(await run(listed, feeds(20))) == 20
+    assert len(await run(listed, followers(20))) == 20
     assert len(listed.asked) == 20
 
 
@@ -212,7 +218,7 @@ async def test_a_refused_state_is_remembered() -> None:
     memory = ListMemory(lambda: refusing.now)
 
     for _ in range(2):
-        assert len(await run(refusing, feeds(20, "provisioning"), memory)) == 20
+        assert len(await run(refusing, followers(20, "provisioning"), memory)) == 20
         refusing.now += 300
     assert refusing.asked == [("provisioning", 1)]
 
@@ -230,11 +236,11 @@ async def test_a_refusal_that_is_not_of_the_state_is_soon_forgotten(error: Excep
     listed = FakeList({"running": [[row(n) for n in range(20)]]}, error=error)
     memory = ListMemory(lambda: listed.now)
 
-    assert len(await run(listed, feeds(20), memory)) == 20
+    assert len(await run(listed, followers(20), memory)) == 20
     listed.error = None
-    assert len(await run(listed, feeds(20), memory)) == 20
+    assert len(await run(listed, followers(20), memory)) == 20
     listed.now += 60
-    assert await run(listed, feeds(20), memory) == []
+    assert await run(listed, followers(20), memory) == []
     assert listed.asked == [("running", 1)] * 2
 
 
@@ -251,14 +257,14 @@ async def test_trouble_is_no_refusal(error: Exception) -> None:
     memory = ListMemory(lambda: failing.now)
 
     with pytest.raises(type(error)):
-        await run(failing, feeds(20), memory)
+        await run(failing, followers(20), memory)
 
     assert memory.gives("running")
 
 
 async def test_an_answer_keeps_what_was_known() -> None:
     """A row has few fields; where the state is the same, the fuller snapshot stays."""
-    due = feeds(20)
+    due = followers(20)
     full = TaskSnapshot(id="task-0", status="running", retry_count=0, gpu_type="H100", raw=b"{}")
     due["task-0"].watch.snapshot = full
     due["task-1"].watch.snapshot = attrs.evolve(full, id="task-1", status="queued")

@@ -1,4 +1,4 @@
-"""The client's one timer and its asks: who is asked about when, singly or by pages of the list."""
+"""The client's one timer and its status checks: when they are sent, singly or by list pages."""
 
 from collections.abc import Awaitable, Callable
 from typing import Any, Final
@@ -29,7 +29,7 @@ def anyio_backend(request: pytest.FixtureRequest) -> tuple[str, dict[str, object
 EVERY: Final = 3.0
 
 
-class FakeFeed:
+class FakeFollower:
     """Asks every three seconds, and keeps what it was answered."""
 
     def __init__(self, poller: Poller, number: int) -> None:
@@ -95,8 +95,8 @@ class Service:
 
 async def followed(
     service: Service, *, tasks: int, seconds: float, rate: float = 100.0
-) -> list[FakeFeed]:
-    """Look after so many feeds for so long."""
+) -> list[FakeFollower]:
+    """Look after so many followers for so long."""
     async with anyio.create_task_group() as group:
         poller = Poller(
             now=anyio.current_time,
@@ -107,21 +107,21 @@ async def followed(
             places=Places(20),
             policy=WatchPolicy(),
         )
-        feeds = [FakeFeed(poller, number) for number in range(tasks)]
-        for feed in feeds:
-            poller.add(feed)  # type: ignore[arg-type]
-            feed.advance()
+        followers = [FakeFollower(poller, number) for number in range(tasks)]
+        for follower in followers:
+            poller.add(follower)  # type: ignore[arg-type]
+            follower.advance()
         await anyio.sleep(seconds)
         group.cancel_scope.cancel()
-    return feeds
+    return followers
 
 
 async def test_few_are_asked_about_singly() -> None:
     """Up to ten due asks need no list."""
     service = Service()
-    feeds = await followed(service, tasks=8, seconds=2.9)
+    followers = await followed(service, tasks=8, seconds=2.9)
 
-    assert sorted(service.singles) == [feed.task_id for feed in feeds]
+    assert sorted(service.singles) == [follower.task_id for follower in followers]
     assert service.pages == 0
 
 
@@ -141,9 +141,9 @@ async def listed(state: str, number: int) -> Page[Sighting]:
 async def test_many_are_answered_from_the_list() -> None:
     """Fifty due asks are answered by a page for each state that a task may be in."""
     service = Service(page=listed)
-    feeds = await followed(service, tasks=50, seconds=2.9)
+    followers = await followed(service, tasks=50, seconds=2.9)
 
-    assert [len(feed.answers) for feed in feeds] == [1] * 50
+    assert [len(follower.answers) for follower in followers] == [1] * 50
     assert service.singles == []
     assert service.pages == 4
 
@@ -156,9 +156,9 @@ async def test_a_list_that_does_not_answer_holds_nobody_up_for_long() -> None:
         raise AssertionError
 
     service = Service(page=hung)
-    feeds = await followed(service, tasks=50, seconds=60)
+    followers = await followed(service, tasks=50, seconds=60)
 
-    assert all(isinstance(feed.answers[-1], TaskSnapshot) for feed in feeds)
+    assert all(isinstance(follower.answers[-1], TaskSnapshot) for follower in followers)
 
 
 async def test_what_one_ask_is_told_to_wait_holds_for_all() -> None:
@@ -168,10 +168,10 @@ async def test_what_one_ask_is_told_to_wait_holds_for_all() -> None:
         raise RateLimitedError(status=429, retry_after=30.0)
 
     service = Service(single=limited)
-    feeds = await followed(service, tasks=3, seconds=29)
+    followers = await followed(service, tasks=3, seconds=29)
 
     assert len(service.singles) <= 3
-    assert all(len(feed.answers) <= 1 for feed in feeds)
+    assert all(len(follower.answers) <= 1 for follower in followers)
 
 
 async def test_an_ask_that_hangs_gives_its_place_to_others() -> None:
@@ -182,10 +182,10 @@ async def test_an_ask_that_hangs_gives_its_place_to_others() -> None:
             await anyio.sleep(10_000)
         return TaskSnapshot(id=task_id, status="running")
 
-    feeds = await followed(Service(single=hung), tasks=10, seconds=100)
+    followers = await followed(Service(single=hung), tasks=10, seconds=100)
 
-    assert all(feed.answers for feed in feeds)
-    assert isinstance(feeds[0].answers[0], ServiceUnavailableError)
+    assert all(follower.answers for follower in followers)
+    assert isinstance(followers[0].answers[0], ServiceUnavailableError)
 
 
 async def test_a_machine_that_slept_asks_first(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -204,15 +204,15 @@ async def test_a_machine_that_slept_asks_first(monkeypatch: pytest.MonkeyPatch) 
             places=Places(20),
             policy=WatchPolicy(),
         )
-        feeds = [FakeFeed(poller, number) for number in range(3)]
-        for feed in feeds:
-            poller.add(feed)  # type: ignore[arg-type]
-            feed.watch._checks.by(0.0)
-            feed.advance()
+        followers = [FakeFollower(poller, number) for number in range(3)]
+        for follower in followers:
+            poller.add(follower)  # type: ignore[arg-type]
+            follower.watch._checks.by(0.0)
+            follower.advance()
         await anyio.sleep(1)
-        for feed in feeds:
-            feed.watch._checks.sent()
-            feed.watch._checks.by(5000.0)
+        for follower in followers:
+            follower.watch._checks.sent()
+            follower.watch._checks.by(5000.0)
         asked.append(len(service.singles))
         slept = 3600.0
         await anyio.sleep(35)
@@ -231,14 +231,14 @@ async def test_what_escapes_an_ask_ends_its_feed_alone() -> None:
             raise LookupError("mine")
         return TaskSnapshot(id=task_id, status="running")
 
-    feeds = await followed(Service(single=faulty), tasks=3, seconds=10)
+    followers = await followed(Service(single=faulty), tasks=3, seconds=10)
 
-    assert [[repr(error) for error in feed.crashes] for feed in feeds] == [
+    assert [[repr(error) for error in follower.crashes] for follower in followers] == [
         ["LookupError('mine')"],
         [],
         [],
     ]
-    assert all(len(feed.answers) > 1 for feed in feeds[1:])
+    assert all(len(follower.answers) > 1 for follower in followers[1:])
 
 
 async def test_what_escapes_a_list_ends_those_that_it_was_asked_for() -> None:
@@ -247,6 +247,6 @@ async def test_what_escapes_a_list_ends_those_that_it_was_asked_for() -> None:
     async def faulty(state: str, number: int) -> Page[Sighting]:
         raise LookupError("mine")
 
-    feeds = await followed(Service(page=faulty), tasks=50, seconds=10)
+    followers = await followed(Service(page=faulty), tasks=50, seconds=10)
 
-    assert [len(feed.crashes) for feed in feeds] == [1] * 50
+    assert [len(follower.crashes) for follower in followers] == [1] * 50

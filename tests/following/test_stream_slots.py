@@ -8,7 +8,7 @@ from cyberun_async._http import Usage
 
 @attrs.define(eq=False)
 class Streamer:
-    """A feed, as far as slots are concerned; its stream closes when the test says so."""
+    """A follower, as far as slots are concerned; its stream closes when the test says so."""
 
     slots: StreamSlots
     is_running: bool = True

@@ -29,9 +29,9 @@ TAKING = {
     "HeldIterator.__anext__",
     "Runtime.check_loop",
     "Runtime.check_process",
-    "Reader.take",
-    "Reader.next",
-    "Reader._woken",
+    "EventBuffer.take",
+    "EventBuffer.next",
+    "EventBuffer._woken",
     "BaseEvent.is_terminal",
 }
 

@@ -9,12 +9,12 @@ from pathlib import Path
 import anyio.lowlevel
 
 from cyberun_async import EventStream
-from cyberun_async._following import Follower, Reader
+from cyberun_async._following import EventBuffer, Follower
 from cyberun_async._http import Body, Connection
 
 
 _KINDS = ("AsyncHTTP11Connection", "AsyncConnectionPool", "SocketStream", "TLSStream")
-_OURS = (Connection, Body, Follower, Reader, EventStream)
+_OURS = (Connection, Body, Follower, EventBuffer, EventStream)
 
 
 def sockets() -> int:

@@ -708,4 +708,4 @@ async def test_a_list_that_is_refused_once_is_soon_asked_for_again() -> None:
 
     assert after.list_pages - before.list_pages >= 15
     # One that is due a moment before the others may be asked about singly in each round.
-    assert after.asks - before.asks <= 20
+    assert after.status_checks - before.status_checks <= 20
