@@ -331,7 +331,7 @@ def extras(session: nox.Session) -> None:
 # What each extra is installed for: its modules import with it alone.
 NEEDING = {
     "testing": ("testing", "testing.simulator", "testing.__main__"),
-    "cli": ("cli", "cli._app", "cli._batch", "cli._board", "cli._runs"),
+    "cli": ("cli", "cli._app", "cli._batch", "cli._live_table", "cli._runs"),
     "asgi": ("relay", "relay._app"),
     "otel": ("otel",),
     "fast": ("_transport_aiohttp",),

@@ -16,17 +16,16 @@ from ._sent import Sent
 from ._simulator.behaviour import Behaviour
 from ._simulator.checks import check
 from ._simulator.clock import ServiceClock
-from ._simulator.courier import Courier, Sender, post
+from ._simulator.deliveries import Courier, Sender, post
+from ._simulator.endpoints import API, routes
+from ._simulator.errors import ConnectionCutError
 from ._simulator.faults import FaultBook
-from ._simulator.files import StoredFile
+from ._simulator.files import Signer, StoredFile
 from ._simulator.keys import KeyRing, Kind
 from ._simulator.live import LiveTask
 from ._simulator.plan import TaskPlan
 from ._simulator.records import Delivery, RecordedRequest, Records, Submission
-from ._simulator.routes import API, routes
 from ._simulator.server import ServerThread, listen
-from ._simulator.signing import Signer
-from ._simulator.wire import ConnectionCutError
 from ._simulator.workflows import Workflow
 from ._simulator.world import Planner, World, run_request
 from ._story import Story

@@ -1,4 +1,4 @@
-"""Refusals, as the service and its object store write them."""
+"""The errors that the service answers with, and the two ways to end a connection."""
 
 from starlette.responses import Response
 
@@ -33,3 +33,15 @@ class StoreError(ServiceError):
             f"<Error><Code>{self.code}</Code><Message>{self.message}</Message></Error>"
         )
         return Response(body, self.status, media_type="application/xml")
+
+
+class ConnectionCutError(Exception):
+    """The connection is to be cut here."""
+
+    def __init__(self, *, reset: bool = False) -> None:
+        super().__init__("the service cut the connection")
+        self.reset = reset
+
+
+class StreamEndError(Exception):
+    """The stream is to be ended in good order here."""

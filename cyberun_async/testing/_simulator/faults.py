@@ -1,12 +1,14 @@
-"""Which faults are due: rules, the requests that claim them, and what really fired."""
+"""Which faults are due: rules, the requests that claim them, what fired, and corrupted payloads."""
 
+import json
 import threading
 from collections import Counter
 from collections.abc import Callable
+from typing import cast
 
 import attrs
 
-from ..faults import Action, Endpoint, Fault
+from ..faults import Action, Endpoint, Fault, Spoiling
 from .records import RecordedRequest
 
 
@@ -157,3 +159,39 @@ class FaultBook:
 
     def _rules(self, task: str | None) -> list[FaultRule]:
         return self._general if task is None else self._by_task.setdefault(task, [])
+
+
+def spoilt(data: bytes, how: Spoiling) -> bytes:
+    """Return what is left of a JSON object after *how* has happened to it."""
+    match how:
+        case "json":
+            return b'{"task_id": oops, ' + data[1:]
+        case "truncated":
+            return data[: len(data) // 2]
+        case "types":
+            return _mistyped(data)
+        case "scalar":
+            return b"42"
+        case "utf8":
+            return data[:-1] + b', "note": "\xff\xfe"}'
+        case "empty":
+            return b""
+        case "html":
+            return b"<html><body><h1>502 Bad Gateway</h1></body></html>"
+
+
+def _mistyped(data: bytes) -> bytes:
+    fields = cast("dict[str, object]", json.loads(data))
+    return json.dumps({name: _other(value) for name, value in fields.items()}).encode()
+
+
+def _other(value: object) -> object:
+    match value:
+        case str():
+            return 7
+        case dict() | list():
+            return "not an object"
+        case None:
+            return [None]
+        case _:
+            return {"value": value}

@@ -7,16 +7,52 @@ import anyio
 import attrs
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
-from starlette.types import Receive, Scope, Send
+from starlette.types import Message, Receive, Scope, Send
 
 from ..faults import Action, Drop, Garble, HangUp, Hold, Refuse
-from .errors import ServiceError
-from .faults import Claim
+from .errors import ConnectionCutError, ServiceError
+from .faults import Claim, spoilt
 from .keys import Caller
 from .records import RecordedRequest
-from .spoil import spoilt
-from .wire import ConnectionCutError, cut_after, sever
 from .world import World
+
+
+ABORT = "cyberun.abort"
+"""The ASGI extension with which a server lets its application cut the connection."""
+
+
+async def sever(scope: Scope, receive: Receive, *, reset: bool = False) -> None:
+    """
+    Cut the connection of a request.
+
+    In process there is none: an application that returns without having ended its
+    answer is what a cut looks like there.
+    """
+    abort = scope.get("extensions", {}).get(ABORT)
+    if abort is None:
+        return
+    abort(reset)
+    while (await receive())["type"] != "http.disconnect":
+        pass
+
+
+def cut_after(send: Send, limit: int, fired: Callable[[], None], *, reset: bool) -> Send:
+    """Return a *send* that raises :class:`ConnectionCutError` after *limit* bytes of the body."""
+    left = limit
+
+    async def limited(message: Message) -> None:
+        nonlocal left
+        body: bytes = message.get("body", b"")
+        if message["type"] != "http.response.body" or len(body) < left:
+            left -= len(body)
+            await send(message)
+            return
+        # Headers are sent with the first body message at the latest.
+        await send({**message, "body": body[:left], "more_body": True})
+        fired()
+        raise ConnectionCutError(reset=reset)
+
+    return limited
 
 
 Door: TypeAlias = Literal["public", "runtime", "management"]

@@ -4,9 +4,9 @@ from collections.abc import Callable, Mapping
 
 import attrs
 
+from .errors import ConnectionCutError, StreamEndError
 from .tasks import SimTask
 from .timeline import Mark, ended, followed_by, retried
-from .wire import ConnectionCutError, StreamEndError
 from .world import World
 
 

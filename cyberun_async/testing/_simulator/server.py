@@ -15,7 +15,7 @@ import uvicorn
 from starlette.types import ASGIApp, Receive, Scope, Send
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from .wire import ABORT
+from .gate import ABORT
 
 
 _KEEP_ALIVE = 75

@@ -1,8 +1,5 @@
-"""The webhooks of a team, and what is sent to them."""
+"""The webhooks of a team."""
 
-import hashlib
-import hmac
-import json
 from collections.abc import Mapping
 from typing import cast
 from urllib.parse import urlsplit
@@ -13,11 +10,9 @@ from .clock import ServiceClock
 from .errors import ServiceError
 from .tasks import SimTask
 from .timeline import Mark
-from .views import output_of
 
 
 EVENTS = ("task.completed", "task.failed")
-SIGNATURE_HEADER = "X-Webhook-Signature-256"
 _MAX_NAME = 255
 _MAX_URL = 2048
 _LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
@@ -89,25 +84,6 @@ class WebhookBook:
 def event_type(mark: Mark) -> str:
     """Return the webhook event of a task's end; that of a cancelled one has no taker."""
     return f"task.{mark.status}"
-
-
-def message(task: SimTask, mark: Mark, timestamp: str) -> bytes:
-    """Write the body that tells a task's end."""
-    failed = mark.status == "failed"
-    fields: dict[str, object] = {
-        "event_type": event_type(mark),
-        "task_id": task.id,
-        "task_status": mark.status,
-        "task_output": None if failed else output_of(task),
-        "task_error": mark.details.get("error", "") if failed else "",
-        "timestamp": timestamp,
-    }
-    return json.dumps(fields, separators=(",", ":")).encode()
-
-
-def signature(secret: str, body: bytes) -> str:
-    """Return the value of the signature header."""
-    return "sha256=" + hmac.new(secret.encode(), body, hashlib.sha256).hexdigest()
 
 
 def _name(value: object) -> str:

@@ -13,12 +13,11 @@ from .behaviour import Behaviour
 from .checks import check
 from .clock import ServiceClock
 from .faults import FaultBook
-from .files import FileStore
+from .files import FileStore, Signer
 from .keys import KeyRing
+from .open_streams import Streams
 from .plan import NERFSTUDIO_STAGES, TaskPlan
 from .records import Records, Submission
-from .signing import Signer
-from .streams import Streams
 from .tasks import SimTask, TaskStore
 from .timeline import Mark, born, cancelled, timeline
 from .webhooks import WebhookBook

@@ -6,8 +6,8 @@ from collections.abc import Callable, Iterator
 import anyio
 import attrs
 
-from .loops import RunningLoop
-from .wire import ConnectionCutError, StreamEndError
+from .clock import RunningLoop
+from .errors import ConnectionCutError, StreamEndError
 
 
 @attrs.define(eq=False)

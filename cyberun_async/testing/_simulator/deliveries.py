@@ -1,5 +1,8 @@
 """Delivery of webhooks: at once, and again after 5, 30 and 120 seconds."""
 
+import hashlib
+import hmac
+import json
 import logging
 from collections.abc import Awaitable, Callable, Mapping
 from typing import TypeAlias
@@ -11,7 +14,9 @@ from anyio.abc import ByteStream
 
 from .records import Delivery
 from .tasks import SimTask
-from .webhooks import SIGNATURE_HEADER, Webhook, event_type, message, signature
+from .timeline import Mark
+from .views import output_of
+from .webhooks import Webhook, event_type
 from .world import World
 
 
@@ -106,3 +111,25 @@ def _request(url: str, headers: Mapping[str, str], body: bytes) -> bytes:
         *(f"{name}: {value}" for name, value in headers.items()),
     ]
     return "\r\n".join([*lines, "", ""]).encode() + body
+
+
+SIGNATURE_HEADER = "X-Webhook-Signature-256"
+
+
+def message(task: SimTask, mark: Mark, timestamp: str) -> bytes:
+    """Write the body that tells a task's end."""
+    failed = mark.status == "failed"
+    fields: dict[str, object] = {
+        "event_type": event_type(mark),
+        "task_id": task.id,
+        "task_status": mark.status,
+        "task_output": None if failed else output_of(task),
+        "task_error": mark.details.get("error", "") if failed else "",
+        "timestamp": timestamp,
+    }
+    return json.dumps(fields, separators=(",", ":")).encode()
+
+
+def signature(secret: str, body: bytes) -> str:
+    """Return the value of the signature header."""
+    return "sha256=" + hmac.new(secret.encode(), body, hashlib.sha256).hexdigest()
