@@ -22,8 +22,8 @@ async def main(sim):
         sim.tell(story().runs(seconds=20).loses_its_stream(after=8).completes())
         task = await client.submit("text-to-image", {"prompt": "a fox"})
         async with client.watch(task, notices=True) as events:
-            told = [type(event) async for event in events]
-        print(StreamLost in told, ProgressEvent in told, told[-1] is CompletedEvent)
+            reported = [type(event) async for event in events]
+        print(StreamLost in reported, ProgressEvent in reported, reported[-1] is CompletedEvent)
         [path] = await (await client.result(task)).download_to("out")
         print(path.stat().st_size > 0)
         sim.tell(story().fails("no memory"))

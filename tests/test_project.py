@@ -147,7 +147,7 @@ def test_constraints_are_plain_pins() -> None:
 
 
 def test_ci_runs_the_commands_of_the_readme() -> None:
-    """What a newcomer is told to type is what every change has to pass."""
+    """What a newcomer is reported to type is what every change has to pass."""
     texts = _texts()
 
     for command in ("nox -s demo", "nox -s tests"):

@@ -91,13 +91,13 @@ class HangingUp(httpx.AsyncBaseTransport):
 @pytest.mark.parametrize("scheme", ["socks5", "http"])
 async def test_a_socks_proxy_that_hangs_up_is_an_outage(scheme: str) -> None:
     """Of a proxy of HTTP the same is a fault in the code, and shown as one."""
-    lane = Connection(HangingUp(), Via(f"{scheme}://10.0.0.1:1080", "ALL_PROXY"))
+    connection = Connection(HangingUp(), Via(f"{scheme}://10.0.0.1:1080", "ALL_PROXY"))
     request = httpx.Request("GET", HOST)
     if scheme == "http":
         with pytest.raises(AssertionError):
-            await lane.send(request, Progress())
+            await connection.send(request, Progress())
         return
     with pytest.raises(ExchangeFailedError) as caught:
-        await lane.send(request, Progress())
+        await connection.send(request, Progress())
     assert (caught.value.kind, caught.value.maybe_sent) == (FailureKind.PROXY_FAILED, False)
     assert "the proxy 10.0.0.1:1080 (from ALL_PROXY)" in caught.value.reason

@@ -217,7 +217,7 @@ def test_none_of_several_secrets_is_none() -> None:
     ids=lambda value: ascii(value)[:20],
 )  # fmt: skip
 def test_a_bad_secret_is_a_matter_of_configuration(secret: Any) -> None:
-    """A missing or malformed secret is told at once, and never makes a delivery good."""
+    """A missing or malformed secret is reported at once, and never makes a delivery good."""
     with pytest.raises(ConfigurationError, match="secret"):
         verify(body_of(), GOOD, secret, now=NOW)
     with pytest.raises(ConfigurationError, match="secret"):
@@ -226,7 +226,7 @@ def test_a_bad_secret_is_a_matter_of_configuration(secret: Any) -> None:
 
 @pytest.mark.parametrize("secret", ["", "whsec_a b", None, [SECRET], b"x"], ids=repr)
 def test_signing_takes_one_good_secret(secret: Any) -> None:
-    """A test of a receiver signs with one secret; anything else is told."""
+    """A test of a receiver signs with one secret; anything else is reported."""
     with pytest.raises(ConfigurationError, match="secret"):
         sign(b"{}", secret)
 
@@ -300,13 +300,13 @@ class NoZone(tzinfo):
      {"tolerance": float("nan")}, {"tolerance": float("inf")}],
     ids=repr,
 )  # fmt: skip
-def test_a_bad_window_is_told_before_anything_is_checked(settings: dict[str, Any]) -> None:
+def test_a_bad_window_is_refused_before_anything_is_checked(settings: dict[str, Any]) -> None:
     """A naive moment or a bad tolerance shows with the first delivery, good or not."""
     with pytest.raises(InvalidInputError):
         verify(b"junk", None, SECRET, **settings)
 
 
-def test_a_repetition_is_told_apart() -> None:
+def test_a_repetition_is_distinguished() -> None:
     """The same event of the same task is new once; the error says what it was."""
     seen: set[object] = set()
     first = checked(body_of(), seen=seen)
@@ -349,7 +349,7 @@ def test_the_memory_is_bounded() -> None:
 
 @pytest.mark.parametrize("limit", [0, -1, 1.5, "5", None, True], ids=repr)
 def test_a_memory_has_room_for_at_least_one(limit: Any) -> None:
-    """A limit that is no whole number from 1 on is told."""
+    """A limit that is no whole number from 1 on is reported."""
     with pytest.raises(ConfigurationError, match="limit"):
         RecentDeliveries(limit)
 
@@ -438,7 +438,7 @@ async def swallow(_: WebhookEvent) -> None:
 
 
 class Taker:
-    """A callback that records events and does what it is told to."""
+    """A callback that records events and does what it is reported to."""
 
     def __init__(self, *outcomes: BaseException | anyio.Event | None) -> None:
         self.events: list[WebhookEvent] = []
@@ -552,7 +552,7 @@ async def test_a_failing_callback_asks_for_another_attempt(
 
 
 async def test_a_repetition_is_answered_without_a_call() -> None:
-    """What was taken is not taken again, but the service is told that all is well."""
+    """What was taken is not taken again, but the service learns that all is well."""
     taker = Taker()
     endpoint = endpoint_for(taker)
 
@@ -601,7 +601,7 @@ async def test_attempts_at_the_same_time_share_one_call(
 
 
 async def test_a_cancelled_callback_has_not_taken_its_event() -> None:
-    """Cancellation passes through, who waits for the same event is told 500, a later one is new."""
+    """Cancellation passes through, a waiting attempt gets a 500, a later one is new."""
     taker = Taker(anyio.Event())
     endpoint = endpoint_for(taker)
     first, second = Exchange(body_of()), Exchange(body_of())
@@ -790,7 +790,7 @@ async def test_a_sender_that_leaves_is_not_answered(parts: tuple[bytes, ...]) ->
     ],
     ids=repr,
 )
-def test_bad_settings_are_told_at_once(
+def test_bad_settings_are_refused_at_once(
     settings: dict[str, object], error: type[CyberunError]
 ) -> None:
     """What is wrong with the endpoint shows when it is made, not with the first delivery."""

@@ -127,7 +127,7 @@ async def test_a_slow_reader_gets_every_status_and_the_newest_progress() -> None
     assert waiting <= 8
     assert dropped_progress > 1900
     assert watched.statuses[-1] == (1, "running")
-    assert watched.ticks[-1].step_current == 2000
+    assert watched.progress[-1].step_current == 2000
     assert isinstance(watched.end, CompletedEvent)
 
 

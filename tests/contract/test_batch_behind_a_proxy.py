@@ -25,7 +25,7 @@ def jobs(count: int) -> list[Job]:
 
 @pytest.mark.parametrize("status", [401, 404])
 async def test_no_job_is_rejected_or_lost_for_a_proxys_page(status: int, tmp_path: Path) -> None:
-    """The few that were on their way are of unknown fate, and named; all others complete."""
+    """The few that were on their way are unconfirmed, and named; all others complete."""
     sim = Simulator(seed=7, default_plan=QUICK)
     began: list[float] = []
 

@@ -61,7 +61,7 @@ async def test_a_run_that_was_closed_says_so(
 async def test_closing_a_run_in_another_task_is_no_end(
     sim: Simulator, client: CyberunClient, tmp_path: Path
 ) -> None:
-    """Who waits for an outcome is told that somebody closed the run."""
+    """Who waits for an outcome learns that somebody closed the run."""
     sim.default_plan = TaskPlan(forever_waiting=True)
     async with (
         Batch(client, tmp_path / "runs.sqlite") as batch,

@@ -1,4 +1,4 @@
-"""The command line where something about its surroundings is wrong: one sentence, and a code."""
+"""The command line where something around it is wrong: one sentence, and a code."""
 
 import json
 import os

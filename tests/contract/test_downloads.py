@@ -78,7 +78,7 @@ async def test_a_download_that_was_closed_says_so(artifact: Artifact) -> None:
 async def test_closing_a_download_in_another_task_is_no_end(
     sim: Simulator, client: CyberunClient, artifact: Artifact
 ) -> None:
-    """Who waits for bytes is told so, and no connection is opened in place of the closed one."""
+    """Who waits for bytes is notified, and no connection is opened in place of the closed one."""
     sim.faults.add("download", faults.hold(before=60), times=None)
     pieces = artifact.aiter_bytes()
 

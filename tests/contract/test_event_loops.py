@@ -180,7 +180,7 @@ def test_every_call_on_another_loop_is_refused_at_once(
 def test_every_call_after_the_loop_is_gone_is_refused_at_once(
     sim: Simulator, home: asyncio.AbstractEventLoop, tmp_path: Path
 ) -> None:
-    """A program that calls `asyncio.run` twice is told that the first loop is closed."""
+    """A program that calls `asyncio.run` twice learns that the first loop is closed."""
     begun = home.run_until_complete(begin(sim))
     home.close()
 
@@ -253,7 +253,7 @@ loop.run_until_complete(end())
 
 @pytest.mark.skipif(sys.platform == "win32", reason="there is no os.fork() on Windows")
 @pytest.mark.parametrize("where", ["inside", "between"])
-def test_a_forked_child_is_told_so(where: str) -> None:
+def test_a_forked_child_gets_a_clear_error(where: str) -> None:
     """A child that goes on inside its parent's loop, or runs it again, gets a clear error."""
     done = subprocess.run(
         [sys.executable, "-c", FORKING, where],

@@ -109,7 +109,7 @@ async def test_a_boolean_of_numpy_is_not_called_bool(cyberun_client: CyberunClie
 
 
 def test_the_check_of_a_definition_says_it_too() -> None:
-    """A parameter that is to be True or False is told of the scalar, not of `bool`."""
+    """A parameter that is to be True or False is reported of the scalar, not of `bool`."""
     flow = Workflow(
         id="1", slug="a", parameters=(ParameterDef(key="upscale", type="boolean"),)
     )  # fmt: skip

@@ -103,7 +103,7 @@ def test_a_variable_that_names_nothing_is_refused_at_opening(variable: str, tmp_
 
 
 def test_a_file_without_a_certificate_is_refused_at_opening(tmp_path: Path) -> None:
-    """So is a bundle that is none."""
+    """So is a file that holds no certificate."""
     bundle = tmp_path / "bundle.pem"
     bundle.write_text("no certificate\n")
     done = run("-c", textwrap.dedent(OPENING), SSL_CERT_FILE=str(bundle))

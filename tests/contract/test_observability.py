@@ -1,4 +1,4 @@
-"""What observers, callbacks and OpenTelemetry are told, and what they cannot disturb."""
+"""What observers, callbacks and OpenTelemetry receive, and what they cannot disturb."""
 
 import functools
 import logging
@@ -416,7 +416,7 @@ async def test_an_observer_that_fails_does_not_fill_the_log(
         for _ in range(4):
             live = sim.create_task(plan)
             watched = await follow(client.watch(live.id))
-            assert len(watched.ticks) == 500
+            assert len(watched.progress) == 500
         await client.with_options(user_agent="another").run("text-to-image", {"prompt": "a fox"})
 
     records = [record for record in caplog.records if record.levelno >= logging.ERROR]
@@ -472,7 +472,7 @@ def a_client() -> Any:
 
 
 class Alike:
-    """It has the method, and is none all the same."""
+    """It has the method, but is not an observer all the same."""
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         return httpx.Response(200)
@@ -488,14 +488,14 @@ FACTORIES: Final[list[Callable[[], Any]]] = [
 async def test_a_factory_returns_an_asynchronous_transport_of_this_httpx(
     sim: Simulator, factory: Any
 ) -> None:
-    """Anything else is told when the client is opened, before a request is made."""
+    """Anything else is reported when the client is opened, before a request is made."""
     client = CyberunClient(sim.key, base_url=sim.url, transport_factory=factory)
     with pytest.raises(ConfigurationError, match="transport_factory"):
         async with client:
             pass
 
 
-async def test_a_factory_that_changes_its_mind_is_told_as_well(sim: Simulator) -> None:
+async def test_a_factory_that_changes_its_mind_is_refused_as_well(sim: Simulator) -> None:
     """Each transport is looked at, whatever is made with it."""
     made: list[Any] = [StreamingASGITransport(sim.app)]
 

@@ -88,7 +88,7 @@ async def test_a_watch_is_read_on_after_a_read_that_timed_out(impatient: Any) ->
 
     watched = Watched(found)
     assert [status for _, status in watched.statuses] == ["pending", "waiting", "queued", "running"]
-    assert [tick.step_current for tick in watched.ticks] == [1, 2, 3, 4]
+    assert [event.step_current for event in watched.progress] == [1, 2, 3, 4]
     assert isinstance(watched.end, CompletedEvent)
     assert given_up > 10
     assert streams == 1
@@ -119,7 +119,7 @@ async def test_merged_events_are_read_on_after_a_read_that_timed_out(impatient: 
 
     for task_id in ids:
         watched = Watched([event for event in found if event.task_id == task_id])
-        assert [tick.step_current for tick in watched.ticks] == [1, 2, 3, 4]
+        assert [event.step_current for event in watched.progress] == [1, 2, 3, 4]
         assert isinstance(watched.end, CompletedEvent)
     assert given_up > 10
 
@@ -162,7 +162,7 @@ async def test_reads_given_up_at_any_moment_lose_nothing() -> None:
                     found.append(item)
                 group.cancel_scope.cancel()
 
-    assert [tick.step_current for tick in Watched(found).ticks] == list(range(1, 61))
+    assert [event.step_current for event in Watched(found).progress] == list(range(1, 61))
     assert isinstance(Watched(found).end, CompletedEvent)
 
 
@@ -217,7 +217,7 @@ async def test_a_closed_iterator_says_so(way: str) -> None:
 
 @pytest.mark.parametrize("way", WAYS)
 async def test_closing_in_another_task_is_no_end(way: str) -> None:
-    """Who waits for an item while somebody else closes the iterator is told so."""
+    """Who waits for an item while somebody else closes the iterator is notified."""
     sim = Simulator(seed=7)
     live = sim.create_task(manual=True)
     async with virtual_client(sim) as client, anyio.create_task_group() as group:
@@ -297,7 +297,7 @@ def strange(live: Any, number: int) -> None:
 
 @attrs.frozen
 class Slept:
-    """What a reader was told that slept while eight hundred unknown events came."""
+    """What a reader was reported that slept while eight hundred unknown events came."""
 
     items: list[Any]
     error: BaseException | None
@@ -333,7 +333,7 @@ async def slept_through(sim: Simulator, *, ends: bool) -> Slept:
         return Slept(items, error, events.token())
 
 
-async def test_a_slow_reader_is_told_every_status_and_the_end() -> None:
+async def test_a_slow_reader_gets_every_status_and_the_end() -> None:
     """However many other events are dropped, they come, and the end stands for the error."""
     slept = await slept_through(Simulator(seed=7), ends=True)
 

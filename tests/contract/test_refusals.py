@@ -79,7 +79,7 @@ async def test_a_single_refused_check_ends_no_watch_whose_stream_brings_events(
 
     assert rule.fired == 1
     assert watched.end.status == "completed"
-    assert len(watched.ticks) == 8
+    assert len(watched.progress) == 8
 
 
 async def test_events_outweigh_a_check_that_is_always_refused() -> None:

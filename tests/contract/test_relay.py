@@ -166,7 +166,7 @@ async def test_refusals_are_not_kept(sim: Simulator) -> None:
     assert {answer.headers["cache-control"] for answer in answers} == {"no-store"}
 
 
-async def test_a_follower_that_heard_nothing_goes_with_its_browser(sim: Simulator) -> None:
+async def test_a_follower_that_received_nothing_goes_with_its_browser(sim: Simulator) -> None:
     """Browsers that name made-up ids and leave at once hold nothing up, nor do their ids."""
     async with relay_of(sim, keep=600.0) as relay, http_of(site_of(relay)) as http:
         for number in range(50):
@@ -225,7 +225,7 @@ async def test_followers_are_capped(sim: Simulator) -> None:
 
 @pytest.mark.parametrize("number", [0, -1, 1.5, True, "5"], ids=repr)
 def test_the_cap_is_a_whole_number(sim: Simulator, number: Any) -> None:
-    """A limit that is none is refused when the relay is made."""
+    """A value that is no limit is refused when the relay is made."""
     with pytest.raises(ConfigurationError, match="max_tasks"):
         TaskRelay(virtual_client(sim), max_tasks=number)
 

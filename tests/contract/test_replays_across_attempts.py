@@ -90,8 +90,8 @@ async def test_a_replay_does_not_dress_an_earlier_attempt_up_as_the_present_one(
     statuses = [(one.attempt, one.status) for one in events if isinstance(one, StatusEvent)]
     assert len(set(statuses)) == len(statuses), statuses
     assert (2, "running") in statuses
-    ticks = [one for one in events if isinstance(one, ProgressEvent) and one.attempt == 2]
-    assert len(ticks) >= 6
+    progress = [one for one in events if isinstance(one, ProgressEvent) and one.attempt == 2]
+    assert len(progress) >= 6
 
 
 async def drop(sim: Simulator, at: float) -> None:

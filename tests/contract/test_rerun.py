@@ -56,7 +56,7 @@ async def outcomes_of(run: Any) -> tuple[dict[str, str], CyberunError | None]:
 
 
 async def left_running(batch: Batch | ClusterBatch, sim: Simulator) -> None:
-    """Leave a batch of eight with tasks that run, one of unknown fate, and some unsent."""
+    """Leave a batch of eight with tasks that run, one unconfirmed, and some unsent."""
     sim.faults.add("run", faults.abandon(), when=lambda request: b"fox 1" in request.body)
     sim.default_plan = TaskPlan(steps=4, step_seconds=0.2)
     async with batch.run(jobs(8)) as run:

@@ -1,4 +1,4 @@
-"""What a simulator is told is checked where it is said, not where it would fail."""
+"""What a simulator is given is checked where it is given, not where it would fail."""
 
 import math
 from collections.abc import Callable, Mapping
@@ -147,7 +147,7 @@ MISUSES: Mapping[str, Callable[[Simulator], Any]] = {
 
 @pytest.mark.parametrize("said", MISUSES)
 def test_methods_of_a_simulator_check_what_they_are_given(said: str) -> None:
-    """So do the methods by which a simulator is told what happens, and stories."""
+    """So do the methods by which a simulator gets what happens, and stories."""
     with pytest.raises(ValueError, match=f"^{said}"):
         MISUSES[said](Simulator())
 

@@ -144,7 +144,7 @@ class Foreign:
 async def browse(
     tls: Certificates, site: Site, path: str, dice: random.Random
 ) -> list[dict[str, str]]:
-    """Read a task's events as a browser with a bad line does, until it is told to stop."""
+    """Read a task's events as a browser with a bad line does, until it is reported to stop."""
     seen: list[dict[str, str]] = []
     last: dict[str, str] = {}
     async with httpx.AsyncClient(

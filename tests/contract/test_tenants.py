@@ -240,7 +240,7 @@ async def test_a_tenant_with_many_waits_does_not_hold_up_others(sim: Simulator) 
 
 
 async def test_what_slows_one_tenant_slows_no_other(sim: Simulator) -> None:
-    """A key that is told to wait for five minutes leaves the others their pace."""
+    """A key that is reported to wait for five minutes leaves the others their pace."""
     bad = sim.issue_key("sk")
     live = sim.create_task(SLOW)
     async with gated_client(sim, Gate(sim, bad, too_many), watch_policy=POLLED) as client:

@@ -55,7 +55,7 @@ async def test_a_task_that_is_over_in_an_unknown_state_ends_all_that_follow_it(
     assert ENDED_AT + 5 <= seconds <= ENDED_AT + 75
 
 
-async def test_many_that_end_so_are_all_told() -> None:
+async def test_many_that_end_so_are_all_delivered() -> None:
     """Pages of the list do not show that a task is over; each is asked about by itself."""
     sim = Simulator(seed=7)
     ids = [sim.create_task(OVER).id for _ in range(50)]

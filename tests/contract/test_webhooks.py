@@ -348,7 +348,7 @@ async def test_a_store_of_any_kind_swallows_nothing(kind: type[Store]) -> None:
 
 @pytest.mark.parametrize("kind", STORES)
 async def test_what_a_store_failed_to_add_is_added_by_the_next_attempt(kind: type[Store]) -> None:
-    """The service is told to come again, and the callback is not called again."""
+    """The service is asked to come again, and the callback is not called again."""
     taken: list[WebhookEvent] = []
     store = kind(fails=2)
     endpoint = endpoint_of(taken.append, seen=store)
@@ -502,13 +502,13 @@ async def status_of(app: Any, parts: Callable[[], AsyncIterator[bytes]] | None) 
     "settings", [{"body_timeout": 0}, {"body_timeout": "5"}, {"join_timeout": -1}], ids=repr
 )
 def test_a_limit_of_time_is_a_number_of_seconds(settings: dict[str, Any]) -> None:
-    """What is none is refused when the endpoint is made."""
+    """What is not a callback or secret is refused when the endpoint is made."""
     with pytest.raises(InvalidInputError, match="timeout"):
         endpoint_of(lambda event: None, **settings)
 
 
 @pytest.mark.parametrize("seen", [5, object(), "add"], ids=lambda one: type(one).__name__)
 def test_what_is_no_store_is_refused(seen: Any) -> None:
-    """Something that cannot remember is told at once."""
+    """Something that cannot remember is reported at once."""
     with pytest.raises(ConfigurationError, match="seen"):
         endpoint_of(lambda event: None, seen=seen)

@@ -18,7 +18,7 @@ Make: TypeAlias = Callable[..., Program]
 
 PROXIES: dict[str, Make] = {"squid": squid, "tinyproxy": tinyproxy}
 TRANSPORTS = ["httpx", "aiohttp"]
-# What squid and tinyproxy are told to deny everybody everything.
+# What squid and tinyproxy are reported to deny everybody everything.
 DENY = {"squid": "http_access deny all", "tinyproxy": "Deny 127.0.0.1\nAllow 192.0.2.1"}
 # As the tests that end with an error are about the error and not about patience.
 BRIEF = WatchPolicy(max_outage=4.0, connect_within=4.0, backoff_base=0.2, backoff_cap=1.0)

@@ -50,7 +50,7 @@ async def nothing_left(*, counting_sockets: bool = True) -> AsyncGenerator[None]
     """
     Fail if the block leaves a socket, a task or an object of a connection behind.
 
-    Where the server lives in the same process, its sockets cannot be told from the client's.
+    Where the server lives in the same process, its sockets cannot be reported from the client's.
     """
     tasks, sockets_before = other_tasks(), sockets()
     objects = len(connection_objects())

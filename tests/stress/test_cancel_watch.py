@@ -182,7 +182,7 @@ async def closed_in(setting: Setting, at: int, work: Work) -> bool:
         error = raised
     if steps.reached:
         await asyncio.wait(closing)
-        # What had come before is still told; without an error that is the end.
+        # What had come before is still reported; without an error that is the end.
         assert error is not None or not setting.found or setting.found[-1] == end_of(setting)
     return steps.reached
 

@@ -73,7 +73,7 @@ class Watched:
         return [(e.attempt, e.status) for e in self.events if isinstance(e, StatusEvent)]
 
     @property
-    def ticks(self) -> list[ProgressEvent]:
+    def progress(self) -> list[ProgressEvent]:
         return [event for event in self.events if isinstance(event, ProgressEvent)]
 
     @property

@@ -227,7 +227,7 @@ async def test_a_stream_opened_with_a_stale_key_is_opened_with_the_next(sim: Sim
     async with CyberunClient(lambda: sim.key, base_url=sim.url) as client:
         watched = await ended_watch(client, live.id)
 
-    assert len(watched.ticks) == 4
+    assert len(watched.progress) == 4
     assert len(sim.requests_to("events")) == 2
 
 
@@ -235,7 +235,7 @@ def sealed() -> str:
     raise LookupError("the vault is sealed")
 
 
-async def test_a_provider_that_fails_is_heard(sim: Simulator) -> None:
+async def test_the_error_of_a_provider_is_raised(sim: Simulator) -> None:
     """The caller's own exception is the cause, and the run was certainly not sent."""
     async with CyberunClient(sealed, base_url=sim.url) as client:
         with pytest.raises(ServiceUnavailableError, match="LookupError") as caught:

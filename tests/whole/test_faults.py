@@ -147,7 +147,7 @@ async def assert_ends_well(sim: Simulator, plan: TaskPlan = PLAN, **settings: An
     assert isinstance(watched.end, CompletedEvent)
     assert (watched.end.output, watched.end.output_error) == (OUTPUT, None)
     assert_in_order(watched)
-    progress = [tick.progress or 0.0 for tick in watched.ticks]
+    progress = [event.progress or 0.0 for event in watched.progress]
     assert set(progress) <= {0.25, 0.5, 0.75, 1.0}
     assert sim.open_streams == 0
     assert library_tasks() == []

@@ -60,8 +60,8 @@ async def test_a_refused_filter_is_remembered() -> None:
     assert len(sim.requests_to("tasks")) == len(STATES)
 
 
-async def test_a_429_slows_the_whole_roster() -> None:
-    """One task is told to wait; none of the others is asked about meanwhile."""
+async def test_a_429_slows_all_polling() -> None:
+    """One task is reported to wait; none of the others is asked about meanwhile."""
     sim = Simulator(seed=7)
     sim.faults.add("tasks", faults.refuse(429, retry_after=20), skip=4)
     ids = [sim.create_task(attrs.evolve(PLAN, steps=100)).id for _ in range(30)]

@@ -59,17 +59,17 @@ async def test_the_first_example_runs_as_written(
     assert seen[:-1] == [(step / 4, step, 4) for step in (1, 2, 3, 4)]
     assert seen[-1] == result.output
     assert [Path(path).read_bytes()[:8] for path in paths] == [PNG]
-    assert [tick.step_current for tick in printed] == [1, 2, 3, 4]
+    assert [event.step_current for event in printed] == [1, 2, 3, 4]
     assert len(again) == 1
 
 
-async def test_a_watch_tells_the_whole_life_in_order(client: CyberunClient) -> None:
-    """Each status once, in order, then the ticks, and the end last."""
+async def test_a_watch_delivers_the_whole_life_in_order(client: CyberunClient) -> None:
+    """Each status once, in order, then the progress, and the end last."""
     task = await client.submit("text-to-image", {"prompt": "a fox"})
     watched = await follow(client.watch(task))
 
     assert watched.statuses == [(1, status) for status in COURSE]
-    assert [tick.progress for tick in watched.ticks] == [0.25, 0.5, 0.75, 1.0]
+    assert [event.progress for event in watched.progress] == [0.25, 0.5, 0.75, 1.0]
     assert isinstance(watched.end, CompletedEvent)
     assert watched.end.output is not None
     assert {event.task_id for event in watched.events} == {task.id}
@@ -96,7 +96,7 @@ async def test_a_workflow_has_several_names(
 
 
 async def test_run_awaits_a_coroutine_function(client: CyberunClient) -> None:
-    """A callback that is a coroutine function is awaited for each tick."""
+    """A callback that is a coroutine function is awaited for each progress event."""
     seen: list[float | None] = []
 
     async def note(event: ProgressEvent) -> None:
@@ -114,7 +114,7 @@ async def test_run_raises_for_a_failed_task(
 ) -> None:
     """A failure of the task is a `TaskFailedError` with the service's words."""
     sim.plan(TaskPlan(pending=0, waiting=0, queued=0, steps=1, step_seconds=0, outcome="failed"))
-    callback = (lambda tick: None) if watched else None
+    callback = (lambda event: None) if watched else None
 
     with pytest.raises(TaskFailedError, match="CUDA out of memory") as caught:
         await client.run("text-to-image", {"prompt": "a fox"}, on_progress=callback)

@@ -271,7 +271,7 @@ async def test_watch_many_merges_and_ends() -> None:
     for each in ids:
         watched = Watched(found[each])
         assert isinstance(watched.end, CompletedEvent)
-        assert [tick.step_current for tick in watched.ticks] == [1, 2, 3, 4]
+        assert [event.step_current for event in watched.progress] == [1, 2, 3, 4]
 
 
 async def test_tasks_are_added_while_watch_many_runs() -> None:
@@ -330,7 +330,7 @@ async def test_outcomes_tell_failures_and_errors_apart() -> None:
 
 
 async def test_outcomes_come_as_tasks_end() -> None:
-    """The shortest task is told first, while the others go on."""
+    """The shortest task is reported first, while the others go on."""
     sim = Simulator(seed=7)
     ids = [sim.create_task(attrs.evolve(PLAN, steps=steps)).id for steps in (300, 4, 60)]
     async with virtual_client(sim) as client, client.as_completed(ids) as outcomes:
@@ -440,7 +440,7 @@ async def test_helpers_cancelled_leave_nothing(method: str) -> None:
     assert library_tasks() == []
 
 
-async def test_a_source_that_fails_is_told() -> None:
+async def test_a_source_that_fails_is_reported() -> None:
     """An error of the iterable itself ends the helper and is raised to its reader."""
     sim = Simulator(seed=7)
 
@@ -538,7 +538,7 @@ async def test_a_helper_whose_client_is_closed_already_says_so(method: str) -> N
 
 
 async def test_many_readers_share_one_stream() -> None:
-    """A hundred watches of one task open one stream, and each is told everything."""
+    """A hundred watches of one task open one stream, and each is reported everything."""
     sim = Simulator(seed=7)
     [one] = made(sim, 1)
     found = list[Watched]()
@@ -551,12 +551,14 @@ async def test_many_readers_share_one_stream() -> None:
             group.start_soon(read)
 
     assert len(sim.requests_to("events")) == 1
-    assert {tuple(tick.step_current for tick in each.ticks) for each in found} == {(1, 2, 3, 4)}
+    assert {tuple(event.step_current for event in each.progress) for each in found} == {
+        (1, 2, 3, 4)
+    }
     assert [each.end.status for each in found] == ["completed"] * 100
 
 
 async def test_a_slow_reader_disturbs_no_other() -> None:
-    """It loses ticks, which are counted, and neither a status nor the end."""
+    """It loses progress, which are counted, and neither a status nor the end."""
     sim = Simulator(seed=7)
     live = sim.create_task(attrs.evolve(PLAN, steps=200))
     quick = list[Watched]()
@@ -576,10 +578,10 @@ async def test_a_slow_reader_disturbs_no_other() -> None:
                         await anyio.sleep(50)
         dropped_progress = client.statistics().dropped_progress
 
-    assert [tick.step_current for tick in quick[0].ticks] == list(range(1, 201))
+    assert [event.step_current for event in quick[0].progress] == list(range(1, 201))
     assert isinstance(Watched(slow).end, CompletedEvent)
     assert Watched(slow).statuses == quick[0].statuses
-    steps = [tick.step_current for tick in Watched(slow).ticks]
+    steps = [event.step_current for event in Watched(slow).progress]
     assert steps == sorted(set(steps), key=lambda step: step or 0)
     assert len(steps) + events.dropped_progress == 200
     assert dropped_progress == events.dropped_progress > 100
@@ -617,7 +619,9 @@ async def test_cancelling_any_reader_disturbs_none() -> None:
             group.start_soon(read, seconds)
 
     assert len(sim.requests_to("events")) == 1
-    assert [[tick.step_current for tick in each.ticks] for each in found] == [list(range(1, 51))]
+    assert [[event.step_current for event in each.progress] for each in found] == [
+        list(range(1, 51))
+    ]
 
 
 # Slots.
@@ -663,8 +667,8 @@ async def test_a_slot_that_frees_goes_to_a_running_task() -> None:
         group.start_soon(read, second)
 
     assert sim.peak_streams == 1
-    assert len(found[first].ticks) == 30
-    steps = [tick.step_current or 0 for tick in found[second].ticks]
+    assert len(found[first].progress) == 30
+    steps = [event.step_current or 0 for event in found[second].progress]
     assert steps[0] >= 30
     assert all(later - sooner == 1 for sooner, later in pairwise(steps))
     assert isinstance(found[second].end, CompletedEvent)

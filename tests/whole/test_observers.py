@@ -1,4 +1,4 @@
-"""Observers are told of everything that watches do, and cannot disturb them."""
+"""Observers are reported of everything that watches do, and cannot disturb them."""
 
 from collections.abc import Mapping
 
@@ -33,7 +33,7 @@ def sim() -> Simulator:
 
 
 class Recorder(Observer):
-    """Remembers what it was told, and marks requests."""
+    """Remembers what it received, and marks requests."""
 
     def __init__(self) -> None:
         self.began: list[str] = []
@@ -57,57 +57,57 @@ class Recorder(Observer):
         return {"X-Mark": task_id or "none"}
 
 
-async def test_a_watch_is_told_from_its_beginning_to_its_end(sim: Simulator) -> None:
+async def test_a_watch_is_reported_from_its_beginning_to_its_end(sim: Simulator) -> None:
     """Each event once, however many read it, and the end with the terminal event."""
-    told = Recorder()
+    reported = Recorder()
     live = sim.create_task(SLOW)
-    async with virtual_client(sim, observer=told) as client, anyio.create_task_group() as group:
+    async with virtual_client(sim, observer=reported) as client, anyio.create_task_group() as group:
         group.start_soon(client.wait, live.id)
         group.start_soon(ended_watch, client, live.id)
         watched = await ended_watch(client, live.id)
 
-    assert told.began == [live.id]
-    statuses = [event.status for event in told.events if isinstance(event, StatusEvent)]
+    assert reported.began == [live.id]
+    statuses = [event.status for event in reported.events if isinstance(event, StatusEvent)]
     assert statuses == [status for _, status in watched.statuses]
-    assert told.ended == [(live.id, watched.end)]
-    assert Connected(task_id=live.id) in told.notices
+    assert reported.ended == [(live.id, watched.end)]
+    assert Connected(task_id=live.id) in reported.notices
 
 
-async def test_a_loss_and_a_switch_are_told(sim: Simulator) -> None:
+async def test_a_loss_and_a_switch_are_reported(sim: Simulator) -> None:
     """Notices reach the observer as they reach the callback."""
-    told = Recorder()
+    reported = Recorder()
     seen: list[Notice] = []
     refused = faults.on("events", faults.refuse(403), times=None)
-    async with virtual_client(sim, observer=told, on_notice=seen.append) as client:
+    async with virtual_client(sim, observer=reported, on_notice=seen.append) as client:
         polled = sim.create_task(TaskPlan(faults=(refused,)))
         await ended_watch(client, polled.id)
         cut = sim.create_task(TaskPlan(step_seconds=1, faults=(faults.drop_after(events=6),)))
         await ended_watch(client, cut.id)
 
-    assert told.notices == seen
+    assert reported.notices == seen
     assert PollingStarted in [type(n) for n in seen if n.task_id == polled.id]
     assert StreamLost in [type(n) for n in seen if n.task_id == cut.id]
 
 
-async def test_a_watch_that_fails_or_is_left_is_told_so(sim: Simulator) -> None:
+async def test_a_watch_that_fails_or_is_left_is_reported(sim: Simulator) -> None:
     """The error stands for the end; a watch left early ended with nothing."""
-    told = Recorder()
+    reported = Recorder()
     live = sim.create_task(manual=True)
     missing = "0197a1b2-0000-7000-8000-00000000abcd"
-    async with virtual_client(sim, observer=told) as client:
+    async with virtual_client(sim, observer=reported) as client:
         async with client.watch(live.id) as events:
             await anext(events)
         await ended_watch(client, missing)
 
-    assert told.ended[0] == (live.id, None)
-    assert told.ended[1][0] == missing
-    assert isinstance(told.ended[1][1], TaskNotFoundError)
+    assert reported.ended[0] == (live.id, None)
+    assert reported.ended[1][0] == missing
+    assert isinstance(reported.ended[1][1], TaskNotFoundError)
 
 
 async def test_headers_go_with_requests_of_the_api_alone(sim: Simulator) -> None:
     """Requests for a watch carry its headers, others the general ones, links none."""
-    told = Recorder()
-    async with virtual_client(sim, observer=told) as client:
+    reported = Recorder()
+    async with virtual_client(sim, observer=reported) as client:
         task = await client.submit("text-to-image", {"prompt": "a fox"})
         await ended_watch(client, task.id)
         await (await client.result(task)).artifacts[0].read()

@@ -43,7 +43,7 @@ async def updates_of(
 
 
 async def test_updates_keep_their_distance_and_the_last_one_comes(sim: Simulator) -> None:
-    """At most one update per interval, the newest; the end is told once, and last."""
+    """At most one update per interval, the newest; the end is reported once, and last."""
     live = sim.create_task(LIVELY)
     async with virtual_client(sim) as client:
         found = await updates_of(client, live.id, min_interval=2.0)
@@ -58,16 +58,16 @@ async def test_updates_keep_their_distance_and_the_last_one_comes(sim: Simulator
 
 
 async def test_a_lively_task_has_a_time_left(sim: Simulator) -> None:
-    """After some even ticks the text tells how long it may still take, and is about right."""
+    """After some even progress the text tells how long it may still take, and is about right."""
     live = sim.create_task(LIVELY)
     async with virtual_client(sim) as client:
         found = await updates_of(client, live.id)
 
     ends = found[-1][0]
-    told = [(moment, u) for moment, u in found if u.seconds_left is not None]
-    assert told
-    assert all(u.seconds_left == pytest.approx(ends - moment, abs=1.5) for moment, u in told)
-    assert "left" in told[0][1].text
+    reported = [(moment, u) for moment, u in found if u.seconds_left is not None]
+    assert reported
+    assert all(u.seconds_left == pytest.approx(ends - moment, abs=1.5) for moment, u in reported)
+    assert "left" in reported[0][1].text
     assert found[0][1].seconds_left is None
 
 
@@ -94,7 +94,7 @@ async def test_a_failed_task_says_why(sim: Simulator) -> None:
 
 
 @pytest.mark.parametrize("outcome", ["completed", "failed", "cancelled"])
-async def test_an_end_that_is_learnt_by_asking_is_told(sim: Simulator, outcome: Any) -> None:
+async def test_an_end_that_a_status_check_shows_is_delivered(sim: Simulator, outcome: Any) -> None:
     """Also where it is all there is to tell: the task had ended, and nothing can be streamed."""
     refused = faults.on("events", faults.refuse(403), times=None)
     live = sim.create_task(TaskPlan(steps=1, outcome=outcome, faults=(refused,)))
@@ -106,7 +106,7 @@ async def test_an_end_that_is_learnt_by_asking_is_told(sim: Simulator, outcome: 
     assert found[-1].is_final
 
 
-async def test_a_late_view_is_told_how_things_stand(sim: Simulator) -> None:
+async def test_a_late_view_first_gets_the_current_state(sim: Simulator) -> None:
     """A second view of a task that waits for long does not wait until something happens."""
     live = sim.create_task(TaskPlan(waiting=3600, steps=1))
     async with virtual_client(sim) as client, client.progress(live.id) as first:

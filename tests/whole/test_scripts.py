@@ -2,7 +2,7 @@
 Any script of faults leaves the truth unharmed.
 
 Hypothesis writes a task's life, the service's habits and a script of faults; the real client
-follows the task through them in virtual time. Whatever happens, it is told what a single GET
+follows the task through them in virtual time. Whatever happens, it gets what a single GET
 would tell at the end, in order and once, or gets the one error that the policy names.
 ``CYBERUN_SCRIPTS`` gives the number of scripts of a longer run.
 """
@@ -35,7 +35,7 @@ from .kit import OUTPUT, Watched, assert_in_order, follow, library_tasks, virtua
 
 SCRIPTS: Final = int(os.environ.get("CYBERUN_SCRIPTS", "25"))
 
-# How a task is refused, or cannot be asked about, from some request on and for ever.
+# How a task is refused, or cannot be asked about, from some request on and forever.
 ENDINGS: Final[dict[str, tuple[faults.Action, type[CyberunError]]]] = {
     "401": (faults.refuse(401), AuthenticationError),
     "403": (faults.refuse(403), PermissionDeniedError),

@@ -135,7 +135,7 @@ def assert_life(watched: Watched, behaviour: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize("behaviour", CASES)
-async def test_a_whole_life_is_told(behaviour: dict[str, Any]) -> None:
+async def test_a_whole_life_is_delivered(behaviour: dict[str, Any]) -> None:
     """Watched from the beginning: each status once and in order, the end once and last."""
     watched, _ = await watched_with(behaviour, attrs.evolve(SLOW, output=OUTPUT))
 
@@ -145,7 +145,7 @@ async def test_a_whole_life_is_told(behaviour: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize("behaviour", CASES)
-async def test_a_life_is_told_across_cuts(behaviour: dict[str, Any]) -> None:
+async def test_a_life_is_delivered_across_cuts(behaviour: dict[str, Any]) -> None:
     """Cut again and again, the watch tells each status once and the end with its output."""
     cuts = (faults.drop_after(events=1), faults.drop_after(events=2), faults.close_after(events=1))
     plan = attrs.evolve(SLOW, steps=40, output=OUTPUT, faults=cuts)
@@ -160,8 +160,8 @@ async def test_a_life_is_told_across_cuts(behaviour: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize("behaviour", CASES)
-async def test_a_task_that_ended_before_is_told(behaviour: dict[str, Any]) -> None:
-    """Watched an hour after its end, the end is told; gone output is said to be gone."""
+async def test_a_task_that_ended_before_is_delivered(behaviour: dict[str, Any]) -> None:
+    """Watched an hour after its end, the end is reported; gone output is said to be gone."""
     watched, _ = await watched_with(behaviour, attrs.evolve(SLOW, output=OUTPUT), late=True)
 
     assert isinstance(watched.end, CompletedEvent)
@@ -173,7 +173,7 @@ async def test_a_task_that_ended_before_is_told(behaviour: dict[str, Any]) -> No
 
 @pytest.mark.parametrize("behaviour", CASES)
 @pytest.mark.parametrize("late", [False, True], ids=["live", "late"])
-async def test_a_failure_is_told(behaviour: dict[str, Any], late: bool) -> None:
+async def test_a_failure_is_delivered(behaviour: dict[str, Any], late: bool) -> None:
     """A failed task ends with the service's words, however unset fields are written."""
     plan = attrs.evolve(SLOW, outcome="failed", stop_at_step=2, error="node 3: out of memory")
     watched, _ = await watched_with(behaviour, plan, late=late)
@@ -184,7 +184,7 @@ async def test_a_failure_is_told(behaviour: dict[str, Any], late: bool) -> None:
 
 
 @pytest.mark.parametrize("behaviour", CASES)
-async def test_a_second_attempt_is_told(behaviour: dict[str, Any]) -> None:
+async def test_a_second_attempt_is_delivered(behaviour: dict[str, Any]) -> None:
     """A task dispatched again: attempts rise, and each one's statuses come in order."""
     plan = attrs.evolve(SLOW, output=OUTPUT, attempts=(Attempt(steps=2),))
     watched, _ = await watched_with(behaviour, plan)

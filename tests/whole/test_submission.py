@@ -150,7 +150,7 @@ async def test_a_run_declined_for_good_is_certainly_not_accepted(
     [(400, RequestRejectedError), (403, PermissionDeniedError), (422, RequestRejectedError)],
 )
 async def test_a_refused_run_is_not_sent_again(status: int, error: type[Exception]) -> None:
-    """A refusal is told with the service's words, after one request."""
+    """A refusal is reported with the service's words, after one request."""
     sim = Simulator(seed=7)
     sim.faults.add("run", faults.refuse(status, "steps is too large"), times=None)
     async with virtual_client(sim) as client:

@@ -130,7 +130,7 @@ async def test_a_nerfstudio_task_tells_its_stages(sim: Simulator) -> None:
         watched = await ended_watch(client, task)
 
     assert isinstance(watched.end, CompletedEvent)
-    assert {"train"} <= {tick.stage for tick in watched.ticks}
+    assert {"train"} <= {event.stage for event in watched.progress}
 
 
 @pytest.mark.parametrize("state", ["waiting", "queued"])
@@ -191,7 +191,7 @@ LIST_SIDES: Final = [
 
 @pytest.mark.parametrize("side", LIST_SIDES, ids=str)
 async def test_a_list_has_each_task_once(sim: Simulator, side: dict[str, Any]) -> None:
-    """Whatever the order and the count; rows that move while it is read are not told twice."""
+    """Whatever the order and the count; rows that move while it is read are not reported twice."""
     behaving(sim, **side)
     ids = [sim.create_task().id for _ in range(25)]
     async with virtual_client(sim) as client:
@@ -219,7 +219,7 @@ async def test_a_filter_holds_on_every_side(sim: Simulator, ignored: bool) -> No
 
 
 async def test_a_run_that_is_not_wanted_is_a_typed_error(sim: Simulator) -> None:
-    """A disabled workflow, a quota used up: status and words of the service are told."""
+    """A disabled workflow, a quota used up: status and words of the service are reported."""
     sim.add_workflow("retired", [], status="disabled")
     async with virtual_client(sim) as client:
         with pytest.raises(RequestRejectedError, match="disabled"):
@@ -272,7 +272,7 @@ async def test_an_upload_whose_address_expired_is_presigned_once_more(sim: Simul
 
 
 async def test_a_file_above_the_limit_is_refused_here_or_there() -> None:
-    """Above the setting nothing is sent; above the service's own limit its words are told."""
+    """Above the setting nothing is sent; above the service's own limit its words are reported."""
     sim = Simulator(seed=7, max_file_size=10)
     async with virtual_client(sim, limits=Limits(max_upload_bytes=100)) as client:
         with pytest.raises(TransferError, match="multipart"):
@@ -285,11 +285,11 @@ async def test_a_file_above_the_limit_is_refused_here_or_there() -> None:
 # --- webhooks ----------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("told", [True, False], ids=["told", "not-told"])
+@pytest.mark.parametrize("reported", [True, False], ids=["reported", "not-reported"])
 @pytest.mark.parametrize("kind", ["dk", "jwt"])
-async def test_a_webhook_lives_its_life(sim: Simulator, told: bool, kind: str) -> None:
+async def test_a_webhook_lives_its_life(sim: Simulator, reported: bool, kind: str) -> None:
     """Created, read, changed and rotated, whether or not creating tells the secret."""
-    behaving(sim, webhook_secret_on_create=told)
+    behaving(sim, webhook_secret_on_create=reported)
     key: dict[str, Any] = {"api_key": sim.device_key}
     if kind == "jwt":
         key = {"api_key": sim.jwt, "team_id": sim.team_id}
@@ -450,7 +450,7 @@ async def test_hooks_that_raise_or_read_change_no_answer(
 
 
 async def test_a_hook_that_fails_ends_the_watch_with_its_error(sim: Simulator) -> None:
-    """What a hook raises is told to who waits for that task; the client lives on."""
+    """What a hook raises is reported to who waits for that task; the client lives on."""
 
     async def faulty(response: httpx.Response) -> None:
         if response.request.url.path.endswith(broken.id):

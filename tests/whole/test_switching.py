@@ -59,7 +59,7 @@ PAGE: Final = "<html>Sign in to the network</html>"
     ],
 )
 async def test_without_streams_a_watch_polls(refusal: faults.Action) -> None:
-    """Where no stream works, statuses and end come by polling, and no tick is invented."""
+    """Where no stream works, statuses and end come by polling, no progress is invented."""
     sim = Simulator(seed=7)
     sim.faults.add("events", refusal, times=None)
     plan = attrs.evolve(SLOW, waiting=30, queued=30, steps=60, output=OUTPUT)
@@ -99,7 +99,7 @@ async def test_polling_asks_every_three_seconds() -> None:
 
 
 async def test_streaming_comes_back() -> None:
-    """When streams work again the same iterator streams again, and ticks come back."""
+    """When streams work again the same iterator streams again, and progress come back."""
     sim = Simulator(seed=7)
     sim.faults.add("events", faults.refuse(403), times=2)
     task = sim.create_task(LONG)
@@ -109,10 +109,10 @@ async def test_streaming_comes_back() -> None:
     names = [name for name, _ in live]
     resumed = names.index("StreamingResumed")
     assert names.index("PollingStarted") < min(resumed, names.index("ProgressEvent"))
-    # The first tick may be a repetition, which proves nothing, and the last come with the end.
-    ticks = [is_live for name, is_live in live if name == "ProgressEvent"]
-    assert len(ticks) > 100
-    assert all(ticks[2:-2])
+    # The first may be a repetition, which proves nothing, and the last come with the end.
+    progress = [is_live for name, is_live in live if name == "ProgressEvent"]
+    assert len(progress) > 100
+    assert all(progress[2:-2])
     assert names[-1] == "CompletedEvent"
     assert len(sim.requests_to("events")) == 3
 
@@ -134,7 +134,7 @@ async def test_the_way_back_is_tried_with_growing_pauses() -> None:
 
 
 async def test_one_loss_is_no_reason_to_poll() -> None:
-    """A stream lost once is opened again within a second, and the loss is told."""
+    """A stream lost once is opened again within a second, and the loss is reported."""
     sim = Simulator(seed=7)
     sim.faults.add("events", faults.drop_after(events=6))
     task = sim.create_task(LONG)
@@ -238,7 +238,7 @@ async def test_an_outage_beyond_the_policy_is_given_up() -> None:
 
 
 async def test_a_service_never_reached_is_given_up_soon() -> None:
-    """A wrong address is told within a minute, not within half an hour."""
+    """A wrong address is reported within a minute, not within half an hour."""
     sim = Simulator(seed=7)
     sim.faults.add("*", faults.hang_up(), times=None)
     async with virtual_client(sim) as client:

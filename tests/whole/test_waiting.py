@@ -46,7 +46,7 @@ STUCK = TaskPlan(pending=1, forever_waiting=True)
 
 @pytest.mark.parametrize("method", ["wait", "result", "run", "run-watched", "cancel_and_wait"])
 async def test_a_deadline_is_kept(method: str) -> None:
-    """Every way of waiting ends at its time-out, with a token; the task goes on."""
+    """Every way of waiting ends at its timeout, with a token; the task goes on."""
     sim = Simulator(seed=7, default_plan=attrs.evolve(ENDLESS, cancel_seconds=1e6))
     known = [] if method.startswith("run") else [sim.create_task().id]
     async with virtual_client(sim) as client:
@@ -93,7 +93,7 @@ async def test_a_time_out_says_what_is_known() -> None:
     assert caught.value.resume_token.status == "running"
 
 
-async def test_a_task_that_never_starts_is_told_apart() -> None:
+async def test_a_task_that_never_starts_is_distinguished() -> None:
     """`start_timeout` passes for a task that never leaves the queue."""
     sim = Simulator(seed=7)
     live = sim.create_task(STUCK)
@@ -121,7 +121,7 @@ async def test_a_task_that_starts_in_time_is_waited_for() -> None:
 
 @pytest.mark.parametrize("outcome", ["completed", "failed"])
 async def test_a_wait_that_shares_a_stream_ends_with_its_end(outcome: Any) -> None:
-    """A replica that has not heard of it cannot make a task that has ended look as if it ran."""
+    """A replica that does not know it cannot make a task that has ended look as if it ran."""
     sim = Simulator(seed=7)
     live = sim.create_task(attrs.evolve(SLOW, steps=3, outcome=outcome, error="out of memory"))
     lagging = json.dumps({"id": live.id, "task_status": "running", "retry_count": 0})
@@ -208,7 +208,7 @@ async def test_both_limits_hold() -> None:
 
 @pytest.mark.parametrize("seconds", [0, -1, float("nan")])
 async def test_a_senseless_limit_is_refused(seconds: float) -> None:
-    """A time-out has to be a positive number."""
+    """A timeout has to be a positive number."""
     sim = Simulator(seed=7)
     async with virtual_client(sim) as client:
         with pytest.raises(InvalidInputError, match="timeout"):
@@ -277,7 +277,7 @@ async def test_a_cancellation_that_was_not_taken_is_not_claimed(
 
 
 async def test_cancelling_on_a_time_out_is_bounded() -> None:
-    """A service that does not answer holds the time-out up by some seconds, not for ever."""
+    """A service that does not answer holds the timeout up by some seconds, not forever."""
     sim = Simulator(seed=7)
     sim.faults.add("cancel", faults.hold(before=3600), times=None)
     live = sim.create_task(ENDLESS)
@@ -329,7 +329,7 @@ async def test_a_watch_that_ended_cancels_nothing() -> None:
 @pytest.mark.parametrize("asked", [True, False], ids=["asked", "not-asked"])
 @pytest.mark.parametrize("watched", [True, False], ids=["watching", "waiting"])
 async def test_cancelling_run_leaves_the_paid_task_unless_asked(asked: bool, watched: bool) -> None:
-    """`run` cancelled locally leaves the remote task running, or cancels it where told to."""
+    """`run` cancelled locally leaves the remote task running, or cancels it if asked to."""
     sim = Simulator(seed=7, default_plan=ENDLESS)
     async with virtual_client(sim) as client:
         with anyio.move_on_after(20):
@@ -345,7 +345,7 @@ async def test_cancelling_run_leaves_the_paid_task_unless_asked(asked: bool, wat
 
 
 async def test_another_client_goes_on_from_a_token() -> None:
-    """A token from a time-out, pickled, resumes the watch: what was told is not told again."""
+    """A pickled token from a timeout resumes the watch: nothing is delivered twice."""
     sim = Simulator(seed=7)
     live = sim.create_task(attrs.evolve(SLOW, steps=60, output=OUTPUT))
     async with virtual_client(sim) as client:
@@ -442,7 +442,7 @@ async def test_thousands_wait_on_few_requests() -> None:
     assert len(sim.requests) <= 20 * took + 300
 
 
-async def test_a_late_reader_is_told_where_the_task_stands() -> None:
+async def test_a_late_reader_first_gets_the_current_state() -> None:
     """A second reader first gets the present state, then what both see."""
     sim = Simulator(seed=7)
     live = sim.create_task(attrs.evolve(SLOW, steps=20))
@@ -476,5 +476,5 @@ async def test_leaving_early_keeps_the_stream_for_others() -> None:
         await anyio.sleep(5)
         assert sim.open_streams == 1
 
-    assert [tick.step_current for tick in found[0].ticks] == list(range(1, 21))
+    assert [event.step_current for event in found[0].progress] == list(range(1, 21))
     assert len(sim.requests_to("events")) == 1

@@ -212,7 +212,7 @@ def _trouble(kind: str, place: Place) -> Iterator[tuple[dict[str, Any], str]]:
 
 
 @pytest.mark.parametrize("kind", ["authority", "proxy"])
-async def test_what_stands_before_the_service_is_told_apart(place: Place, kind: str) -> None:
+async def test_what_stands_before_the_service_is_distinguished(place: Place, kind: str) -> None:
     """An unknown authority and a proxy's refusal say so; no run may have been accepted."""
     with _trouble(kind, place) as (settings, words):
         retries = RetryPolicy(max_attempts=2, backoff_base=0.001)

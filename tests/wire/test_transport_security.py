@@ -120,7 +120,7 @@ async def test_a_certificate_of_another_name_is_a_tls_failure(
 
 
 async def test_a_server_without_tls_is_no_question_of_trust(trusting: ssl.SSLContext):
-    """Plain HTTP on the port of HTTPS is a handshake that failed, which a restart may mend."""
+    """Plain HTTP on the port of HTTPS is a handshake that failed, which a restart may fix."""
     with serving([Send(reply()), Stall()], tls=None) as server:
         async with connected(f"https://127.0.0.1:{server.port}", verify=trusting) as transport:
             failure = await refused(transport)
@@ -238,7 +238,7 @@ async def test_the_password_of_a_proxy_goes_to_the_proxy_only(through: Any):
 
 
 @pytest.mark.parametrize("kind", ["plain", "stream", "file"])
-async def test_a_proxy_that_refuses_is_told_apart(through: Any, kind: str):
+async def test_a_proxy_that_refuses_is_distinguished(through: Any, kind: str):
     """407, or a refused tunnel, is the proxy's refusal, and the service saw nothing."""
     base, settings, server = through
     refusal = reply(b"", "407 Proxy Authentication Required")
@@ -266,7 +266,7 @@ async def test_a_proxy_that_refuses_is_told_apart(through: Any, kind: str):
     ],
 )
 async def test_a_proxy_that_cannot_be_used_is_a_configuration_error(proxy: str, words: str):
-    """It is told when it is set, without its password."""
+    """It is reported when it is set, without its password."""
     with pytest.raises(ConfigurationError, match=words) as caught:
         Transport(TransportSettings(base_url="http://api.invalid", proxy=proxy))
     assert "pa55" not in repr(caught.value)

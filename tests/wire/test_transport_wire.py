@@ -136,7 +136,7 @@ async def test_heartbeats_move_the_last_byte_but_are_no_events():
     ],
 )
 async def test_a_stream_that_breaks_is_lost_after_its_events(end: list[Any]):
-    """What was complete is delivered before the loss is told, without a secret."""
+    """What was complete is delivered before the loss is reported, without a secret."""
     with serving([Expect(), Send(STREAM_HEAD + chunk(EVENT)), Wait(0.05), *end]) as server:
         async with connected(server) as transport:
             connection = await open_events(transport)
@@ -160,7 +160,7 @@ async def test_a_body_without_length_ends_cleanly_wherever_it_is_cut():
 
 
 async def test_a_silent_stream_stays_open_for_its_reader_to_judge():
-    """Silence beyond the read time-out ends no stream: the watch knows what is too long."""
+    """Silence beyond the read timeout ends no stream: the watch knows what is too long."""
     script = [
         Expect(),
         Send(STREAM_HEAD + chunk(EVENT)),
@@ -175,7 +175,7 @@ async def test_a_silent_stream_stays_open_for_its_reader_to_judge():
 
 
 async def test_a_refusal_whose_text_never_ends_is_a_time_out():
-    """What stands in a stream's place is read within the read time-out, and no longer."""
+    """What stands in a stream's place is read within the read timeout, and no longer."""
     answer = head("503 Service Unavailable", Content_Length="100") + b"busy"
     with serving([Expect(), Send(answer), Stall()]) as server:
         async with connected(server, timeouts=Timeouts(read=0.1)) as transport:
@@ -402,7 +402,7 @@ async def test_a_submission_does_not_ride_on_an_old_connection():
 
 
 async def test_connections_idle_for_long_are_closed():
-    """The stock does not keep connections that load balancers have forgotten."""
+    """The pool does not keep connections that load balancers have forgotten."""
     now = [0.0]
     with serving([Expect(), Send(reply()), Stall()]) as server:
         async with connected(server, clock=lambda: now[0]) as transport:
@@ -426,7 +426,7 @@ async def test_a_connection_closed_meanwhile_is_not_used():
 
 
 async def test_a_connection_that_dies_under_a_request_may_have_carried_it():
-    """A loss after the request left is told as such, for the caller to judge."""
+    """A loss after the request left is reported as such, for the caller to judge."""
     with serving([Expect(), Send(reply()), Expect(), Reset()]) as server:
         async with connected(server) as transport:
             await get(transport)
@@ -515,7 +515,7 @@ async def test_a_long_header_is_read(size: int):
 
 
 async def test_a_header_is_bounded():
-    """A line that never ends is not collected for ever."""
+    """A line that never ends is not collected forever."""
     with serving([Expect(), Send(b"HTTP/1.1 200 OK\r\nX-Long: " + b"x" * 300_000)]) as server:
         async with connected(server) as transport:
             failure = await refused(transport)
@@ -609,7 +609,7 @@ async def test_closing_ends_requests_in_other_tasks():
 
 
 class Opener(httpx.AsyncBaseTransport):
-    """Counts the streams that are being opened; those that it is told to stall never are."""
+    """Counts the streams that are being opened; those that it is reported to stall never are."""
 
     def __init__(self, stalls: int = 0) -> None:
         self.stalls = stalls
@@ -784,7 +784,7 @@ async def test_an_upload_with_a_length_is_not_chunked_and_carries_nothing_else()
 
 @pytest.mark.parametrize("pieces", [(b"abc",), (b"abcdefghi",)], ids=["less", "more"])
 async def test_an_upload_of_another_length_than_it_says_fails(pieces: tuple[bytes, ...]):
-    """It is told as a fault of the exchange, not as an error of the library below."""
+    """It is reported as a fault of the exchange, not as an error of the library below."""
     with serving([Expect(), Stall()]) as server:
         async with connected(server) as transport:
             with pytest.raises(ExchangeFailedError) as caught:
@@ -795,7 +795,7 @@ async def test_an_upload_of_another_length_than_it_says_fails(pieces: tuple[byte
     assert caught.value.kind is FailureKind.PROTOCOL
 
 
-async def test_a_source_that_fails_is_heard():
+async def test_the_error_of_a_source_is_raised():
     """An error of the uploaded file is the caller's own, not a loss."""
 
     async def broken() -> AsyncIterator[bytes]:

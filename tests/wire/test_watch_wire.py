@@ -133,9 +133,9 @@ async def test_a_stream_that_dies_is_followed_by_the_next(way: str) -> None:
         events = await watched(server)
 
     statuses = [event.status for event in events if isinstance(event, StatusEvent)]
-    ticks = [event for event in events if isinstance(event, ProgressEvent)]
+    progress = [event for event in events if isinstance(event, ProgressEvent)]
     assert statuses == ["running"]
-    assert len(ticks) == 1
+    assert len(progress) == 1
     assert events[-1] == CompletedEvent(task_id=TASK, output={"a": 1})
     assert sum(event.is_terminal for event in events) == 1
 
@@ -147,14 +147,14 @@ async def test_a_pause_that_the_stream_asks_for_is_kept() -> None:
         url = f"{server.url}/api/v1"
         async with CyberunClient(KEY, base_url=url, watch_policy=POLICY) as client:
             async with client.watch(TASK, notices=True) as items:
-                told = [item async for item in items]
+                reported = [item async for item in items]
 
-    (lost_notice,) = [item for item in told if isinstance(item, StreamLost)]
+    (lost_notice,) = [item for item in reported if isinstance(item, StreamLost)]
     assert 0.2 <= lost_notice.delay <= 0.22
 
 
 @pytest.mark.parametrize("way", WAYS_TO_DIE)
-async def test_a_task_that_ends_while_its_stream_dies_is_told(way: str) -> None:
+async def test_a_task_that_ends_while_its_stream_dies_is_reported(way: str) -> None:
     """Nobody hears of the end over the stream, however it dies: an answer tells it."""
     with serving(service(WAYS_TO_DIE[way], [Stall()], later="failed")) as server:
         events = await watched(server)
@@ -221,7 +221,7 @@ async def test_an_api_that_redirects_everything_elsewhere_is_given_up() -> None:
 
 
 async def test_a_peer_that_cannot_be_verified_ends_a_watch_at_once() -> None:
-    """No repetition mends a certificate, so the watch does not try."""
+    """No repetition fixes a certificate, so the watch does not try."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     trustme.CA().issue_cert("127.0.0.1").configure_cert(context)
     with serving([Expect(), Stall()], tls=context) as server:
