@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import click
 
 from .. import CyberunError
-from . import _batch, _completion, _lists, _local, _runs
+from . import _batch, _lists, _local, _runs
 from ._exit_codes import MEANINGS, ExitCode, exit_code_of
 from ._format import error_line
 from ._interrupt import alone
@@ -54,7 +54,7 @@ for each in (_runs.run, _runs.watch, _runs.wait, _runs.result, _runs.cancel):
     app.add_command(each)
 for each in (_lists.workflows, _lists.tasks, _batch.batch):
     app.add_command(each)
-for each in (_local.simulate, _local.demo, _completion.completion):
+for each in (_local.simulate, _local.demo, _local.completion):
     app.add_command(each)
 
 

@@ -1,16 +1,24 @@
-"""The commands about single tasks: run, watch, wait, result, cancel."""
+"""The commands for single tasks: run, watch, wait, result, cancel."""
 
 import sys
+from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import anyio
 import click
 
-from .. import CyberunClient, InvalidInputError
+from .. import (
+    CyberunClient,
+    CyberunError,
+    InvalidInputError,
+    TaskResult,
+    TaskStatus,
+    WaitTimeoutError,
+)
 from ._exit_codes import Ending, ExitCode, overall
-from ._follow import follow_all, followed, is_completed
-from ._format import values_of
-from ._results import deliver
+from ._format import as_line, clean, values_of
+from ._output import Output
 from ._session import Session, command, service_command
 from ._values import object_of, parameters_of
 
@@ -286,3 +294,83 @@ def cancel(
 def _as_wanted(ending: Ending) -> Ending:
     is_done = ending.status in {"cancelled", "completed"}
     return Ending(task_id=ending.task_id, status="completed") if is_done else ending
+
+
+Follower = Callable[[str], Awaitable[str | None]]
+
+
+async def follow_all(task_ids: Sequence[str], follow: Follower, output: Output) -> list[Ending]:
+    """
+    Follow all tasks at once and return how each ended, in their order.
+
+    An error of one does not disturb the others; it is told when it comes.
+    """
+    endings: dict[str, Ending] = {}
+
+    async def one(task_id: str) -> None:
+        try:
+            endings[task_id] = Ending(task_id=task_id, status=await follow(task_id))
+        except CyberunError as error:
+            output.problem(error)
+            endings[task_id] = Ending(task_id=task_id, error=error)
+
+    async with anyio.create_task_group() as group:
+        for task_id in dict.fromkeys(task_ids):
+            group.start_soon(one, task_id)
+    return [endings[task_id] for task_id in dict.fromkeys(task_ids)]
+
+
+async def followed(
+    client: CyberunClient,
+    output: Output,
+    task_id: str,
+    *,
+    timeout: float | None,
+    cancel: bool,
+) -> str | None:
+    """
+    Follow one task and return its final status.
+
+    Raises:
+        WaitTimeoutError: It did not end within *timeout* seconds; asked to be cancelled
+            with *cancel*.
+    """
+    with anyio.move_on_after(timeout):
+        return await output.follow(client, task_id, cancel_on_exit=cancel)
+    token_holder = client.watch(task_id)
+    raise WaitTimeoutError(
+        task_id=token_holder.task_id, timeout=timeout or 0.0, cancel_requested=cancel
+    ).with_token(token_holder.token())
+
+
+def is_completed(status: str | None) -> bool:
+    """Return whether there is a result to fetch."""
+    return status == TaskStatus.COMPLETED
+
+
+async def deliver(result: TaskResult, out: str | None, output: Output) -> None:
+    """Tell what *result* holds; download its files into the folder *out*, where given."""
+    paths = [] if out is None else await result.download_to(out)
+    output.tell(_lines(result, paths, is_fetched=out is not None), _record(result, paths))
+
+
+def _record(result: TaskResult, paths: list[Path]) -> dict[str, Any]:
+    return {
+        "type": "result",
+        "task_id": result.task_id,
+        "status": result.record.status,
+        "output": result.output,
+        "artifacts": [artifact.name for artifact in result],
+        "files": paths,
+    }
+
+
+def _lines(result: TaskResult, paths: list[Path], *, is_fetched: bool) -> str:
+    if is_fetched:
+        return "\n".join(f"saved {path} ({path.stat().st_size} bytes)" for path in paths)
+    names = ", ".join(clean(artifact.name) for artifact in result)
+    made = f"made {names}" if names else "made no files"
+    lines = [made] if not result.output else [made, f"output {as_line(result.output)}"]
+    if names:
+        lines.append(f"fetch with: {command('result', result.task_id, '--out', 'FOLDER')}")
+    return "\n".join(lines)

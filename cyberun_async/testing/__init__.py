@@ -18,8 +18,7 @@ from ._troubles import TROUBLES
 
 if TYPE_CHECKING:
     from ._asgi.transport import StreamingASGITransport
-    from ._backends import virtual_backend
-    from ._clock import DeadlockError, VirtualClockLoop
+    from ._clock import DeadlockError, VirtualClockLoop, virtual_backend
     from ._sent import Sent
     from ._simulator.faults import FaultBook, FaultRule
     from ._simulator.live import LiveTask
@@ -62,7 +61,7 @@ _LAZY = {
     "Simulator": "simulator",
     "StreamingASGITransport": "_asgi.transport",
     "VirtualClockLoop": "_clock",
-    "virtual_backend": "_backends",
+    "virtual_backend": "_clock",
 }
 
 

@@ -55,7 +55,7 @@ def cyberun_simulator(
 ) -> "Iterator[Simulator]":
     """A local Cyberun service of the test's own, with nothing in it yet."""
     from . import Simulator
-    from ._backends import is_virtual
+    from ._clock import is_virtual
 
     simulator = Simulator(**cyberun_simulator_options)
     for mark in request.node.iter_markers("cyberun_trouble"):
@@ -82,7 +82,7 @@ async def cyberun_client(
     """An open client of `cyberun_simulator`."""
     from .. import CyberunClient
     from ._asgi.transport import StreamingASGITransport
-    from ._backends import runs_virtually
+    from ._clock import runs_virtually
 
     options = dict(cyberun_client_options)
     if runs_virtually():

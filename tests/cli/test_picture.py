@@ -6,8 +6,7 @@ import pytest
 from rich.console import Console
 
 from cyberun_async import CompletedEvent, FailedEvent, PollingStarted, ProgressUpdate, StatusEvent
-from cyberun_async.cli._live_table import LiveTable
-from cyberun_async.cli._picture import picture
+from cyberun_async.cli._live_table import LiveTable, picture
 
 
 def drawn(

@@ -16,8 +16,7 @@ from cyberun_async import (
     StatusEvent,
     UnknownEvent,
 )
-from cyberun_async.relay._history import Entry, History, is_end
-from cyberun_async.relay._wire import HEARTBEAT, frame, retry_after, told
+from cyberun_async.relay._history import HEARTBEAT, Entry, History, frame, is_end, retry_after, told
 
 
 def status(history: History, text: str, attempt: int = 1) -> None:

@@ -12,7 +12,7 @@ from cyberun_async import (
     StreamingResumed,
     StreamLost,
 )
-from cyberun_async.relay._liveness import Liveness
+from cyberun_async.relay._follower import Liveness
 
 
 CONNECTED = Connected(task_id="t")
