@@ -16,6 +16,8 @@ from ._ledger import queries as records
 from ._ledger.ledger import Ledger
 from ._ledger.queries import Known
 from ._outcomes import JobState
+from ._patience import patiently
+from ._policy import BatchPolicy
 
 
 # A job in the form the ledger keeps, or what is wrong with it by itself.
@@ -36,9 +38,10 @@ _OTHER_JOB = (
 class Admission:
     """Takes the jobs of one run in, all of them or none."""
 
-    def __init__(self, client: CyberunClient, ledger: Ledger) -> None:
+    def __init__(self, client: CyberunClient, ledger: Ledger, policy: BatchPolicy) -> None:
         self._client = client
         self._ledger = ledger
+        self._patience = policy.patience
         self._definitions: dict[str, Workflow | str] = {}
         self._slugs: list[str] | None = None
         self._faults: list[JobFault] = []
@@ -97,7 +100,7 @@ class Admission:
 
     async def _definition(self, workflow: str) -> Workflow | str:
         try:
-            return await self._client.workflows.get(workflow)
+            return await patiently(self._patience, partial(self._client.workflows.get, workflow))
         except NotFoundError:
             meant = await self._meant(workflow)
             return f"there is no workflow {workflow!r}, or it is not yours{meant}"

@@ -82,7 +82,7 @@ class Driver:
         if jobs is None:
             self._run = await self._ledger.write(records.take_all)
         else:
-            self._run = await Admission(self._client, self._ledger).admit(jobs)
+            self._run = await Admission(self._client, self._ledger, self._policy).admit(jobs)
         reopen = partial(
             records.reopen,
             run=self._run,
@@ -125,7 +125,7 @@ class Driver:
             self._client,
             self._ledger,
             fates,
-            self._policy.clock_skew,
+            self._policy,
             self._environment.claimed_elsewhere,
         )
         again = await self._ledger.read(sitting.resubmitted)

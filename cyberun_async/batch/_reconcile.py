@@ -16,6 +16,8 @@ from ._ledger import queries as records
 from ._ledger.ledger import Ledger
 from ._ledger.queries import OpenFate
 from ._outcomes import Verdict
+from ._patience import patiently
+from ._policy import BatchPolicy
 
 
 _PAGE = 100
@@ -127,7 +129,7 @@ async def look(
     client: CyberunClient,
     ledger: Ledger,
     fates: Sequence[OpenFate],
-    clock_skew: float,
+    policy: BatchPolicy,
     claimed_elsewhere: Callable[[Collection[str]], Awaitable[Collection[str]]] | None = None,
 ) -> list[Judgement]:
     """
@@ -139,11 +141,11 @@ async def look(
     sweep = Sweep(fates)
     judgements: list[Judgement] = []
     for _ in range(2):
-        await _read_list(client, ledger, sweep)
+        await patiently(policy.patience, partial(_read_list, client, ledger, sweep))
         if claimed_elsewhere is not None:
             # After the list: what came to be meanwhile is not on it, what is on it was noted.
             sweep.forget(await claimed_elsewhere(sweep.unclaimed_ids))
-        allowance = timedelta(seconds=clock_skew) + sweep.lead
+        allowance = timedelta(seconds=policy.clock_skew) + sweep.lead
         judgements = judged(fates, sweep.unclaimed, allowance)
         if all(judgement.candidates for judgement in judgements):
             break

@@ -30,12 +30,13 @@ from ._errors import LedgerBusyError, LedgerError
 from ._ledger import queries as records
 from ._ledger.ledger import Ledger
 from ._ledger.queries import JobRow
+from ._patience import Patience
 from ._policy import BatchPolicy
 from ._throttle import Throttle
 
 
-_FIRST_PAUSE = 1.0
-_LONGEST_PAUSE = 60.0
+# Seconds between two looks whether the service answers again.
+_LOOK_PAUSE = 1.0
 _MORE_TRIES = 2
 
 
@@ -89,8 +90,7 @@ class Submitter:
         Raises:
             CyberunError: The batch cannot go on. The ledger says that nothing was submitted.
         """
-        began = anyio.current_time()
-        tries = 0
+        patience = Patience(self._policy.patience)
         while True:
             sent_at = anyio.current_time()
             failure: RateLimitedError | ServiceUnavailableError
@@ -103,18 +103,10 @@ class Submitter:
                 if error.is_final:
                     raise
                 failure = error
-            if anyio.current_time() - began > self._policy.patience:
-                raise failure
-            pause = min(_FIRST_PAUSE * 2**tries, _LONGEST_PAUSE)
-            # A mistyped header must not stop a batch for longer than its patience lasts.
-            left = began + self._policy.patience - anyio.current_time()
-            hint = min(failure.retry_after or 0.0, left)
+            is_declined = isinstance(failure, RateLimitedError)
+            pause = patience.pause_after(failure)
             # The service has no part in how long a job waits for room.
-            began += await self._throttle.stand_aside(
-                max(hint, pause),
-                is_declined=isinstance(failure, RateLimitedError),
-            )
-            tries = min(tries + 1, 10)
+            patience.extend(await self._throttle.stand_aside(pause, is_declined=is_declined))
 
     async def guard(
         self, *, task_status: anyio.abc.TaskStatus[None] = anyio.TASK_STATUS_IGNORED
@@ -149,7 +141,7 @@ class Submitter:
                 return
             if anyio.current_time() < self._no_look_before:
                 raise ServiceUnavailableError("the service did not answer a moment ago")
-            self._no_look_before = anyio.current_time() + _FIRST_PAUSE
+            self._no_look_before = anyio.current_time() + _LOOK_PAUSE
             try:
                 await anext(aiter(self._client.tasks.list(per_page=1)), None)
             except RequestRejectedError as error:

@@ -32,6 +32,7 @@ from ._ledger import queries as records
 from ._ledger.ledger import Ledger
 from ._ledger.queries import JobRow
 from ._outcomes import JobOutcome, JobState, OutcomeState
+from ._patience import Patience
 from ._policy import BatchPolicy
 from ._submitting import Accepted, Refused, Submitter
 
@@ -73,9 +74,6 @@ STOPPERS = (
     LedgerError,
     ServiceUnavailableError,
 )
-
-
-_FIRST_PAUSE, _LONGEST_PAUSE = 1.0, 30.0
 
 
 _ENDS: Mapping[TaskStatus, OutcomeState] = {
@@ -236,16 +234,15 @@ class Worker:
 
     async def _result(self, task_id: str) -> TaskResult:
         """Return the task's result; a proxy's page in its place is waited out."""
-        give_up_at = anyio.current_time() + self._policy.patience
-        pause = _FIRST_PAUSE
+        patience = Patience(self._policy.patience)
         while True:
             try:
                 return await self._client.result(task_id)
             except RequestRejectedError as error:
-                if error.from_service or anyio.current_time() >= give_up_at:
+                if error.from_service:
                     raise
+                pause = patience.pause_after(error)
             await anyio.sleep(pause)
-            pause = min(2 * pause, _LONGEST_PAUSE)
 
     def _outcome(
         self,
