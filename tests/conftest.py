@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from hypothesis import settings as hypothesis_settings
 
 from cyberun_async._http import kind_for, kind_of, transport as _transport
 from cyberun_async.testing import Simulator
@@ -22,6 +23,10 @@ from cyberun_async.testing import Simulator
 from .contract.tls import Authority
 from .wire import server as wire_server
 
+
+# How long an example takes says more of the machine than of the code.
+hypothesis_settings.register_profile("cyberun_async", deadline=None)
+hypothesis_settings.load_profile("cyberun_async")
 
 ASYNCIO = "asyncio"
 BACKENDS: dict[str, tuple[str, dict[str, object]]] = {
