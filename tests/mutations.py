@@ -130,17 +130,6 @@ MUTATIONS = (
         (f"{WATCH}test_every_watch_ends_once[done]",),
     ),
     Mutation(
-        "Settled",
-        "what has come is not read before a late reader is told the present state",
-        "_following/followers.py",
-        "            follower.catch_up()  # this may be its end",
-        "            pass",
-        (
-            f"{HUB}what_waits_to_be_read_is_part_of_the_present_state[virtual-asyncio]",
-            f"{HUB}a_reader_that_comes_as_the_end_arrives_is_told_the_end[virtual-asyncio]",
-        ),
-    ),
-    Mutation(
         "Not twice",
         "a status that equals the last one is news",
         "_watch/ordering.py",

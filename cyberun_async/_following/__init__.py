@@ -1,7 +1,7 @@
 """Following tasks: one follower per task, the streams and polls they share."""
 
 from .check_places import Places as Places
-from .connect import Connection as Connection
+from .connect import Connection as Connection, Deliver as Deliver
 from .due_polls import DuePolls as DuePolls
 from .event_buffer import EventBuffer as EventBuffer
 from .follower import Follower as Follower, copied as copied

@@ -1,6 +1,6 @@
 """How a task's stream is opened, with which key, and what stands in its place."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Protocol
 
 import anyio
@@ -8,6 +8,9 @@ import anyio
 from .._http import Secret, retry_after_of
 from .._model import CyberunError
 from .._protocol import ExchangeFailedError, Message, Response, rejection, unexpected
+
+
+Deliver = Callable[[Sequence[Message], ExchangeFailedError | None], None]
 
 
 class Connection(Protocol):
@@ -27,8 +30,7 @@ class Connection(Protocol):
     def retry(self) -> int | None: ...
     @property
     def last_event_id(self) -> str: ...
-    async def fill(self, arrived: Callable[[], bool]) -> bool: ...
-    def messages(self) -> Sequence[Message]: ...
+    def read(self, deliver: Deliver) -> Awaitable[None]: ...
     async def read_body(self, limit: int = 65536) -> bytes: ...
     async def aclose(self) -> None: ...
 

@@ -7,7 +7,7 @@ status and never the end. Where it does not read at all, what is bounded by noth
 what was kept, unless the task has ended by then.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import anyio
 
@@ -37,7 +37,6 @@ class EventBuffer:
         dropped_progress: How many ticks were overwritten.
         last_read_status: The status event that was read last.
         has_lost: Whether more than progress was dropped: it ends with :class:`SlowReaderError`.
-        pull: Called when the reader was woken: what has come by then is pushed by it.
     """
 
     __slots__ = (
@@ -51,7 +50,6 @@ class EventBuffer:
         "has_lost",
         "last_read_status",
         "notices",
-        "pull",
     )
 
     def __init__(self, capacity: int, *, notices: bool = False) -> None:
@@ -65,7 +63,6 @@ class EventBuffer:
         self.dropped_progress: int = 0
         self.has_lost: bool = False
         self.notices: bool = notices
-        self.pull: Callable[[], None] = _nothing
         self.last_read_status: StatusEvent | None = None
 
     def push(self, item: Event | Notice) -> None:
@@ -87,7 +84,8 @@ class EventBuffer:
                 self.push(item)
         elif items:
             self._buffer.extend(items)
-            self.wake()
+            if self._waker is not None:
+                self._waker.set()
 
     def finish(self, failure: CyberunError | None = None) -> None:
         """End the reader: after what is buffered comes *failure*, or the end."""
@@ -99,11 +97,6 @@ class EventBuffer:
         """Let the reader look for what has come."""
         if self._waker is not None:
             self._waker.set()
-
-    @property
-    def is_waiting(self) -> bool:
-        """Whether the reader waits, or has been woken and did not run yet."""
-        return self._waker is not None
 
     @property
     def is_finished(self) -> bool:
@@ -154,8 +147,6 @@ class EventBuffer:
             await waker.wait()
         finally:
             self._waker = None
-            # Cancelled, too: who woke this reader leaves to it what has come.
-            self.pull()
 
     def _make_room(self, item: Event | Notice) -> None:
         buffer = self._buffer
@@ -184,7 +175,3 @@ class EventBuffer:
 
 
 _TOO_SLOW = "the reader fell too far behind, and events were dropped; watch the task again"
-
-
-def _nothing() -> None:
-    """Pull nothing: the reader is attached to no follower yet."""

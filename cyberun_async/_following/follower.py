@@ -19,6 +19,7 @@ from .._model import (
     CyberunError,
     Event,
     Notice,
+    ProgressEvent,
     RequestRejectedError,
     ResumeToken,
     ServiceUnavailableError,
@@ -146,10 +147,6 @@ class Follower:
         """Whose task it is."""
         return self._host.tenant
 
-    def catch_up(self) -> None:
-        """Take in what the stream has brought by now; the follower may be done afterwards."""
-        self._digest()
-
     def teach(self, token: ResumeToken) -> None:
         """Take in what the next reader knows already, and tell it to the others."""
         self.watch.merge_token(token, self._host.now())
@@ -158,7 +155,6 @@ class Follower:
     def attach(self, reader: EventBuffer, first: Sequence[Event | Notice]) -> None:
         """Add *reader*, which begins with *first*, and stream if nobody has so far."""
         reader.push_all(first)
-        reader.pull = self._digest
         self.readers.append(reader)
         self.was_shared = self.was_shared or len(self.readers) > 1
         self.watch.streaming = True
@@ -167,7 +163,6 @@ class Follower:
 
     def detach(self, reader: EventBuffer) -> None:
         """Remove *reader*; with the last one the stream is given up."""
-        self._digest()
         if reader in self.readers:
             self.readers.remove(reader)
             self.departures += 1
@@ -220,7 +215,6 @@ class Follower:
 
     def revoke_stream(self) -> None:
         """Give the stream up and poll."""
-        self._digest()
         self.watch.stream_revoked(self._host.now())
         self.advance()
 
@@ -232,7 +226,6 @@ class Follower:
 
     def fail(self, error: CyberunError) -> None:
         """End the follower with *error*, behind what the stream has brought by now."""
-        self._digest()
         self.watch.failed(error)
         self.advance()
 
@@ -260,13 +253,11 @@ class Follower:
 
     def on_time(self, now: float) -> None:
         """Let the machine decide whatever has become due."""
-        self._digest()
         self.watch.tick(now, self.last_byte_at)
         self.advance()
 
     def on_answer(self, answer: TaskSnapshot | CyberunError, sent_at: float) -> None:
         """Report what an ask came to."""
-        self._digest()
         report_answer(self.watch, answer, sent_at, self._host.now())
         self.advance()
         if self._checked is not None and sent_at >= self._checked[0]:
@@ -301,25 +292,21 @@ class Follower:
             self._logged = phase
             logger.debug("task %s: %s", self.task_id, phase.value)
 
-    def _deliver(self) -> None:
-        items = self.watch.take()
-        if not items:
-            return
-        events = [item for item in items if isinstance(item, Event)]
-        observe = self._host.observe
-        if observe is not None or len(events) < len(items):
-            self._tell(items, observe)
-        for reader in self.readers:
-            reader.push_all(items if reader.notices else events)
-
-    def _tell(
-        self, items: Sequence[Event | Notice], observe: Callable[[Event], None] | None
-    ) -> None:
+    def _deliver(self) -> list[Event | Notice]:
+        """Hand out what is due, and return it."""
+        items, observe = self.watch.take(), self._host.observe
+        events: list[Event] = []
         for item in items:
             if isinstance(item, Notice):
                 self._host.noticed(item)
-            elif observe is not None:
+                continue
+            events.append(item)
+            if observe is not None:
                 observe(item)
+        if items:
+            for reader in self.readers:
+                reader.push_all(items if reader.notices else events)
+        return items
 
     def _connect(self, step: Connect) -> None:
         if self._has_line:
@@ -425,11 +412,16 @@ class Follower:
         try:
             self._connection = connection
             if connection.status == 200 and connection.is_event_stream:
-                await self._read_events(connection)
+                watch.connected(now())
+                self.advance()
+                await connection.read(self._received)
+                watch.lost("the stream ended without a terminal event", now(), clean=True)
             else:
                 refusal, retry_after = await refusal_of(connection, self.task_id)
                 reached = not isinstance(refusal, RequestRejectedError) or refusal.from_service
                 watch.refused(refusal, now(), retry_after=retry_after, was_reached=reached)
+        except ExchangeFailedError as error:
+            watch.lost(error.reason, now())
         finally:
             self._connection = None
             with anyio.CancelScope(shield=True):
@@ -444,74 +436,31 @@ class Follower:
         else:
             self.watch.lost(failure.reason, self._host.now())
 
-    async def _read_events(self, connection: Connection) -> None:
-        watch, now = self.watch, self._host.now
-        watch.connected(now())
-        self.advance()
-        try:
-            while await connection.fill(self._arrived):
-                if watch.phase is not Phase.READING:
-                    return
-                # A burst is read in pieces, so that readers run in between.
-                await anyio.lowlevel.checkpoint()
-                self._digest()
-        except ExchangeFailedError as error:
-            self._digest()
-            watch.lost(error.reason, now())
-        else:
-            self._digest()
-            watch.lost("the stream ended without a terminal event", now(), clean=True)
-
-    def _arrived(self) -> bool:
-        """
-        Let a sole reader that waits do the rest itself, all that comes until it runs at once.
-
-        Otherwise do it now; return whether reading pauses.
-        """
-        if len(self.readers) == 1 and self.readers[0].is_waiting:
-            self.readers[0].wake()
-            return False
-        self._digest()
-        return self.watch.phase is not Phase.READING
-
-    def _digest(self) -> None:
-        """Make events of what the stream has brought; whoever runs first does it."""
-        connection = self._connection
+    def _received(self, messages: Sequence[Message], failure: ExchangeFailedError | None) -> None:
+        """Make events of *messages*, and hand them to every reader."""
+        connection, watch, now = self._connection, self.watch, self._host.now()
         if connection is None:
             return
         try:
-            while batch := connection.messages():
-                self._apply_retry_hint(connection)
-                self._read_batch(batch, connection.last_event_id)
-            self._apply_retry_hint(connection)
-            report_id(self.watch, connection.last_event_id)
-        except ExchangeFailedError as error:
-            self._apply_retry_hint(connection)
-            self.watch.lost(error.reason, self._host.now())
+            # Of the connection, as the usual block with a `retry:` has no data and is no message.
+            if connection.retry is not None:
+                watch.apply_retry_hint(connection.retry / 1000)
+            if messages:
+                report_messages(watch, messages, connection.last_event_id, now, self._host.loads)
+            else:
+                report_id(watch, connection.last_event_id)
+            if failure is not None:
+                watch.lost(failure.reason, now)
+            items = self._deliver()
+            for item in items:
+                if type(item) is not ProgressEvent:
+                    break
+            else:
+                if failure is None and len(items) == len(messages):
+                    return  # all was progress: nothing else can have changed
             self.advance()
         except Exception as error:  # noqa: BLE001 - the readers'
             self.crash(error)
-
-    def _apply_retry_hint(self, connection: Connection) -> None:
-        # Of the connection, as the usual block with a `retry:` has no data and is no message.
-        retry = connection.retry
-        if retry is not None:
-            self.watch.apply_retry_hint(retry / 1000)
-
-    def _read_batch(self, batch: Sequence[Message], last_event_id: str) -> None:
-        watch = self.watch
-        was_running = watch.is_running
-        report_messages(watch, batch, last_event_id, self._host.now(), self._host.loads)
-        if watch.phase is Phase.READING and was_running == watch.is_running:
-            self._deliver()
-            self._reschedule_if_sooner()
-        else:
-            self.advance()
-
-    def _reschedule_if_sooner(self) -> None:
-        check_at, scheduled = self.watch.check_at, self.scheduled_at
-        if check_at is not None and (scheduled is None or check_at < scheduled):
-            self._host.schedule(self)
 
 
 def _crashed(error: Exception) -> CyberunError:

@@ -141,7 +141,7 @@ class Followers:
 
     def subscribe(self, token: ResumeToken, reader: EventBuffer) -> Follower:
         """Attach *reader* to the one follower of its task, making it if need be."""
-        follower = self._caught_up(token.task_id)
+        follower = self.by_task.get(token.task_id)
         if follower is None:
             follower = self._new_follower(token, streaming=True)
             follower.attach(reader, [])
@@ -367,13 +367,6 @@ class Followers:
         return None, f"the result was not answered within {seconds:g} s"
 
     # Within.
-
-    def _caught_up(self, task_id: str) -> Follower | None:
-        """Return the task's follower, with all that has come by now told to its other readers."""
-        follower = self.by_task.get(task_id)
-        if follower is not None:
-            follower.catch_up()  # this may be its end
-        return self.by_task.get(task_id)
 
     def _new_follower(self, token: ResumeToken, *, streaming: bool) -> Follower:
         now = self.now()

@@ -1,10 +1,12 @@
 """An open event stream: bytes of one answer, as batches of Server-Sent Events."""
 
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
+from collections.abc import Callable, Generator, Mapping, Sequence
+from types import coroutine
+from typing import Any
 
 import anyio
 import httpx
-from httpx_sse import EventSource, ServerSentEvent
+from httpx_sse import ServerSentEvent
 
 from .._model import Limits
 from .._protocol import ExchangeFailedError, FailureKind, Framer, FramingError
@@ -18,19 +20,21 @@ CONTENT_TYPE = "text/event-stream"
 # How much may wait to be framed before reading pauses: some eighty events.
 _PAUSE_AT_BYTES = 16 * 1024
 
+Deliver = Callable[[Sequence[ServerSentEvent], ExchangeFailedError | None], None]
 
-class EventConnection(EventSource):
+
+class EventConnection:
     """
     One stream, from its headers to its end, with a connection of its own.
 
-    It is httpx-sse's event source and yields its events, but the framing between
-    is strict and bounded, and whole batches can be had.
+    It yields the events of httpx-sse, but its framing is strict and bounded.
 
     Attributes:
         status: The HTTP status.
         headers: Names in lower case.
         last_byte_at: The clock at the last bytes, heartbeats included.
-        bytes_seen: How many bytes came.
+        retry: The last ``retry:`` in milliseconds, also of a block without data, or None.
+        last_event_id: The id as of the last complete block, also of one without data.
     """
 
     def __init__(
@@ -45,7 +49,6 @@ class EventConnection(EventSource):
         on_close: Callable[["EventConnection"], None],
         last_event_id: str = "",
     ) -> None:
-        super().__init__(response)
         self._body = Body(response)
         self._lane = lane
         self._host = host
@@ -61,7 +64,8 @@ class EventConnection(EventSource):
         self.status = response.status_code
         self.headers: Mapping[str, str] = dict(response.headers.items())
         self.last_byte_at = clock()
-        self.bytes_seen = 0
+        self.retry: int | None = None
+        self.last_event_id = last_event_id
         self._waiting: list[bytes] = []
         self._waiting_bytes = 0
 
@@ -83,117 +87,72 @@ class EventConnection(EventSource):
         return kind == CONTENT_TYPE and encoding in {"", "identity"}
 
     @property
-    def retry(self) -> int | None:
-        """The last ``retry:`` in milliseconds, also of a block without data; None if none came."""
-        return self._framer.retry
-
-    @property
-    def last_event_id(self) -> str:
-        """The id as of the last complete block, also of one without data; empty if cleared."""
-        return self._framer.last_event_id
-
-    @property
     def is_closed(self) -> bool:
         """Whether this side has closed the stream."""
         return self._body.is_closed
 
-    def batches(self) -> AsyncIterator[list[ServerSentEvent]]:
+    @coroutine
+    def read(self, deliver: Deliver) -> Generator[Any, Any, None]:
         """
-        Read the stream: each item holds all events that one piece of it completed.
-
-        It ends when the stream ends cleanly, which says nothing of the task. One
-        reader at a time; calling this again reads on.
-
-        Raises:
-            ExchangeFailedError: The stream was lost or passed a limit.
-        """
-        return _Batches(self)
-
-    async def aiter_sse(self) -> AsyncGenerator[ServerSentEvent, None]:
-        """
-        Yield the events one by one.
-
-        Raises:
-            ExchangeFailedError: As :meth:`batches`, or the answer is no event stream.
-        """
-        if not self.is_event_stream:
-            raise ExchangeFailedError(
-                FailureKind.PROTOCOL, maybe_sent=True, reason="the answer is no event stream"
-            )
-        async for batch in self.batches():
-            for event in batch:
-                yield event
-
-    async def next_batch(self) -> list[ServerSentEvent]:
-        """
-        Return the events that the next bytes complete; none at the end.
-
-        Raises:
-            ExchangeFailedError: As :meth:`batches`.
-        """
-        found: list[ServerSentEvent] = []
-        try:
-            # A limit passed behind the last events is told before anything is waited for.
-            self._framer.feed(b"")
-            while not found and (chunk := await self._body.read()):
-                self.last_byte_at = self._clock()
-                self.bytes_seen += len(chunk)
-                found = self._framer.feed(chunk)
-            if not found:
-                self._framer.end()
-        except FramingError as error:
-            raise _malformed(error) from error
-        except RAISED_BY_TRANSPORTS as error:
-            raise self._lost(error) from cause_of(error)
-        return found
-
-    async def fill(self, arrived: Callable[[], bool]) -> bool:
-        """
-        Read on and keep what comes for :meth:`messages`.
+        Read to the end, and hand over what has come each time before this waits for more.
 
         A server may send each event in a chunk of its own: all that comes in one go is
-        then framed and decoded in one go.
+        framed, and delivered, in one go. A long burst is handed over in pieces, with a
+        turn of the event loop between them.
 
         Args:
-            arrived: Called when the first bytes wait; True pauses reading.
-
-        Returns:
-            False at the end; otherwise reading has paused, as too much waits or as asked.
+            deliver:
+                Takes the events, and why no more can be read, if so. It must not raise, and
+                ends reading by cancelling it.
 
         Raises:
             ExchangeFailedError: The stream was lost.
         """
+        while True:
+            # By hand what `await` does, to act between a read and the wait that it asks for.
+            reading = self._body.each(self._take)
+            resume: Callable[[Any], Any] = reading.send
+            value: Any = None
+            while True:
+                try:
+                    wait = resume(value)
+                except StopIteration:
+                    break
+                except RAISED_BY_TRANSPORTS as error:
+                    self._hand_over(deliver)
+                    raise self._lost(error) from cause_of(error)
+                if self._waiting:
+                    self._hand_over(deliver)
+                try:
+                    resume, value = reading.send, (yield wait)
+                except BaseException as error:  # noqa: BLE001 - the reading's own
+                    resume, value = reading.throw, error
+            self._hand_over(deliver)
+            if self._body.is_over:
+                return
+            yield from anyio.lowlevel.checkpoint().__await__()
+
+    def _take(self, chunk: bytes) -> bool:
+        """Keep *chunk*; return whether so much waits that reading pauses."""
+        self._waiting.append(chunk)
+        self._waiting_bytes += len(chunk)
+        return self._waiting_bytes >= _PAUSE_AT_BYTES
+
+    def _hand_over(self, deliver: Deliver) -> None:
         waiting = self._waiting
-
-        def take(chunk: bytes) -> bool:
-            waiting.append(chunk)
-            self._waiting_bytes += len(chunk)
-            if len(waiting) == 1:
-                self.last_byte_at = self._clock()
-                return arrived() or self._waiting_bytes >= _PAUSE_AT_BYTES
-            return self._waiting_bytes >= _PAUSE_AT_BYTES
-
-        try:
-            await self._body.each(take)
-        except RAISED_BY_TRANSPORTS as error:
-            raise self._lost(error) from cause_of(error)
-        return not self._body.is_over
-
-    def messages(self) -> list[ServerSentEvent]:
-        """
-        Return the events that the waiting bytes complete.
-
-        Raises:
-            ExchangeFailedError: The stream passed a limit; events before it come first.
-        """
-        data = b"".join(self._waiting)
-        self._waiting.clear()
+        if not waiting:
+            return
+        data = waiting[0] if len(waiting) == 1 else b"".join(waiting)
+        waiting.clear()
         self._waiting_bytes = 0
-        self.bytes_seen += len(data)
+        self.last_byte_at = self._clock()
+        framer = self._framer
         try:
-            return self._framer.feed(data)
-        except FramingError as error:
-            raise _malformed(error) from error
+            messages = framer.feed(data)
+        except FramingError:
+            messages = []
+        self.retry, self.last_event_id = framer.retry, framer.last_event_id
+        deliver(messages, None if framer.failure is None else _malformed(framer.failure))
 
     async def read_body(self, limit: int = 65536) -> bytes:
         """
@@ -234,23 +193,6 @@ class EventConnection(EventSource):
             await self._body.aclose()
         finally:
             await self._lane.aclose()
-
-
-class _Batches:
-    """An iterator and no generator, which could not be left without closing it."""
-
-    __slots__ = ("_connection",)
-
-    def __init__(self, connection: EventConnection) -> None:
-        self._connection = connection
-
-    def __aiter__(self) -> "_Batches":
-        return self
-
-    async def __anext__(self) -> list[ServerSentEvent]:
-        if found := await self._connection.next_batch():
-            return found
-        raise StopAsyncIteration
 
 
 def _malformed(error: FramingError) -> ExchangeFailedError:

@@ -71,6 +71,9 @@ class Framer(Generic[T]):
 
         last_event_id: The id that events carry until the stream sends one.
 
+    Attributes:
+        failure: The limit that was passed: nothing more can be read.
+
     """
 
     __slots__ = (
@@ -80,7 +83,6 @@ class Framer(Generic[T]):
         "_data",
         "_event",
         "_factory",
-        "_failure",
         "_head",
         "_id",
         "_in_block",
@@ -92,6 +94,7 @@ class Framer(Generic[T]):
         "_retry",
         "_retry_of_block",
         "_step",
+        "failure",
     )
 
     def __init__(
@@ -109,7 +112,7 @@ class Framer(Generic[T]):
         self._max_event_bytes = max_event_bytes
         # What is taken in one piece can hold no line or event above a limit.
         self._step = min(max_line_bytes, max_event_bytes)
-        self._failure: FramingError | None = None
+        self.failure: FramingError | None = None
         self._is_plain = False
 
         # How far the bytes have been read
@@ -167,13 +170,13 @@ class Framer(Generic[T]):
             text = chunk[:-1].decode("utf-8", "replace")
             self._interpret(text.split("\n"), found)
             return found
-        if self._failure is not None:
-            raise self._failure
+        if self.failure is not None:
+            raise self.failure
         try:
             for start in range(0, len(chunk), self._step):
                 self._take(chunk[start : start + self._step], found)
         except FramingError as failure:
-            self._failure = failure
+            self.failure = failure
             if not found:
                 raise
         finally:
@@ -188,14 +191,14 @@ class Framer(Generic[T]):
             FramingError: A limit had been passed, but messages came first.
 
         """
-        if self._failure is not None:
-            raise self._failure
+        if self.failure is not None:
+            raise self.failure
         self._line.clear()
         self._data.clear()
 
     def _can_take_the_short_way(self) -> bool:
         return not (
-            self._failure is not None or self._head is not None or self._after_cr or self._in_block
+            self.failure is not None or self._head is not None or self._after_cr or self._in_block
         )
 
     def _take(self, piece: bytes, found: list[T]) -> None:

@@ -8,7 +8,7 @@ import anyio
 import attrs
 from httpx_sse import ServerSentEvent
 
-from cyberun_async._following import Connection, EventBuffer
+from cyberun_async._following import Connection, Deliver, EventBuffer
 from cyberun_async._model import Event, Notice
 from cyberun_async._protocol import ExchangeFailedError, FailureKind
 
@@ -83,24 +83,21 @@ class FakeConnection:
         self._failure = lost()
         self._changed.set()
 
-    async def fill(self, arrived: Callable[[], bool]) -> bool:
+    async def read(self, deliver: Deliver) -> None:
         while True:
             if self._is_fresh:
                 self._is_fresh = False
-                if arrived():
-                    return True
+                taken, self._waiting = self._waiting, []
+                last = next((one.id for one in reversed(taken) if one.id), self.last_event_id)
+                self.last_event_id = last
+                deliver(taken, None)
             elif self._failure is not None:
                 raise self._failure
             elif self._is_over:
-                return False
+                return
             else:
                 self._changed = anyio.Event()
                 await self._changed.wait()
-
-    def messages(self) -> Sequence[ServerSentEvent]:
-        taken, self._waiting = self._waiting, []
-        self.last_event_id = next((one.id for one in reversed(taken) if one.id), self.last_event_id)
-        return taken
 
     async def read_body(self, limit: int = 65536) -> bytes:
         await anyio.lowlevel.checkpoint()

@@ -1,7 +1,5 @@
 """What waits for a slow reader is bounded, and holds all that must not be lost."""
 
-import asyncio
-
 import anyio
 import pytest
 
@@ -153,19 +151,3 @@ async def test_a_reader_knows_what_it_has_read() -> None:
 
     first, second = status("queued"), status("running")
     assert seen == [(first, True), (first, True), (second, False), (second, False)]
-
-
-@pytest.mark.asyncio_only(reason="task.cancel() takes the place of a wake-up")
-async def test_a_read_cancelled_as_it_is_woken_leaves_nothing_behind() -> None:
-    """Who wakes a reader leaves to it what has come, so a cancelled one takes it in, too."""
-    reader = EventBuffer(4)
-    arrived = [tick(0.1)]
-    reader.pull = lambda: reader.push_all([arrived.pop()] if arrived else [])
-    reading = asyncio.ensure_future(reader.next())
-    await anyio.sleep(0.01)
-    reader.wake()
-    reading.cancel()
-    with pytest.raises(asyncio.CancelledError):
-        await reading
-
-    assert reader.take() == tick(0.1)

@@ -449,25 +449,6 @@ async def test_events_and_notices_go_where_they_are_wanted() -> None:
     assert setting.followers.notices == [Connected(task_id=TASK), notice]
 
 
-async def test_a_sole_reader_that_waits_makes_events_of_bytes_itself() -> None:
-    """All that comes until it runs is decoded in one go, and handed over in order."""
-    async with a_follower() as setting:
-        reader = await setting.reader()
-        heard: list[Event | Notice] = []
-        async with anyio.create_task_group() as group:
-            group.start_soon(read_all, reader, heard)
-            await settle()
-            setting.stream.bring(status_message("running"))
-            setting.stream.bring(tick_message(1))
-            setting.stream.bring(tick_message(2))
-            at_once = len(heard)
-            await settle()
-            group.cancel_scope.cancel()
-
-    assert at_once == 0
-    assert bare(heard) == [status("running"), tick(1), tick(2)]
-
-
 async def test_what_cannot_be_read_is_skipped_and_what_is_unknown_is_passed_on() -> None:
     """Neither ends the stream."""
     async with a_follower() as setting:

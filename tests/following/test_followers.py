@@ -255,45 +255,6 @@ async def test_a_late_reader_of_an_earlier_attempt_is_told_the_present_one() -> 
     assert heard == [StatusEvent(task_id=TASK, status="running", attempt=2, origin="poll")]
 
 
-async def test_what_waits_to_be_read_is_part_of_the_present_state() -> None:
-    """A reader that comes between the arrival of bytes and their reading misses none of them."""
-    async with following() as setting:
-        _, early = await setting.reader()
-        heard: list[Event | Notice] = []
-        async with anyio.create_task_group() as group:
-            group.start_soon(read_all, early, heard)
-            await settle()
-            setting.stream._is_fresh = False  # the bytes are there, and nobody has looked yet
-            setting.stream._waiting.append(status_message("running"))
-            late = EventBuffer(512)
-            setting.followers.subscribe(TOKEN, late)
-            told = waiting_in(late)
-            await settle()
-            group.cancel_scope.cancel()
-
-    assert told == [StatusEvent(task_id=TASK, status="running", origin="poll")]
-    assert heard == [status("running")]
-
-
-async def test_a_reader_that_comes_as_the_end_arrives_is_told_the_end() -> None:
-    """The follower it would have joined is over: it gets one of its own."""
-    async with following() as setting:
-        _, early = await setting.reader()
-        heard: tuple[list[Event | Notice], list[Event | Notice]] = ([], [])
-        setting.stream._waiting.append(end_message(OUTPUT))
-        setting.service.status = "cancelled"  # what the asks of a new follower find
-        late = EventBuffer(512)
-        setting.followers.subscribe(TOKEN, late)
-        with anyio.fail_after(60):
-            await read_all(early, heard[0])
-            await read_all(late, heard[1])
-
-    assert [event.status for event in heard[0] if isinstance(event, CompletedEvent)] == [
-        "completed"
-    ]
-    assert [type(event).__name__ for event in heard[1]][-1] == "CancelledEvent"
-
-
 async def test_a_late_reader_of_a_polling_watch_is_told_that_it_polls() -> None:
     """The notice comes first, with its cause, to those who want notices; its end comes to all."""
     streams = FakeStreams([lost(FailureKind.CONNECT)] * 3 + [FakeConnection])

@@ -8,6 +8,7 @@ import pytest
 from cyberun_async._http import Transport, TransportSettings
 from cyberun_async._model import Limits
 
+from ..wire.reading import read_batches
 from ..wire.server import STREAM_HEAD, Expect, Send, Stall, chunk, reply, serving
 from .leaks import nothing_left
 from .steps import Steps
@@ -25,7 +26,7 @@ async def request(transport: Transport) -> None:
 async def stream(transport: Transport) -> None:
     connection = await transport.open_stream("/x", headers=HEADERS, open_timeout=30)
     try:
-        await anext(connection.batches())
+        await read_batches(connection, at_most=1)
     finally:
         await connection.aclose()
 

@@ -22,6 +22,7 @@ from cyberun_async import CyberunClient, StatusEvent, WaitTimeoutError, WatchPol
 from cyberun_async._http import Transport, TransportSettings
 from cyberun_async._model import Limits, Timeouts
 
+from ..wire.reading import read_batches
 from .leaks import nothing_left
 from .service import service
 
@@ -45,7 +46,7 @@ async def request(transport: Transport) -> None:
 async def stream(transport: Transport) -> None:
     connection = await transport.open_stream("/events", headers=HEADERS, open_timeout=30)
     try:
-        assert len(await anext(connection.batches())) == 1
+        assert len(await read_batches(connection, at_most=1)) == 1
     finally:
         await connection.aclose()
 

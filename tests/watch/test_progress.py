@@ -1,6 +1,5 @@
 """What one message about a task says, when, and what it does not claim to know."""
 
-import anyio
 import pytest
 from hypothesis import given, strategies as st
 
@@ -36,20 +35,6 @@ def tick(progress: float | None, attempt: int = 1, step: int | None = None) -> P
         step_current=step,
         step_total=None if step is None else 20,
     )
-
-
-async def test_a_view_looks_for_what_came_in_the_moment_its_time_was_up() -> None:
-    """What arrives is left to a reader that waits, which must not leave it to anybody else."""
-    reader = ProgressReader(ProgressTracker(TASK, 0.01), now=anyio.current_time)
-    reader.push_all([status("running")])
-    assert (await reader.next_update()) is not None
-    pulled: list[float] = []
-    reader.pull = lambda: pulled.append(anyio.current_time())
-
-    reader.push_all([tick(0.5)])
-    assert (await reader.next_update()) is not None
-
-    assert pulled
 
 
 def told(*events: Event, now: float = 0.0, is_live: bool = True) -> ProgressUpdate:

@@ -14,6 +14,7 @@ from cyberun_async._model import ConfigurationError
 from cyberun_async._protocol import ExchangeFailedError, FailureKind
 
 from .proxy import proxying
+from .reading import read_batches
 from .server import LAST_CHUNK, STREAM_HEAD, Expect, Send, Stall, reply, serving
 
 
@@ -82,7 +83,7 @@ async def test_requests_streams_and_files_work_over_tls(
         async with connected(base, verify=trusting) as transport:
             assert (await get(transport)).status == 200
             connection = await transport.open_stream("/e", headers=HEADERS, open_timeout=5)
-            assert [batch async for batch in connection.batches()] == []
+            assert await read_batches(connection) == []
             await connection.aclose()
             async with await transport.fetch("GET", base, headers={}) as answer:
                 assert await answer.aread(10) == b"{}"

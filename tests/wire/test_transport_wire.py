@@ -17,6 +17,7 @@ from cyberun_async._http import EventConnection, Transport, TransportSettings
 from cyberun_async._model import ClientClosedError, Limits, Timeouts
 from cyberun_async._protocol import ExchangeFailedError, FailureKind
 
+from .reading import read_batches, read_into
 from .server import (
     LAST_CHUNK,
     STREAM_HEAD,
@@ -56,18 +57,14 @@ async def open_events(transport: Transport, open_timeout: float = 5) -> EventCon
 
 
 async def read_all(connection: EventConnection) -> list[str]:
-    found: list[str] = []
-    async for batch in connection.batches():
-        found += [event.data for event in batch]
-    return found
+    return [event.data for batch in await read_batches(connection) for event in batch]
 
 
 async def lost_after(connection: EventConnection) -> tuple[list[str], ExchangeFailedError]:
-    found: list[str] = []
+    found: list[Any] = []
     with pytest.raises(ExchangeFailedError) as caught:
-        async for batch in connection.batches():
-            found += [event.data for event in batch]
-    return found, caught.value
+        await read_into(found, connection)
+    return [event.data for batch in found for event in batch], caught.value
 
 
 # Streams
@@ -96,7 +93,7 @@ async def test_a_batch_holds_all_events_of_one_piece():
     with serving([Expect(), Send(STREAM_HEAD + body)]) as server:
         async with connected(server) as transport:
             connection = await open_events(transport)
-            batches = [batch async for batch in connection.batches()]
+            batches = await read_batches(connection)
             await connection.aclose()
 
     assert [len(batch) for batch in batches] == [3]
@@ -110,7 +107,6 @@ async def test_a_stream_may_come_byte_by_byte():
         async with connected(server) as transport:
             connection = await open_events(transport)
             assert await read_all(connection) == ['{"progress": 0.5}'] * 2
-            assert connection.bytes_seen == len(EVENT * 2 + b": beat\n\n")
             await connection.aclose()
 
 
@@ -291,14 +287,13 @@ async def test_a_stream_can_be_closed_while_another_task_reads_it():
 
 
 @pytest.mark.parametrize("framing", ["chunked", "until the end"])
-@pytest.mark.parametrize("way", ["next_batch", "fill", "read_body"])
+@pytest.mark.parametrize("way", ["read", "read_body"])
 async def test_a_stream_closed_between_two_reads_is_no_end(framing: str, way: str):
     """The next read of another task, at any step of the closing, says who closed."""
     begin = STREAM_HEAD if framing == "chunked" else UNTIL_THE_END
     body = b"".join(chunk(EVENT) if framing == "chunked" else EVENT for _ in range(50))
     reads: dict[str, Callable[[EventConnection], Awaitable[object]]] = {
-        "next_batch": lambda connection: connection.next_batch(),
-        "fill": lambda connection: connection.fill(lambda: True),
+        "read": read_batches,
         "read_body": lambda connection: connection.read_body(10**9),
     }
     failures: list[ExchangeFailedError] = []
@@ -314,7 +309,7 @@ async def test_a_stream_closed_between_two_reads_is_no_end(framing: str, way: st
         with serving([Expect(), Send(begin + body), Stall()]) as server:
             async with connected(server) as transport, anyio.create_task_group() as tasks:
                 connection = await open_events(transport)
-                assert await connection.next_batch()
+                assert await read_batches(connection, at_most=1)
                 tasks.start_soon(connection.aclose)
                 await anyio.lowlevel.checkpoint()
                 tasks.start_soon(read, connection, steps)
@@ -329,7 +324,7 @@ async def test_closing_between_batches_leaves_no_generator_to_the_collector():
     with serving([Expect(), Send(STREAM_HEAD + body), Stall()]) as server:
         async with connected(server) as transport:
             connection = await open_events(transport)
-            assert await anext(connection.batches())
+            assert await read_batches(connection, at_most=1)
             await connection.aclose()
             await connection.aclose()
             server.wait_until_gone()
@@ -353,8 +348,8 @@ async def test_the_kernel_probes_streams_that_are_silent():
     with serving([Expect(), Send(STREAM_HEAD), Stall()]) as server:
         async with connected(server) as transport:
             connection = await open_events(transport)
-            stream = connection.response.extensions["network_stream"]
-            raw = stream.get_extra_info("socket")
+            network: Any = connection._body._network
+            raw = network.get_extra_info("socket")
             assert raw.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE) == 1
             assert raw.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE) == 60
             await connection.aclose()
