@@ -12,7 +12,7 @@ from .body import Body as Body
 from .connections import Connection as Connection, Progress as Progress
 from .event_stream import EventConnection as EventConnection
 from .fairness import FairQueue as FairQueue, Rate as Rate, Turns as Turns, Usage as Usage
-from .proxy_trouble import Stage as Stage, Via as Via, refusal as refusal, trouble as trouble
+from .proxies import Stage as Stage, Via as Via, refusal as refusal, trouble as trouble
 from .retry import (
     GiveUp as GiveUp,
     RetryIn as RetryIn,

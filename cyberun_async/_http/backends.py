@@ -9,8 +9,7 @@ import attrs
 import httpx
 
 from .._protocol import load_json
-from .proxies import make_proxy
-from .proxy_trouble import Via
+from .proxies import Via, make_proxy
 from .settings import Loads, MakeConnection, TransportKind
 
 

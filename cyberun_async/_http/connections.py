@@ -20,7 +20,7 @@ import httpx
 from .._protocol import ExchangeFailedError, FailureKind
 from .body import Closable, close_all
 from .failures import RAISED_BY_TRANSPORTS, cause_of, failure
-from .proxy_trouble import Stage, Via
+from .proxies import Stage, Via
 from .requests import host_of
 
 

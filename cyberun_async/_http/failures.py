@@ -14,7 +14,7 @@ import httpx
 import httpx_sse
 
 from .._protocol import ExchangeFailedError, FailureKind
-from .proxy_trouble import Stage, Via, refusal, trouble
+from .proxies import Stage, Via, refusal, trouble
 
 
 # Whether the request may have arrived is said for transports that cannot tell

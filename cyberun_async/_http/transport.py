@@ -28,8 +28,7 @@ from .event_stream import CONTENT_TYPE, EventConnection
 from .failures import RAISED_BY_TRANSPORTS, cause_of, failure
 from .fairness import Turns, Usage
 from .foreign import ForeignResponse
-from .proxies import check_proxy_answer, rules_for_all, rules_from_environment
-from .proxy_trouble import Via
+from .proxies import Via, check_proxy_answer, rules_for_all, rules_from_environment
 from .requests import (
     Headers,
     Params,
@@ -220,7 +219,7 @@ class Transport:
             raise failure(error, host=host, is_sent=True) from cause_of(error)
         finally:
             await body.aclose()
-        check_proxy_answer(response.status_code, host, via)
+        check_proxy_answer(response.status_code, request.url, via)
         return Response(
             status=response.status_code,
             headers=headers,
@@ -307,7 +306,7 @@ class Transport:
         try:
             response = await self._send(lane, request, usage, progress)
             host = host_of(request.url)
-            check_proxy_answer(response.status_code, host, lane.via)
+            check_proxy_answer(response.status_code, request.url, lane.via)
             connection = EventConnection(
                 response,
                 lane,
@@ -404,7 +403,7 @@ class Transport:
         try:
             response = await self._send(lane, request, usage, progress)
             host = host_of(request.url)
-            check_proxy_answer(response.status_code, host, lane.via)
+            check_proxy_answer(response.status_code, request.url, lane.via)
             fetched = ForeignResponse(
                 response,
                 lane,

@@ -21,7 +21,7 @@ from cyberun_async import (
     Timeouts,
     WatchPolicy,
 )
-from cyberun_async.testing import Simulator
+from cyberun_async.testing import Simulator, TaskPlan, faults
 
 from ..whole.kit import follow
 from ..wire.proxy import Proxy, proxying
@@ -168,6 +168,20 @@ async def test_a_wrong_password_of_a_proxy_is_said_to_be_one(
     assert f"the proxy 127.0.0.1:{proxy.port} (from proxy=)" in str(caught.value)
     assert "pa55" not in repr(caught.value) + str(caught.value)
     assert "API key" not in str(caught.value)
+
+
+@each_transport
+async def test_a_407_inside_a_tunnel_is_not_the_proxys(
+    sim: Simulator, service: Cutter, authority: Authority, proxy: Proxy, transport: Kind
+) -> None:
+    """Something behind it has answered so, and later it does not."""
+    live = sim.create_task(TaskPlan(steps=2, step_seconds=0.05, output={"a": 1}))
+    rule = sim.faults.add("task", faults.refuse(407, body=PAGE.decode()))
+    sim.faults.add("events", faults.refuse(407, body=PAGE.decode()))
+    async with client_of(sim, service, authority, transport, proxy=proxy.url) as client:
+        watched = await follow(client.watch(live.id))
+    assert isinstance(watched.end, CompletedEvent)
+    assert rule.fired == 1
 
 
 @each_transport

@@ -37,7 +37,9 @@ def during(begin: float, end: float) -> Callable[[RecordedRequest], bool]:
 
 
 @pytest.mark.parametrize("begin", [0.0, 2.0, 5.0, 9.5], ids=lambda at: f"from-{at:g}-s")
-@pytest.mark.parametrize("status", [400, 401, 403, 404, 405, 409, 410, 418, 421, 425, 451, 499])
+@pytest.mark.parametrize(
+    "status", [400, 401, 403, 404, 405, 407, 409, 410, 418, 421, 425, 451, 499]
+)
 async def test_a_proxys_page_ends_no_watch_and_no_wait(status: int, begin: float) -> None:
     """Four seconds of pages for everything, whatever their status, are an outage."""
     sim = Simulator(seed=7)
@@ -64,7 +66,7 @@ async def test_a_proxys_page_ends_no_watch_and_no_wait(status: int, begin: float
 
 
 @pytest.mark.parametrize(
-    "status", [400, 401, 403, 404, 405, 409, 410, 418, 421, 425, 431, 451, 499]
+    "status", [400, 401, 403, 404, 405, 407, 409, 410, 418, 421, 425, 431, 451, 499]
 )
 @pytest.mark.parametrize("body", [None, PAGE], ids=["in-its-own-words", "a-page"])
 async def test_a_single_refused_check_ends_no_watch_whose_stream_brings_events(
@@ -139,7 +141,7 @@ async def test_a_wrong_id_or_key_is_reported_soon(way: str, what: str) -> None:
     assert caught.value.resume_token is not None
 
 
-@pytest.mark.parametrize("status", [401, 403, 404])
+@pytest.mark.parametrize("status", [401, 403, 404, 407])
 async def test_what_is_said_of_a_page_is_true(status: int) -> None:
     """Neither the key nor the task is blamed for what a proxy has answered."""
     sim = Simulator(seed=7)
@@ -158,7 +160,7 @@ async def test_what_is_said_of_a_page_is_true(status: int) -> None:
         assert "lacks this right" not in str(error)
 
 
-@pytest.mark.parametrize("status", [400, 401, 403, 404, 405, 413, 422, 429])
+@pytest.mark.parametrize("status", [400, 401, 403, 404, 405, 407, 413, 422, 429])
 @pytest.mark.parametrize(
     "body, kind",
     [(PAGE, None), ('{"message": "no"}', "application/json"), ("", "application/json")],
@@ -174,6 +176,19 @@ async def test_a_page_leaves_the_fate_of_a_submission_open(
         with pytest.raises(SubmissionUncertainError, match=str(status)):
             await client.submit("text-to-image", {"prompt": "a fox"})
 
+    assert rule.fired == 1
+
+
+async def test_a_407_where_no_proxy_is_configured_is_an_outage() -> None:
+    """Nobody here can be asked for a password, so it is a page like any other."""
+    sim = Simulator(seed=7)
+    live = sim.create_task(PLAN)
+    rule = sim.faults.add("task", faults.refuse(407, body="<h1>407</h1>"), task=live.id)
+    sim.faults.add("events", faults.refuse(503), times=None)
+    async with virtual_client(sim) as client:
+        end = await client.wait(live.id)
+
+    assert end.status == "completed"
     assert rule.fired == 1
 
 
