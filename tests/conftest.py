@@ -1,10 +1,10 @@
 """
 Which event loops the tests run on, and what is left out on which.
 
-Without a word every asynchronous test runs on asyncio. The environment variable
+By default every asynchronous test runs on asyncio. The environment variable
 ``CYBERUN_TEST_BACKENDS`` names others (``trio,uvloop``); then only tests that can run
 on them are kept: a test of plain functions, or one that brings a loop of its own, would
-only repeat itself.
+only repeat itself. Tests in virtual time run on trio where trio is named.
 """
 
 import functools
@@ -21,6 +21,7 @@ from cyberun_async._http import kind_for, kind_of, transport as _transport
 from cyberun_async.testing import Simulator
 
 from .contract.tls import Authority
+from .whole.kit import VIRTUAL_TRIO
 from .wire import server as wire_server
 
 
@@ -43,11 +44,14 @@ TRANSPORT = os.environ.get("CYBERUN_TEST_TRANSPORT", "httpx")
 # scripted servers have a certificate, which all clients trust.
 OVER_TLS = bool(os.environ.get("CYBERUN_TEST_TLS"))
 
-# In development mode asyncio tells of each slow step, on the output that tests of programs
-# compare. Those they start only say what they leave unclosed; workers are told before this.
-if sys.flags.dev_mode and "PYTEST_XDIST_WORKER" in os.environ:
-    del os.environ["PYTHONDEVMODE"]
-    os.environ["PYTHONWARNINGS"] = "default::ResourceWarning"
+# A worker has read its own environment by now; the programs that tests start inherit this.
+if "PYTEST_XDIST_WORKER" in os.environ:
+    # Measuring their lines would cost more time than it shows.
+    os.environ.pop("COVERAGE_PROCESS_CONFIG", None)
+    # In development mode asyncio reports each slow step, on the output that tests compare.
+    if sys.flags.dev_mode:
+        del os.environ["PYTHONDEVMODE"]
+        os.environ["PYTHONWARNINGS"] = "default::ResourceWarning"
 
 LEFT_OUT = pytest.StashKey[Counter[str]]()
 
@@ -71,7 +75,7 @@ def anyio_backend(request: pytest.FixtureRequest) -> tuple[str, dict[str, object
 
 @pytest.fixture(autouse=TRANSPORT != "httpx")
 def chosen_transport(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    if _backend_of(request.node) == "trio" or _is_told_to_use_trio(request.node):
+    if "trio" in (_backend_of(request.node), _chosen_loop(request.node)):
         return  # aiohttp knows asyncio only
     monkeypatch.setattr(_transport, "kind_for", lambda _: kind_for(kind_of(TRANSPORT)))
 
@@ -116,6 +120,8 @@ def _why_left_out(item: pytest.Item) -> str | None:
     marker = item.get_closest_marker("plain_only")
     if marker is not None and OVER_TLS:
         return f"plain HTTP only: {_reason_of(marker)}"
+    if _chosen_loop(item) == VIRTUAL_TRIO and "trio" not in wanted_backends():
+        return "virtual time on trio: runs where CYBERUN_TEST_BACKENDS names trio"
     return None if ASYNCIO in wanted_backends() else _why_not_on_others(item)
 
 
@@ -130,19 +136,16 @@ def _why_not_on_others(item: pytest.Item) -> str | None:
 
 
 def _backend_of(item: pytest.Item) -> str | None:
-    callspec = getattr(item, "callspec", None)
-    if callspec is None:
-        return None
-    for backend, settings in BACKENDS.values():
-        if callspec.params.get("anyio_backend") == (backend, settings):
-            return backend
-    return None
+    """Return the back end that the environment chose for a test, not the test for itself."""
+    chosen = _chosen_loop(item)
+    if chosen == VIRTUAL_TRIO:
+        return "trio"
+    return next((each[0] for each in BACKENDS.values() if each == chosen), None)
 
 
-def _is_told_to_use_trio(item: pytest.Item) -> bool:
-    """Return whether a test chooses by itself, and by a name alone, which loop it runs on."""
+def _chosen_loop(item: pytest.Item) -> object:
     callspec = getattr(item, "callspec", None)
-    return callspec is not None and callspec.params.get("anyio_backend") == "trio"
+    return None if callspec is None else callspec.params.get("anyio_backend")
 
 
 def _reason_of(marker: pytest.Mark) -> str:

@@ -81,6 +81,7 @@ def with_programs() -> list[Path]:
     return [page for page in pages() if "```python" in page.read_text(encoding="utf-8")]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("page", with_programs(), ids=page_name)
 def test_the_programs_of_a_page_run(page: Path, service: Simulator) -> None:
     """Every Python block of the documentation runs, in the order of its page."""

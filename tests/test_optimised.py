@@ -46,6 +46,7 @@ with Simulator(speed=20.0) as sim:
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("flags", [("-OO",), ()], ids=["without-docstrings", "plain"])
 def test_a_program_does_the_same_without_assertions(flags: tuple[str, ...], tmp_path: Path) -> None:
     """Streams, results, errors and batches rest on no ``assert`` and on no docstring."""

@@ -1,8 +1,6 @@
 """The picture of the documentation: what a person sees of both example bots, as they ran."""
 
 import asyncio
-import os
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +9,7 @@ import pytest
 from cyberun_async import CyberunClient
 from cyberun_async.testing import Simulator, story
 
+from ..browser.chromium import found
 from .chat_view import Bubble, ChatView, draw
 from .kit import example
 from .stubs import Recorder
@@ -95,7 +94,7 @@ async def test_both_bots_show_one_live_message_and_the_picture(
         assert {moment[1][-1].button for moment in (first, half, late)} == {"Cancel"}
         assert (last[1][-1].text, last[1][-1].button) == (PROMPT, None)
         assert (last[1][-1].picture or b"").startswith(b"\x89PNG")
-    chromium = shutil.which(os.environ.get("CYBERUN_BROWSER") or "")
+    chromium = found()
     if chromium is None:
         pytest.skip("the picture was not drawn: name a Chromium in CYBERUN_BROWSER")
     await asyncio.to_thread(draw, chats, chromium, PICTURE)

@@ -34,6 +34,7 @@ KEY = "sk-0123456789abcdefghij"
 POLICY = WatchPolicy(linger=0.01, poll_interval=0.05)
 
 pytestmark = [
+    pytest.mark.slow,
     pytest.mark.timeout(max(600, CANCELS // 100)),
     pytest.mark.usefixtures("unmeasured"),
 ]

@@ -32,6 +32,7 @@ from .kit import (
     OUTPUT,
     SLOW,
     VIRTUAL,
+    VIRTUAL_TRIO,
     Watched,
     assert_nothing_left,
     ended_watch,
@@ -46,12 +47,8 @@ def anyio_backend(request: pytest.FixtureRequest) -> tuple[str, dict[str, object
     return virtual_backend(request.param)
 
 
-asyncio_only = pytest.mark.parametrize(
-    "anyio_backend", [pytest.param(virtual_backend("virtual-asyncio"), id="virtual-asyncio")]
-)
-trio_only = pytest.mark.parametrize(
-    "anyio_backend", [pytest.param(virtual_backend("virtual-trio"), id="virtual-trio")]
-)
+asyncio_only = pytest.mark.parametrize("anyio_backend", ["virtual-asyncio"], indirect=True)
+trio_only = pytest.mark.parametrize("anyio_backend", [VIRTUAL_TRIO], indirect=True)
 
 PLAN: Final = attrs.evolve(SLOW, output=OUTPUT)
 LONG: Final = attrs.evolve(SLOW, steps=60, output=OUTPUT)
