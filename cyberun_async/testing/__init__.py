@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from ._sent import Sent
     from ._simulator.faults import FaultBook, FaultRule
     from ._simulator.live import LiveTask
-    from ._simulator.world import RunRequest
+    from ._simulator.state import RunRequest
     from .simulator import Simulator
 
 
@@ -56,7 +56,7 @@ _LAZY = {
     "FaultBook": "_simulator.faults",
     "FaultRule": "_simulator.faults",
     "LiveTask": "_simulator.live",
-    "RunRequest": "_simulator.world",
+    "RunRequest": "_simulator.state",
     "Sent": "_sent",
     "Simulator": "simulator",
     "StreamingASGITransport": "_asgi.transport",

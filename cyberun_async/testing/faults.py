@@ -1,5 +1,5 @@
 """
-Faults that a simulated service can be told to have.
+Faults that a simulated service can have.
 
 An action says what goes wrong; :meth:`~cyberun_async.testing.FaultBook.add`
 says where and how often::
@@ -9,8 +9,8 @@ says where and how often::
     sim.plan(TaskPlan(faults=(faults.stall_after(events=1),)))
 
 Events are counted per connection, comments and ``retry:`` lines excluded.
-Durations are real seconds, whatever the simulator's speed. A value that makes no sense is
-a ``ValueError`` that names it.
+Durations are real seconds, whatever the simulator's speed. A value that makes no sense
+raises a ``ValueError`` that names it.
 """
 
 import json
@@ -19,7 +19,7 @@ from typing import Literal, TypeAlias
 
 import attrs
 
-from ._simulator.checks import as_tuple, check, check_fields
+from ._simulator.checks import Checked, as_tuple, check
 from ._simulator.records import RecordedRequest
 
 
@@ -43,7 +43,7 @@ Spoiling: TypeAlias = Literal["json", "types", "scalar", "utf8", "empty", "html"
 
 
 @attrs.frozen
-class Drop:
+class Drop(Checked):
     """Cut the TCP connection after so many events or bytes of the body."""
 
     kind = "drop_after"
@@ -51,26 +51,21 @@ class Drop:
     bytes: int | None
     reset: bool
 
-    def __attrs_post_init__(self) -> None:
-        check_fields(self)
-
 
 @attrs.frozen
-class Close:
+class Close(Checked):
     """End the stream in good order after so many events or bytes."""
 
     kind = "close_after"
     events: int | None
     bytes: int | None
 
-    def __attrs_post_init__(self) -> None:
-        check_fields(self)
-
 
 @attrs.frozen
-class Stall:
-    """Say nothing for a while, or with *heartbeat* only comments."""
+class Stall(Checked):
+    """Send nothing for a while, or with *heartbeat* only comments."""
 
+    _positive = frozenset({"heartbeat"})
     events: int
     seconds: float | None
     heartbeat: float | None
@@ -80,82 +75,63 @@ class Stall:
         """Return the name of the constructor."""
         return "stall_after" if self.heartbeat is None else "heartbeats_after"
 
-    def __attrs_post_init__(self) -> None:
-        check_fields(self, positive={"heartbeat"})
-
 
 @attrs.frozen
-class Drip:
+class Drip(Checked):
     """Send one byte at a time from so many events on."""
 
     kind = "drip_after"
+    _positive = frozenset({"every"})
     events: int
     every: float
 
-    def __attrs_post_init__(self) -> None:
-        check_fields(self, positive={"every"})
-
 
 @attrs.frozen
-class Repeat:
+class Repeat(Checked):
     """Send every event several times."""
 
     kind = "repeat"
+    _positive = frozenset({"copies"})
     copies: int
-
-    def __attrs_post_init__(self) -> None:
-        check_fields(self, positive={"copies"})
 
 
 @attrs.frozen
-class Replay:
+class Replay(Checked):
     """Send all events of the connection once more after so many."""
 
     kind = "replay_after"
     events: int
 
-    def __attrs_post_init__(self) -> None:
-        check_fields(self)
-
 
 @attrs.frozen
-class Corrupt:
-    """Spoil the payload of the event that follows so many."""
+class Corrupt(Checked):
+    """Corrupt the payload of the event that follows so many."""
 
     kind = "corrupt_after"
     events: int
     how: Spoiling
 
-    def __attrs_post_init__(self) -> None:
-        check_fields(self)
-
 
 @attrs.frozen
-class Foreign:
-    """Slip in an event of another task after so many."""
+class Foreign(Checked):
+    """Insert an event of another task after so many."""
 
     kind = "foreign_after"
     events: int
     name: str
 
-    def __attrs_post_init__(self) -> None:
-        check_fields(self)
-
 
 @attrs.frozen
-class Raw:
-    """Slip in raw bytes after so many events."""
+class Raw(Checked):
+    """Insert raw bytes after so many events."""
 
     kind = "raw_after"
     events: int
     data: bytes
 
-    def __attrs_post_init__(self) -> None:
-        check_fields(self)
-
 
 @attrs.frozen
-class Refuse:
+class Refuse(Checked):
     """Answer something else instead of processing the request."""
 
     kind = "refuse"
@@ -164,25 +140,22 @@ class Refuse:
     body: bytes
 
     def __attrs_post_init__(self) -> None:
-        check_fields(self)
+        super().__attrs_post_init__()
         if not 100 <= self.status <= 599:
             raise ValueError(f"refuse: the status must be from 100 to 599, not {self.status}")
 
 
 @attrs.frozen
-class Hold:
+class Hold(Checked):
     """Wait before processing, and again before answering."""
 
     kind = "hold"
     before: float
     after: float
 
-    def __attrs_post_init__(self) -> None:
-        check_fields(self)
-
 
 @attrs.frozen
-class HangUp:
+class HangUp(Checked):
     """Cut the connection without an answer, with or without processing."""
 
     processed: bool
@@ -193,19 +166,13 @@ class HangUp:
         """Return the name of the constructor."""
         return "abandon" if self.processed else "hang_up"
 
-    def __attrs_post_init__(self) -> None:
-        check_fields(self)
-
 
 @attrs.frozen
-class Garble:
-    """Process the request and answer with a spoilt body."""
+class Garble(Checked):
+    """Process the request and answer with a corrupted body."""
 
     kind = "garble"
     how: Spoiling
-
-    def __attrs_post_init__(self) -> None:
-        check_fields(self)
 
 
 StreamAction: TypeAlias = Drop | Close | Stall | Drip | Repeat | Replay | Corrupt | Foreign | Raw
@@ -213,7 +180,7 @@ Action: TypeAlias = StreamAction | Refuse | Hold | HangUp | Garble
 
 
 @attrs.frozen(kw_only=True)
-class Fault:
+class Fault(Checked):
     """
     One or more actions together with where and how often they apply.
 
@@ -234,7 +201,7 @@ class Fault:
     when: Callable[[RecordedRequest], bool] | None = None
 
     def __attrs_post_init__(self) -> None:
-        check_fields(self)
+        super().__attrs_post_init__()
         if not self.actions:
             raise ValueError("a fault needs an action, such as faults.drop_after(events=3)")
 
@@ -295,16 +262,16 @@ def close_after(
 
 def _check_measure(events: int | None, size: int | None) -> None:
     if (events is None) == (size is None):
-        message = "say either after how many events or after how many bytes"
+        message = "give either a number of events or a number of bytes"
         raise ValueError(message)
 
 
 def stall_after(*, events: int, seconds: float | None = None) -> Stall:
     """
-    Fall silent on an open connection.
+    Send nothing more on an open connection.
 
     Args:
-        events: Be silent once so many events were sent.
+        events: Send nothing once so many events were sent.
         seconds: Go on after so long, with what is due then; None never does.
     """
     return Stall(events, seconds, None)
@@ -345,26 +312,26 @@ def replay_after(*, events: int) -> Replay:
 
 def corrupt_after(*, events: int, how: Spoiling = "json") -> Corrupt:
     """
-    Spoil the event that follows the first *events*; it is lost thereby.
+    Corrupt the event that follows the first *events*, so that it is lost.
 
     Args:
-        events: How many events are sent sound.
+        events: How many events are sent intact.
 
         how:
             `json` and `truncated` are no JSON, `types` has values of wrong types,
             `scalar` is JSON but no object, `utf8` holds invalid bytes, `empty` and
-            `html` are what they say.
+            `html` are what their names say.
     """
     return Corrupt(events, how)
 
 
 def foreign_after(*, events: int, name: str = "completed") -> Foreign:
-    """Slip in an event called *name* that belongs to another task."""
+    """Insert an event called *name* that belongs to another task."""
     return Foreign(events, name)
 
 
 def raw_after(data: bytes, *, events: int) -> Raw:
-    """Slip in *data* as it is once *events* were sent."""
+    """Insert *data* as it is once *events* were sent."""
     return Raw(events, data)
 
 
@@ -382,7 +349,7 @@ def refuse(
 
     Args:
         status: The status code; 200 with a strange body is possible too.
-        message: The text of `error_message`; None says the status.
+        message: The text of `error_message`; None names the status.
         retry_after: The value of `Retry-After`, seconds or an HTTP date.
         headers: Further headers.
 
@@ -427,7 +394,7 @@ def hang_up(*, reset: bool = False) -> HangUp:
 
 
 def garble(how: Spoiling = "json") -> Garble:
-    """Let the request take effect and spoil the body of the answer."""
+    """Let the request take effect and corrupt the body of the answer."""
     return Garble(how)
 
 

@@ -14,9 +14,9 @@ from starlette.types import ASGIApp
 
 from ._sent import Sent
 from ._simulator.behaviour import Behaviour
-from ._simulator.checks import check
+from ._simulator.checks import check, check_all
 from ._simulator.clock import ServiceClock
-from ._simulator.deliveries import Courier, Sender, post
+from ._simulator.deliveries import Sender, WebhookDispatcher, post
 from ._simulator.endpoints import API, routes
 from ._simulator.errors import ConnectionCutError
 from ._simulator.faults import FaultBook
@@ -26,8 +26,8 @@ from ._simulator.live import LiveTask
 from ._simulator.plan import TaskPlan
 from ._simulator.records import Delivery, RecordedRequest, Records, Submission
 from ._simulator.server import ServerThread, listen
+from ._simulator.state import Planner, State, run_request
 from ._simulator.workflows import Workflow
-from ._simulator.world import Planner, World, run_request
 from ._story import Story
 from ._troubles import trouble_named
 
@@ -88,18 +88,7 @@ class Simulator:
         team_id: str | None = None,
         tls: ssl.SSLContext | None = None,
     ) -> None:
-        check("speed", speed, float, is_positive=True)
-        check("behaviour", behaviour, Behaviour | None)
-        check("default_plan", default_plan, TaskPlan | None)
-        check("seed", seed, int | None, lowest=None)
-        check("port", port, int)
-        check("starts_at", starts_at, datetime | None)
-        check("max_file_size", max_file_size, int)
-        check("allow_http_webhooks", allow_http_webhooks, bool)
-        check("webhook_sender", webhook_sender, Sender | None)
-        check("record_limit", record_limit, int)
-        check("team_id", team_id, str | None)
-        check("tls", tls, ssl.SSLContext | None)
+        check_all(Simulator.__init__, locals(), positive={"speed"}, signed={"seed"})
         if port > _LAST_PORT:
             raise ValueError(f"port must be {_LAST_PORT} or less, not {port}")
         if starts_at is not None and starts_at.tzinfo is None:
@@ -107,7 +96,7 @@ class Simulator:
         chance = random.Random(seed)
         clock = ServiceClock(starts_at)
         own_id = f"{chance.getrandbits(32):08x}-7eaa-4000-8000-000000000000"
-        self._world = World(
+        self._state = State(
             clock=clock,
             chance=chance,
             behaviour=behaviour or Behaviour(),
@@ -121,8 +110,8 @@ class Simulator:
             keys=KeyRing(chance, team_id or own_id),
             signer=Signer(chance, clock),
         )
-        self._app = routes(self._world)
-        self._courier = Courier(self._world, webhook_sender or post)
+        self._app = routes(self._state)
+        self._dispatcher = WebhookDispatcher(self._state, webhook_sender or post)
         self._ports = (port, 0)
         self._tls = tls
         self._server: ServerThread | None = None
@@ -177,14 +166,14 @@ class Simulator:
                 self._server = self._serve()
 
     def _serve(self) -> ServerThread:
-        self._world.clock.follow_threads()
+        self._state.clock.follow_threads()
         sockets = listen(*self._ports)
         self._ports = (sockets[0].getsockname()[1], sockets[1].getsockname()[1])
         scheme = "http" if self._tls is None else "https"
-        self._world.api_base, self._world.store_base = (
+        self._state.api_base, self._state.store_base = (
             f"{scheme}://127.0.0.1:{port}" for port in self._ports
         )
-        server = ServerThread(self._app, sockets, self._accepted, self._courier.run, self._tls)
+        server = ServerThread(self._app, sockets, self._accepted, self._dispatcher.run, self._tls)
         server.start()
         return server
 
@@ -195,24 +184,24 @@ class Simulator:
 
     async def run_webhooks(self) -> None:
         """Deliver webhooks until cancelled; the server does so by itself."""
-        await self._courier.run()
+        await self._dispatcher.run()
 
     # Where it is and who may use it.
 
     @property
     def url(self) -> str:
         """The base URL of the API."""
-        return self._world.api_base + API
+        return self._state.api_base + API
 
     @property
     def store_url(self) -> str:
         """The origin of the object store."""
-        return self._world.store_base
+        return self._state.store_base
 
     @property
     def team_id(self) -> str:
         """The team whose tasks these are; JWT callers must name it."""
-        return self._world.keys.team_id
+        return self._state.keys.team_id
 
     def issue_key(self, kind: Kind) -> str:
         """
@@ -222,42 +211,40 @@ class Simulator:
             ValueError: There is no such kind.
         """
         check("kind", kind, Kind)
-        return self._world.keys.issue(kind)
+        return self._state.keys.issue(kind)
 
     def revoke(self, key: str) -> None:
         """Refuse *key* from now on; open streams end if the behaviour says so."""
-        self._world.keys.revoke(key)
-        if self._world.behaviour.revoke_ends_streams:
-            for stream in self._world.streams.of():
-                if stream.key == key:
-                    stream.end(ConnectionCutError())
+        self._state.keys.revoke(key)
+        if self._state.behaviour.revoke_ends_streams:
+            self._state.streams.end(ConnectionCutError(), key=key)
 
     # Scripting.
 
     @property
     def behaviour(self) -> Behaviour:
         """What the service does where its documentation is silent; may be replaced."""
-        return self._world.behaviour
+        return self._state.behaviour
 
     @behaviour.setter
     def behaviour(self, behaviour: Behaviour) -> None:
         check("behaviour", behaviour, Behaviour)
-        self._world.behaviour = behaviour
+        self._state.behaviour = behaviour
 
     @property
     def default_plan(self) -> TaskPlan:
         """The life of a task for which nothing else is planned; may be replaced."""
-        return self._world.default_plan
+        return self._state.default_plan
 
     @default_plan.setter
     def default_plan(self, plan: TaskPlan) -> None:
         check("default_plan", plan, TaskPlan)
-        self._world.default_plan = plan
+        self._state.default_plan = plan
 
     @property
     def faults(self) -> FaultBook:
         """The faults the service is told to have."""
-        return self._world.faults
+        return self._state.faults
 
     def plan(self, *plans: TaskPlan) -> None:
         """
@@ -268,8 +255,8 @@ class Simulator:
         """
         for each in plans:
             check("a plan", each, TaskPlan)
-        with self._world.lock:
-            self._world.plans.extend(plans)
+        with self._state.lock:
+            self._state.plans.extend(plans)
 
     def tell(self, *stories: Story) -> None:
         """
@@ -303,7 +290,7 @@ class Simulator:
             ValueError: It cannot be called.
         """
         check("planner", planner, Planner | None)
-        self._world.planner = planner
+        self._state.planner = planner
 
     def create_task(
         self,
@@ -325,18 +312,15 @@ class Simulator:
         Raises:
             ValueError: There is no such workflow, or an argument is of the wrong type.
         """
-        check("plan", plan, TaskPlan | None)
-        check("workflow", workflow, str)
-        check("parameters", parameters, Mapping[str, object] | None)
-        check("manual", manual, bool)
-        known = self._world.workflows.by_slug(workflow)
+        check_all(Simulator.create_task, locals())
+        known = self._state.workflows.by_slug(workflow)
         if known is None:
             message = f"there is no workflow {workflow!r}"
             raise ValueError(message)
         run = run_request(known, parameters or {"prompt": "a fox"}, {})
-        chosen = plan or self._world.default_plan
-        task = self._world.create(run, chosen, "api_key", manual=manual)
-        return LiveTask(self._world, task)
+        chosen = plan or self._state.default_plan
+        task = self._state.create(run, chosen, "api_key", manual=manual)
+        return LiveTask(self._state, task)
 
     def task(self, task_id: str) -> LiveTask:
         """
@@ -345,15 +329,15 @@ class Simulator:
         Raises:
             KeyError: There is none.
         """
-        task = self._world.tasks.get(task_id)
+        task = self._state.tasks.get(task_id)
         if task is None:
             raise KeyError(task_id)
-        return LiveTask(self._world, task)
+        return LiveTask(self._state, task)
 
     @property
     def tasks(self) -> list[LiveTask]:
         """All tasks, the oldest first."""
-        return [LiveTask(self._world, task) for task in self._world.tasks]
+        return [LiveTask(self._state, task) for task in self._state.tasks]
 
     def add_workflow(
         self,
@@ -375,13 +359,12 @@ class Simulator:
         Raises:
             ValueError: An argument is of the wrong type, or no tool.
         """
-        check("slug", slug, str)
+        check_all(Simulator.add_workflow, locals())
         check("parameters", tuple(parameters), tuple[Mapping[str, object], ...])
         check("tool_type", tool_type, Literal["comfyui", "nerfstudio"])
-        check("status", status, str)
-        last = self._world.workflows.by_slug(slug)
+        last = self._state.workflows.by_slug(slug)
         workflow = Workflow(
-            last.id if last else self._world.new_id(),
+            last.id if last else self._state.new_id(),
             slug,
             slug.replace("-", " ").capitalize(),
             last.version + 1 if last else 1,
@@ -389,7 +372,7 @@ class Simulator:
             tool_type,
             status=status,
         )
-        self._world.workflows.add(workflow)
+        self._state.workflows.add(workflow)
         return workflow.id
 
     def workflow_id(self, slug: str) -> str:
@@ -399,7 +382,7 @@ class Simulator:
         Raises:
             KeyError: There is none with this slug.
         """
-        workflow = self._world.workflows.by_slug(slug)
+        workflow = self._state.workflows.by_slug(slug)
         if workflow is None:
             raise KeyError(slug)
         return workflow.id
@@ -412,25 +395,24 @@ class Simulator:
             ValueError: *seconds* is no number, or less than 0.
         """
         check("seconds", seconds, float)
-        self._world.clock.advance(seconds)
-        self._world.streams.wake()
+        self._state.clock.advance(seconds)
+        self._state.streams.wake()
 
     def drop_streams(self, *, reset: bool = False) -> None:
         """Cut the connections of all open event streams now."""
-        for stream in self._world.streams.of():
-            stream.end(ConnectionCutError(reset=reset))
+        self._state.streams.end(ConnectionCutError(reset=reset))
 
     # What has happened.
 
     @property
     def now(self) -> float:
         """Seconds since the service began, by its own clock."""
-        return self._world.clock.now()
+        return self._state.clock.now()
 
     @property
     def requests(self) -> list[RecordedRequest]:
         """The requests that arrived, in order."""
-        return list(self._world.records.requests)
+        return list(self._state.records.requests)
 
     def requests_to(self, endpoint: str, task: str | None = None) -> list[RecordedRequest]:
         """Return the requests to one endpoint, about one task or any."""
@@ -443,7 +425,7 @@ class Simulator:
     @property
     def submissions(self) -> list[Submission]:
         """The runs that were accepted, in order."""
-        return list(self._world.records.submissions)
+        return list(self._state.records.submissions)
 
     @property
     def sent(self) -> Sent:
@@ -453,22 +435,22 @@ class Simulator:
     @property
     def deliveries(self) -> list[Delivery]:
         """The attempts to deliver webhooks, in order."""
-        return list(self._world.records.deliveries)
+        return list(self._state.records.deliveries)
 
     @property
     def uploads(self) -> dict[str, StoredFile]:
         """The files that were uploaded, by file key."""
-        return dict(self._world.files.uploads)
+        return dict(self._state.uploads)
 
     @property
     def open_streams(self) -> int:
         """How many event streams are open now."""
-        return self._world.streams.count
+        return self._state.streams.count
 
     @property
     def peak_streams(self) -> int:
         """How many event streams were open at most."""
-        return self._world.streams.peak
+        return self._state.streams.peak
 
     @property
     def open_connections(self) -> int:
@@ -483,12 +465,12 @@ class Simulator:
             ValueError: *seconds* is no number above 0.
         """
         check("seconds", seconds, float, is_positive=True)
-        return self._world.records.accepts_per_window(seconds)
+        return self._state.records.accepts_per_window(seconds)
 
     def forget(self) -> None:
         """Forget recorded requests, submissions, deliveries and the peak of streams."""
-        self._world.records.clear()
-        self._world.streams.peak = self._world.streams.count
+        self._state.records.clear()
+        self._state.streams.peak = self._state.streams.count
 
     def _accepted(self) -> None:
-        self._world.records.accepts.append(self._world.clock.now())
+        self._state.records.accepts.append(self._state.clock.now())

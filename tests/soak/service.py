@@ -22,7 +22,7 @@ import trustme
 
 from cyberun_async.testing import LiveTask, Simulator, TaskPlan
 from cyberun_async.testing._simulator.faults import FaultRule
-from cyberun_async.testing._simulator.world import RunRequest
+from cyberun_async.testing._simulator.state import RunRequest
 
 from ..contract.tls import Cutter, cutting
 from .weather import (
@@ -172,7 +172,7 @@ class Service:
         book = self._sim.faults
         with book._lock:
             self._count(book._by_task.pop(live.id, ()))
-        store, task = self._sim._world.tasks, live._task
+        store, task = self._sim._state.tasks, live._task
         with store.lock:
             store._tasks.pop(task.id)
             store._unsettled.pop(task.id, None)

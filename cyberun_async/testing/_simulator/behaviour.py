@@ -4,7 +4,7 @@ from typing import Literal, TypeAlias
 
 import attrs
 
-from .checks import check_fields
+from .checks import Checked
 
 
 OnConnect: TypeAlias = Literal["current", "history", "nothing"]
@@ -18,7 +18,7 @@ _LOWEST_STATUS, _HIGHEST_STATUS = 400, 599
 
 
 @attrs.frozen(kw_only=True)
-class Behaviour:
+class Behaviour(Checked):
     """
     Say how the service behaves where its documentation is silent.
 
@@ -30,6 +30,9 @@ class Behaviour:
     Raises:
         ValueError: A field is of the wrong type or out of range; the message names it.
     """
+
+    _positive = frozenset({"heartbeat", "chunk_bytes", "webhook_attempts"})
+    _signed = frozenset({"total_count_error", "row_shift"})
 
     # The event stream.
 
@@ -70,7 +73,7 @@ class Behaviour:
     """Whether the terminal event carries a `timestamp`."""
 
     progress_steps: bool = True
-    """Whether progress tells its steps."""
+    """Whether progress events report their steps."""
 
     final_status: bool = False
     """Whether a `status` event precedes the terminal event."""
@@ -160,11 +163,7 @@ class Behaviour:
     """Whether `sk-` keys may call the management endpoints."""
 
     def __attrs_post_init__(self) -> None:
-        check_fields(
-            self,
-            positive={"heartbeat", "chunk_bytes", "webhook_attempts"},
-            signed={"total_count_error", "row_shift"},
-        )
+        super().__attrs_post_init__()
         if not _LOWEST_STATUS <= self.result_gone_status <= _HIGHEST_STATUS:
             raise ValueError(
                 "Behaviour.result_gone_status must be a status code from "

@@ -1,43 +1,61 @@
-"""Whether a simulator can do what it is asked for: every value against its type and its range."""
+"""Checks of what a simulator is given: every value against its type and its range."""
 
 import math
 import types
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from functools import cache
-from typing import Any, Literal, Union, cast, get_args, get_origin, get_type_hints
+from typing import Any, ClassVar, Literal, Union, cast, get_args, get_origin, get_type_hints
 
 import attrs
 
 
-def check_fields(
-    value: Any, *, positive: Collection[str] = (), signed: Collection[str] = ()
+@attrs.frozen
+class Checked:
+    """
+    A value that checks every field against its annotation as it is made.
+
+    Numbers are finite and not negative, unless `_signed` names them, and not 0 where
+    `_positive` does.
+
+    Raises:
+        ValueError: A field is wrong; the message names it and says what it may be.
+    """
+
+    _positive: ClassVar[Collection[str]] = ()
+    _signed: ClassVar[Collection[str]] = ()
+
+    def __attrs_post_init__(self) -> None:
+        cls = self.__class__
+        names = [field.name for field in attrs.fields(cls)]
+        values = {name: getattr(self, name) for name in names}
+        check_all(cls, values, f"{cls.__name__}.", positive=self._positive, signed=self._signed)
+
+
+def check_all(
+    annotated: Callable[..., Any],
+    values: Mapping[str, object],
+    prefix: str = "",
+    *,
+    positive: Collection[str] = (),
+    signed: Collection[str] = (),
 ) -> None:
     """
-    Check every field of an attrs *value* against its annotation.
-
-    Numbers are finite and not negative, unless *signed* names them, and not 0 where
-    *positive* does.
+    Check every one of *values* for which a class or a function has an annotation.
 
     Raises:
         ValueError: One is wrong; the message names it and says what it may be.
     """
-    cls: Any = value.__class__
-    name = cls.__name__
-    hints = _hints(cls)
-    for field in attrs.fields(cls):
-        check(
-            f"{name}.{field.name}",
-            getattr(value, field.name),
-            hints[field.name],
-            lowest=None if field.name in signed else 0,
-            is_positive=field.name in positive,
-        )
+    hints = _hints(annotated)
+    for name in [name for name in values if name in hints]:
+        lowest = None if name in signed else 0
+        is_positive = name in positive
+        check(prefix + name, values[name], hints[name], lowest=lowest, is_positive=is_positive)
 
 
 @cache
-def _hints(cls: type[Any]) -> Mapping[str, Any]:
+def _hints(annotated: Callable[..., Any]) -> Mapping[str, Any]:
     # Plans are made by the thousand, and what the annotations say does not change.
-    return get_type_hints(cls)
+    return get_type_hints(annotated)
 
 
 def check(
@@ -50,7 +68,7 @@ def check(
         ValueError: It is wrong; the message names it and says what it may be.
     """
     if not _fits(value, hint):
-        raise ValueError(f"{name} must be {_words(hint)}, not {_shown(value)}")
+        raise ValueError(f"{name} must be {_expectation(hint)}, not {_shown(value)}")
     if isinstance(value, int | float) and not isinstance(value, bool):
         _check_range(name, value, lowest, is_positive=is_positive)
 
@@ -97,17 +115,17 @@ def _is_callable(origin: type) -> bool:
     return origin.__name__ == "Callable"
 
 
-def _words(hint: Any) -> str:
+def _expectation(hint: Any) -> str:
     """Say what a value of the type that *hint* names is."""
     origin, inner = get_origin(hint), get_args(hint)
     if origin in {Union, types.UnionType}:
         # None comes last, where it reads as what it is: the way to leave something out.
-        known = sorted((each for each in inner), key=lambda each: each is types.NoneType)
-        return " or ".join(dict.fromkeys(map(_words, known)))
+        known = sorted(inner, key=lambda each: each is types.NoneType)
+        return " or ".join(dict.fromkeys(map(_expectation, known)))
     if origin is Literal:
         return " or ".join(map(repr, inner))
     if origin in {tuple, frozenset}:
-        return f"a {origin.__name__}, each of it {_words(inner[0])}"
+        return f"a {origin.__name__}, each of it {_expectation(inner[0])}"
     if isinstance(origin, type):
         return "something to call" if _is_callable(origin) else "a mapping"
     return _NAMES.get(hint) or f"of {hint.__name__}"

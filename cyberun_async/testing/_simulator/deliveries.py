@@ -13,52 +13,62 @@ import attrs
 from anyio.abc import ByteStream
 
 from .records import Delivery
+from .state import State
 from .tasks import SimTask
 from .timeline import Mark
 from .views import output_of
-from .webhooks import Webhook, event_type
-from .world import World
+from .webhooks import Webhook
 
 
 logger = logging.getLogger("cyberun_async")
 
 Sender: TypeAlias = Callable[[str, Mapping[str, str], bytes], Awaitable[int]]
 
-SPACING = (0.0, 5.0, 30.0, 120.0)
-_GLANCE = 0.02
+_RETRY_DELAYS = (0.0, 5.0, 30.0, 120.0)
+_POLL_INTERVAL = 0.02
 _TIMEOUT = 10.0
 _SUCCESS = range(200, 300)
 
 
 @attrs.define(eq=False)
-class Courier:
-    """Tells webhooks about the tasks that end, as long as it runs."""
+class WebhookDispatcher:
+    """Notifies webhooks of the tasks that end, as long as it runs."""
 
-    _world: World
+    _state: State
     _send: Sender
     _noticed: int = 0
 
     async def run(self) -> None:
-        """Deliver until cancelled; what is under way then is given up."""
+        """Deliver until cancelled; deliveries in flight are dropped then."""
         async with anyio.create_task_group() as group:
             while True:
                 for task in self._newly_ended():
-                    for hook in self._world.webhooks.due(task, task.ends_at or 0.0):
+                    for hook in self._due(task):
                         group.start_soon(self._deliver, hook, task)
-                await anyio.sleep(_GLANCE)
+                await anyio.sleep(_POLL_INTERVAL)
+
+    def _due(self, task: SimTask) -> list[Webhook]:
+        event, at = event_type(task.marks[-1]), task.ends_at or 0.0
+        return [
+            hook
+            for hook in tuple(self._state.webhooks.values())
+            if event in hook.events and hook.status == "active" and hook.since <= at
+        ]
 
     def _newly_ended(self) -> list[SimTask]:
-        ended = self._world.tasks.ended(self._world.clock.now())
+        ended = self._state.tasks.ended(self._state.clock.now())
         first, self._noticed = self._noticed, len(ended)
         return ended[first : self._noticed]
 
     async def _deliver(self, hook: Webhook, task: SimTask) -> None:
-        body = message(task, task.marks[-1], self._world.clock.stamp(self._world.clock.now()))
-        attempts = self._world.behaviour.webhook_attempts
+        body = message(task, task.marks[-1], self._state.clock.stamp(self._state.clock.now()))
+        attempts = self._state.behaviour.webhook_attempts
         for attempt in range(attempts):
-            await anyio.sleep(SPACING[min(attempt, len(SPACING) - 1)] / self._world.speed)
+            await anyio.sleep(
+                _RETRY_DELAYS[min(attempt, len(_RETRY_DELAYS) - 1)] / self._state.speed
+            )
             if await self._try(hook, task, body, attempt + 1) in _SUCCESS:
-                hook.last_delivered = self._world.clock.now()
+                hook.last_delivered = self._state.clock.now()
                 return
 
     async def _try(self, hook: Webhook, task: SimTask, body: bytes, attempt: int) -> int:
@@ -66,15 +76,15 @@ class Courier:
             "Content-Type": "application/json",
             SIGNATURE_HEADER: signature(hook.secret, body),
         }
-        at = self._world.clock.now()
+        at = self._state.clock.now()
         status: int | None = None
         try:
             with anyio.fail_after(_TIMEOUT):
                 status = await self._send(hook.url, headers, body)
         except Exception:
-            # A sender of any library may raise: one delivery fails, and is tried again.
+            # A sender of any library may raise: one delivery fails and is retried.
             logger.info("a delivery to %s failed", hook.url, exc_info=True)
-        self._world.records.deliveries.append(
+        self._state.records.deliveries.append(
             Delivery(
                 hook.id, task.id, event_type(task.marks[-1]), attempt, status, headers, body, at
             )
@@ -116,8 +126,13 @@ def _request(url: str, headers: Mapping[str, str], body: bytes) -> bytes:
 SIGNATURE_HEADER = "X-Webhook-Signature-256"
 
 
+def event_type(mark: Mark) -> str:
+    """Return the webhook event of a task's end; no webhook takes that of a cancelled task."""
+    return f"task.{mark.status}"
+
+
 def message(task: SimTask, mark: Mark, timestamp: str) -> bytes:
-    """Write the body that tells a task's end."""
+    """Write the body that reports a task's end."""
     failed = mark.status == "failed"
     fields: dict[str, object] = {
         "event_type": event_type(mark),

@@ -14,15 +14,15 @@ from starlette.types import Receive, Scope, Send
 
 from .behaviour import Behaviour
 from .errors import ServiceError, StoreError
-from .files import StoredFile, input_key
-from .gate import Call, Door, Gate, Handler
+from .files import StoredFile, file_of, input_key
+from .middleware import Access, Call, Endpoint, Handler
+from .state import State, run_request
 from .stream import EventStream
 from .tasks import SimTask
 from .timeline import STATUSES, Mark
 from .views import agents, file_keys, page_view, result_view, task_view, workflow_view
 from .webhooks import Webhook
 from .workflows import Workflow, fault_of_parameters
-from .world import World, run_request
 
 
 _MAX_PAGE_SIZE = 100
@@ -31,13 +31,13 @@ _MAX_PAGE_SIZE = 100
 class RuntimeApi:
     """Handlers of the runtime surface."""
 
-    def __init__(self, world: World) -> None:
-        self._world = world
+    def __init__(self, state: State) -> None:
+        self._state = state
 
     async def list_workflows(self, call: Call) -> Response:
         """Answer with one page of the workflows."""
         page, size = paging(call)
-        rows = [self._workflow_view(one) for one in self._world.workflows.current()]
+        rows = [self._workflow_view(one) for one in self._state.workflows.current()]
         return _page("workflow_list", rows, page, size)
 
     async def get_workflow(self, call: Call) -> Response:
@@ -51,15 +51,15 @@ class RuntimeApi:
         parameters = _parameters(body)
         self._check(workflow, parameters)
         task = self._accept(workflow, parameters, body, call)
-        await anyio.sleep(self._world.behaviour_towards(task).accept_delay)
+        await anyio.sleep(self._state.behaviour_towards(task).accept_delay)
         return JSONResponse({"task_id": task.id}, 202)
 
     async def list_tasks(self, call: Call) -> Response:
         """Answer with one page of the tasks."""
         page, size = paging(call)
-        behaviour = self._world.behaviour
-        now = self._world.clock.now()
-        rows = self._world.tasks.rows(now, behaviour.list_order, _status_filter(call, behaviour))
+        behaviour = self._state.behaviour
+        now = self._state.clock.now()
+        rows = self._state.tasks.rows(now, behaviour.list_order, _status_filter(call, behaviour))
         start = max((page - 1) * size - (page - 1) * behaviour.row_shift, 0)
         total = max(len(rows) + behaviour.total_count_error, 0)
         items = [self._task_view(task, now, in_list=True) for task in rows[start : start + size]]
@@ -67,13 +67,13 @@ class RuntimeApi:
 
     async def get_task(self, call: Call) -> Response:
         """Answer with a task's state."""
-        return JSONResponse(self._task_view(self._task(call), self._world.clock.now()))
+        return JSONResponse(self._task_view(self._task(call), self._state.clock.now()))
 
     async def events(self, call: Call) -> Response:
         """Answer with a task's events."""
         task = self._task(call)
-        if task.mark(self._world.clock.now()).is_terminal:
-            match self._world.behaviour_towards(task).finished_stream:
+        if task.mark(self._state.clock.now()).is_terminal:
+            match self._state.behaviour_towards(task).finished_stream:
                 case "not_found":
                     raise ServiceError(404, "the task has no events any more")
                 case "no_content":
@@ -81,52 +81,51 @@ class RuntimeApi:
                 case _:
                     pass
         resume_after = call.request.headers.get("last-event-id")
-        return EventStream(self._world, task, call.caller, call.claim, resume_after)
+        return EventStream(self._state, task, call.caller, call.claim, resume_after)
 
     async def result(self, call: Call) -> Response:
         """Answer with a task's output and links minted for this answer."""
         task = self._task(call)
-        now = self._world.clock.now()
-        behaviour = self._world.behaviour_towards(task)
+        now = self._state.clock.now()
+        behaviour = self._state.behaviour_towards(task)
         mark = task.mark(now - behaviour.result_lag)
         _check_result(task, mark, now, behaviour)
         links = self._links(task, behaviour) if mark.status == "completed" else {}
         expires_at = now + behaviour.link_lifetime
-        view = result_view(task, mark, behaviour, self._world.clock, links, expires_at)
+        view = result_view(task, mark, behaviour, self._state.clock, links, expires_at)
         return JSONResponse(view)
 
     async def cancel(self, call: Call) -> Response:
         """Stop a task, or do nothing if it has ended."""
-        self._world.cancel(self._task(call))
+        self._state.cancel(self._task(call))
         return JSONResponse({"is_success": True})
 
     async def list_agents(self, call: Call) -> Response:
         """Answer with one page of the connected agents."""
         page, size = paging(call)
-        busy = [task.id for task in self._world.tasks.rows(self._now(), "oldest", "running")]
-        return _page("agent_list", agents(busy, self._world.clock), page, size)
-
-    def _now(self) -> float:
-        return self._world.clock.now()
+        busy = [
+            task.id for task in self._state.tasks.rows(self._state.clock.now(), "oldest", "running")
+        ]
+        return _page("agent_list", agents(busy, self._state.clock), page, size)
 
     def _workflow(self, call: Call) -> Workflow:
         if "slug" in call.path:
-            workflow = self._world.workflows.by_slug(call.path["slug"])
+            workflow = self._state.workflows.by_slug(call.path["slug"])
         else:
-            workflow = self._world.workflows.by_id(call.path["workflow_id"])
+            workflow = self._state.workflows.by_id(call.path["workflow_id"])
         if workflow is None:
             raise ServiceError(404, "workflow not found")
         return workflow
 
     def _workflow_view(self, workflow: Workflow) -> dict[str, object]:
-        return workflow_view(workflow, self._world.clock.stamp(0.0))
+        return workflow_view(workflow, self._state.clock.stamp(0.0))
 
     def _check(self, workflow: Workflow, parameters: Mapping[str, object]) -> None:
         if workflow.status != "active":
             raise ServiceError(409, "workflow is disabled")
-        if not self._world.behaviour.validates:
+        if not self._state.behaviour.validates:
             return
-        fault = fault_of_parameters(workflow, parameters, self._world.files.uploads)
+        fault = fault_of_parameters(workflow, parameters, self._state.uploads)
         if fault is not None:
             raise ServiceError(400, fault)
 
@@ -137,28 +136,28 @@ class RuntimeApi:
         body: Mapping[str, object],
         call: Call,
     ) -> SimTask:
-        world = self._world
+        state = self._state
         run = run_request(workflow, parameters, body)
-        plan = world.next_plan(run)
-        lag = (plan.behaviour or world.behaviour).replica_lag
-        task = world.create(run, plan, call.caller.source, lag=lag)
-        world.remember(task, run)
+        plan = state.next_plan(run)
+        lag = (plan.behaviour or state.behaviour).replica_lag
+        task = state.create(run, plan, call.caller.source, lag=lag)
+        state.remember(task, run)
         return task
 
     def _task(self, call: Call) -> SimTask:
-        task = self._world.tasks.get(call.path["task_id"])
-        if task is None or self._world.clock.now() < task.visible_from:
+        task = self._state.tasks.get(call.path["task_id"])
+        if task is None or self._state.clock.now() < task.visible_from:
             raise ServiceError(404, "task not found")
         return task
 
     def _task_view(self, task: SimTask, now: float, *, in_list: bool = False) -> dict[str, object]:
-        behaviour = self._world.behaviour_towards(task)
-        return task_view(task, now, behaviour, self._world.clock, in_list=in_list)
+        behaviour = self._state.behaviour_towards(task)
+        return task_view(task, now, behaviour, self._state.clock, in_list=in_list)
 
     def _links(self, task: SimTask, behaviour: Behaviour) -> dict[str, str]:
-        world = self._world
+        state = self._state
         return {
-            name: world.signer.link(world.store_base, "GET", key, behaviour.link_lifetime, {})
+            name: state.signer.link(state.store_base, "GET", key, behaviour.link_lifetime, {})
             for name, key in file_keys(task).items()
         }
 
@@ -230,8 +229,8 @@ def _check_result(task: SimTask, mark: Mark, now: float, behaviour: Behaviour) -
 class StoreApi:
     """Handlers of presigning, uploading and downloading."""
 
-    def __init__(self, world: World) -> None:
-        self._world = world
+    def __init__(self, state: State) -> None:
+        self._state = state
 
     async def presign(self, call: Call) -> Response:
         """Answer with a link under which a file of exactly this size can be put."""
@@ -239,11 +238,11 @@ class StoreApi:
         name = _text(fields, "file_name")
         kind = _text(fields, "content_type")
         size = self._size(fields.get("file_size"))
-        key = input_key(self._world.new_id(), kind, name)
-        signs = self._world.behaviour.upload_headers == "documented"
+        key = input_key(self._state.new_id(), kind, name)
+        signs = self._state.behaviour.upload_headers == "documented"
         headers = {"Content-Length": str(size), "If-None-Match": "*"} if signs else {}
-        lifetime = self._world.behaviour.link_lifetime
-        link = self._world.signer.link(self._world.store_base, "PUT", key, lifetime, headers)
+        lifetime = self._state.behaviour.link_lifetime
+        link = self._state.signer.link(self._state.store_base, "PUT", key, lifetime, headers)
         return JSONResponse({"file_key": key, "upload_url": link, "upload_headers": headers})
 
     async def upload(self, call: Call) -> Response:
@@ -253,20 +252,20 @@ class StoreApi:
         if "transfer-encoding" in headers:
             message = "A header you provided implies functionality that is not implemented"
             raise StoreError(501, "NotImplemented", message)
-        self._world.signer.check("PUT", key, dict(call.request.query_params), headers)
+        self._state.signer.check("PUT", key, dict(call.request.query_params), headers)
         _refuse_unsigned(headers)
-        if key in self._world.files.uploads:
+        if key in self._state.uploads:
             message = "At least one of the pre-conditions you specified did not hold"
             raise StoreError(412, "PreconditionFailed", message)
         kind = headers.get("content-type", "application/octet-stream")
-        self._world.files.uploads[key] = StoredFile(call.body, kind)
+        self._state.uploads[key] = StoredFile(call.body, kind)
         return Response(headers={"ETag": _tag(call.body)})
 
     async def download(self, call: Call) -> Response:
         """Answer with a file, or the part of it that is asked for."""
         headers, key = call.request.headers, call.path["key"]
         _refuse_credentials(headers)
-        self._world.signer.check("GET", key, dict(call.request.query_params), headers)
+        self._state.signer.check("GET", key, dict(call.request.query_params), headers)
         file = self._find(key)
         common = {"ETag": _tag(file.content), "Accept-Ranges": "bytes"}
         span = _asked_span(headers, len(file.content), common["ETag"])
@@ -279,15 +278,15 @@ class StoreApi:
     def _size(self, value: object) -> int:
         if isinstance(value, bool) or not isinstance(value, int) or value < 0:
             raise ServiceError(400, "file_size must be a number of bytes")
-        if value > self._world.max_file_size:
-            raise ServiceError(413, f"file_size exceeds {self._world.max_file_size} bytes")
+        if value > self._state.max_file_size:
+            raise ServiceError(413, f"file_size exceeds {self._state.max_file_size} bytes")
         return value
 
     def _find(self, key: str) -> StoredFile:
         _, _, rest = key.partition("tasks/")
-        task = self._world.tasks.get(rest.partition("/")[0])
-        made = None if task is None else self._world.files.made_by(task, key)
-        file = made or self._world.files.uploads.get(key)
+        task = self._state.tasks.get(rest.partition("/")[0])
+        made = None if task is None else file_of(task, key)
+        file = made or self._state.uploads.get(key)
         if file is None:
             raise StoreError(404, "NoSuchKey", "The specified key does not exist")
         return file
@@ -335,8 +334,8 @@ _REQUIRED = ("display_name", "webhook_url", "webhook_events")
 class WebhookApi:
     """Handlers of the webhook endpoints."""
 
-    def __init__(self, world: World) -> None:
-        self._world = world
+    def __init__(self, state: State) -> None:
+        self._state = state
 
     async def create(self, call: Call) -> Response:
         """Create a webhook."""
@@ -344,30 +343,30 @@ class WebhookApi:
         for name in _REQUIRED:
             if name not in fields:
                 raise ServiceError(400, f"{name} is required")
-        world = self._world
-        hook = Webhook(world.new_id(), self._secret(), world.clock.now())
-        hook.change(fields, allow_http=world.allow_http_webhooks)
-        world.webhooks.hooks[hook.id] = hook
+        state = self._state
+        hook = Webhook(state.new_id(), self._secret(), state.clock.now())
+        hook.change(fields, allow_http=state.allow_http_webhooks)
+        state.webhooks[hook.id] = hook
         answer = {"id": hook.id}
-        if world.behaviour.webhook_secret_on_create:
+        if state.behaviour.webhook_secret_on_create:
             answer["webhook_secret"] = hook.secret
         return JSONResponse(answer)
 
     async def list(self, call: Call) -> Response:
         """Answer with one page of the webhooks."""
         page, size = paging(call)
-        hooks = list(self._world.webhooks.hooks.values())
-        rows = [hook.view(self._world.clock) for hook in hooks[(page - 1) * size : page * size]]
+        hooks = list(self._state.webhooks.values())
+        rows = [hook.view(self._state.clock) for hook in hooks[(page - 1) * size : page * size]]
         return JSONResponse(page_view("webhook_list", rows, page, size, len(hooks)))
 
     async def get(self, call: Call) -> Response:
         """Answer with a webhook, its secret included."""
-        return JSONResponse(self._hook(call).view(self._world.clock))
+        return JSONResponse(self._hook(call).view(self._state.clock))
 
     async def update(self, call: Call) -> Response:
         """Change some fields of a webhook."""
         hook = self._hook(call)
-        hook.change(json_object(call.body), allow_http=self._world.allow_http_webhooks)
+        hook.change(json_object(call.body), allow_http=self._state.allow_http_webhooks)
         return JSONResponse({"id": hook.id})
 
     async def rotate(self, call: Call) -> Response:
@@ -378,49 +377,49 @@ class WebhookApi:
 
     async def delete(self, call: Call) -> Response:
         """Remove a webhook."""
-        del self._world.webhooks.hooks[self._hook(call).id]
+        del self._state.webhooks[self._hook(call).id]
         return Response(status_code=204)
 
     def _hook(self, call: Call) -> Webhook:
-        hook = self._world.webhooks.hooks.get(call.path["webhook_id"])
+        hook = self._state.webhooks.get(call.path["webhook_id"])
         if hook is None:
             raise ServiceError(404, "webhook not found")
         return hook
 
     def _secret(self) -> str:
-        return "whsec_" + self._world.chance.randbytes(24).hex()
+        return "whsec_" + self._state.chance.randbytes(24).hex()
 
 
 API = "/api/v1"
 
 
-def routes(world: World) -> Router:
+def routes(state: State) -> Router:
     """Return the application of the whole service."""
-    return Router([*_runtime(world), *_webhooks(world), *_store(world)], default=_not_found)
+    return Router([*_runtime(state), *_webhooks(state), *_store(state)], default=_not_found)
 
 
-def _runtime(world: World) -> list[BaseRoute]:
-    api, store = RuntimeApi(world), StoreApi(world)
+def _runtime(state: State) -> list[BaseRoute]:
+    api, store = RuntimeApi(state), StoreApi(state)
     task = "/r/tasks/{task_id}"
     return [
-        _route(world, "GET", "/r/workflows", "workflows", api.list_workflows),
-        _route(world, "GET", "/r/workflows/slug/{slug}", "workflow", api.get_workflow),
-        _route(world, "POST", "/r/workflows/slug/{slug}/run", "run", api.run),
-        _route(world, "GET", "/r/workflows/{workflow_id}", "workflow", api.get_workflow),
-        _route(world, "POST", "/r/workflows/{workflow_id}/run", "run", api.run),
-        _route(world, "GET", "/r/tasks", "tasks", api.list_tasks),
-        _route(world, "GET", task, "task", api.get_task),
-        _route(world, "GET", task + "/events", "events", api.events),
-        _route(world, "GET", task + "/result", "result", api.result),
-        _route(world, "POST", task + "/cancel", "cancel", api.cancel),
-        _route(world, "GET", "/r/agents", "agents", api.list_agents),
-        _route(world, "GET", "/agents", "agents", api.list_agents, "management"),
-        _route(world, "POST", "/r/files/presign", "presign", store.presign),
+        _route(state, "GET", "/r/workflows", "workflows", api.list_workflows),
+        _route(state, "GET", "/r/workflows/slug/{slug}", "workflow", api.get_workflow),
+        _route(state, "POST", "/r/workflows/slug/{slug}/run", "run", api.run),
+        _route(state, "GET", "/r/workflows/{workflow_id}", "workflow", api.get_workflow),
+        _route(state, "POST", "/r/workflows/{workflow_id}/run", "run", api.run),
+        _route(state, "GET", "/r/tasks", "tasks", api.list_tasks),
+        _route(state, "GET", task, "task", api.get_task),
+        _route(state, "GET", task + "/events", "events", api.events),
+        _route(state, "GET", task + "/result", "result", api.result),
+        _route(state, "POST", task + "/cancel", "cancel", api.cancel),
+        _route(state, "GET", "/r/agents", "agents", api.list_agents),
+        _route(state, "GET", "/agents", "agents", api.list_agents, "management"),
+        _route(state, "POST", "/r/files/presign", "presign", store.presign),
     ]
 
 
-def _webhooks(world: World) -> list[BaseRoute]:
-    api = WebhookApi(world)
+def _webhooks(state: State) -> list[BaseRoute]:
+    api = WebhookApi(state)
     one = "/webhooks/{webhook_id}"
     table: list[tuple[str, str, Handler]] = [
         ("POST", "/webhooks", api.create),
@@ -430,22 +429,22 @@ def _webhooks(world: World) -> list[BaseRoute]:
         ("DELETE", one, api.delete),
         ("POST", one + "/rotate-secret", api.rotate),
     ]
-    return [_route(world, *row[:2], "webhooks", row[2], "management") for row in table]
+    return [_route(state, *row[:2], "webhooks", row[2], "management") for row in table]
 
 
-def _store(world: World) -> list[BaseRoute]:
-    api = StoreApi(world)
+def _store(state: State) -> list[BaseRoute]:
+    api = StoreApi(state)
     path = "/store/{key:path}"
     return [
-        Route(path, Gate(world, "upload", "public", api.upload), methods=["PUT"]),
-        Route(path, Gate(world, "download", "public", api.download), methods=["GET"]),
+        Route(path, Endpoint(state, "upload", "public", api.upload), methods=["PUT"]),
+        Route(path, Endpoint(state, "download", "public", api.download), methods=["GET"]),
     ]
 
 
 def _route(
-    world: World, method: str, path: str, name: str, handler: Handler, door: Door = "runtime"
+    state: State, method: str, path: str, name: str, handler: Handler, access: Access = "runtime"
 ) -> Route:
-    return Route(API + path, Gate(world, name, door, handler), methods=[method])
+    return Route(API + path, Endpoint(state, name, access, handler), methods=[method])
 
 
 async def _not_found(scope: Scope, receive: Receive, send: Send) -> None:

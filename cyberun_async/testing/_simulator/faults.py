@@ -161,7 +161,7 @@ class FaultBook:
         return self._general if task is None else self._by_task.setdefault(task, [])
 
 
-def spoilt(data: bytes, how: Spoiling) -> bytes:
+def corrupted(data: bytes, how: Spoiling) -> bytes:
     """Return what is left of a JSON object after *how* has happened to it."""
     match how:
         case "json":

@@ -1,14 +1,13 @@
 """The object store: uploads, pictures drawn on request, and presigned links."""
 
 import base64
+import functools
 import hashlib
 import hmac
 import random
 import struct
-import threading
 import uuid
 import zlib
-from collections import OrderedDict
 from collections.abc import Iterable, Mapping
 from urllib.parse import quote, urlencode
 
@@ -20,9 +19,6 @@ from .tasks import SimTask
 from .views import file_keys
 
 
-_CACHED_PICTURES = 64
-
-
 @attrs.frozen
 class StoredFile:
     """The bytes of a file and their type."""
@@ -31,30 +27,14 @@ class StoredFile:
     content_type: str
 
 
-class FileStore:
-    """Uploaded files by key, and the files that tasks have made."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._pictures: OrderedDict[str, bytes] = OrderedDict()
-        self.uploads: dict[str, StoredFile] = {}
-
-    def made_by(self, task: SimTask, key: str) -> StoredFile | None:
-        """Return a file that a task has made."""
-        if key not in file_keys(task).values():
-            return None
-        content = task.plan.file_content
-        if content is None:
-            content = self._picture(f"{task.parameters}{key.rpartition('/')[2]}")
-        return StoredFile(content, "image/png")
-
-    def _picture(self, seed: str) -> bytes:
-        with self._lock:
-            if seed not in self._pictures:
-                self._pictures[seed] = picture(seed)
-                if len(self._pictures) > _CACHED_PICTURES:
-                    self._pictures.popitem(last=False)
-            return self._pictures[seed]
+def file_of(task: SimTask, key: str) -> StoredFile | None:
+    """Return a file that a task has made."""
+    if key not in file_keys(task).values():
+        return None
+    content = task.plan.file_content
+    if content is None:
+        content = picture(f"{task.parameters}{key.rpartition('/')[2]}")
+    return StoredFile(content, "image/png")
 
 
 def input_key(file_id: str, content_type: str, file_name: str) -> str:
@@ -79,6 +59,7 @@ class _Disc:
         return self.x - half, self.x + half
 
 
+@functools.lru_cache(maxsize=64)
 def picture(seed: str, size: int = 256) -> bytes:
     """Return a PNG of *size* by *size* pixels: a sky, a sun and hills, by *seed*."""
     chance = random.Random(seed)

@@ -44,10 +44,6 @@ class KeyRing:
         """Refuse *key* from now on."""
         self._keys.pop(key, None)
 
-    def works(self, key: str) -> bool:
-        """Return whether *key* is known and not revoked."""
-        return key in self._keys
-
     def caller(self, authorization: str | None, team_id: str | None) -> Caller:
         """
         Return who sent these headers.

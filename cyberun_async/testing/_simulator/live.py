@@ -5,9 +5,9 @@ from collections.abc import Callable, Mapping
 import attrs
 
 from .errors import ConnectionCutError, StreamEndError
+from .state import State
 from .tasks import SimTask
 from .timeline import Mark, ended, followed_by, retried
-from .world import World
 
 
 class LiveTask:
@@ -19,8 +19,8 @@ class LiveTask:
     has ended cannot be steered: ValueError.
     """
 
-    def __init__(self, world: World, task: SimTask) -> None:
-        self._world = world
+    def __init__(self, state: State, task: SimTask) -> None:
+        self._state = state
         self._task = task
 
     def __repr__(self) -> str:
@@ -49,7 +49,7 @@ class LiveTask:
     @property
     def open_streams(self) -> int:
         """How many event streams are open on the task."""
-        return sum(1 for _ in self._world.streams.of(self.id))
+        return sum(1 for _ in self._state.streams.of(self.id))
 
     def status(self, status: str) -> None:
         """Enter a state that is not the end; any text will do."""
@@ -110,20 +110,18 @@ class LiveTask:
 
     def cancel(self) -> None:
         """Stop as the cancel endpoint does; without effect after the end."""
-        self._world.cancel(self._task)
+        self._state.cancel(self._task)
 
     def drop_streams(self, *, reset: bool = False) -> None:
         """Cut the connections of the task's open streams now."""
-        for stream in self._world.streams.of(self.id):
-            stream.end(ConnectionCutError(reset=reset))
+        self._state.streams.end(ConnectionCutError(reset=reset), task_id=self.id)
 
     def close_streams(self) -> None:
         """Close the task's open streams in good order, without a terminal event."""
-        for stream in self._world.streams.of(self.id):
-            stream.end(StreamEndError())
+        self._state.streams.end(StreamEndError(), task_id=self.id)
 
     def _now(self) -> Mark:
-        return self._task.mark(self._world.clock.now())
+        return self._task.mark(self._state.clock.now())
 
     def _follow(self, follow: Callable[[Mark, float], Mark]) -> None:
-        self._world.extend(self._task, follow)
+        self._state.extend(self._task, follow)

@@ -31,11 +31,11 @@ class OpenStream:
             await self._event.wait()
 
     def wake(self) -> None:
-        """Say that something has happened."""
-        # The event of that moment, not of this one: the loop may have armed another.
-        self._post(self._ring)
+        """Make :meth:`pause` return: something has happened."""
+        # Looked up when it is set, not here: the loop may have armed another meanwhile.
+        self._post(self._set_event)
 
-    def _ring(self) -> None:
+    def _set_event(self) -> None:
         self._event.set()
 
     def end(self, ending: StreamEndError | ConnectionCutError) -> None:
@@ -55,7 +55,7 @@ class OpenStream:
 
 
 class Streams:
-    """The open streams of a service, now and at most."""
+    """The open streams of a service, now and at their peak."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -83,6 +83,18 @@ class Streams:
         """Wake the streams of a task, or all."""
         for stream in self.of(task_id):
             stream.wake()
+
+    def end(
+        self,
+        ending: StreamEndError | ConnectionCutError,
+        *,
+        task_id: str | None = None,
+        key: str | None = None,
+    ) -> None:
+        """End the streams of a task or all, those opened with *key* or all of them."""
+        for stream in self.of(task_id):
+            if key in (None, stream.key):
+                stream.end(ending)
 
     def of(self, task_id: str | None = None) -> Iterator[OpenStream]:
         """Return the streams of a task, or all."""

@@ -7,7 +7,7 @@ import attrs
 
 from ..faults import Action, Fault
 from .behaviour import Behaviour
-from .checks import as_tuple, check_fields
+from .checks import Checked, as_tuple
 
 
 Outcome: TypeAlias = Literal["completed", "failed", "cancelled"]
@@ -17,7 +17,7 @@ NERFSTUDIO_STAGES = ("download", "process_data", "train", "export", "upload")
 
 
 @attrs.frozen
-class Attempt:
+class Attempt(Checked):
     """
     An attempt that the service lost and dispatched again.
 
@@ -32,12 +32,9 @@ class Attempt:
     steps: int = 5
     lost_in: Literal["queued", "running"] = "running"
 
-    def __attrs_post_init__(self) -> None:
-        check_fields(self)
-
 
 @attrs.frozen(kw_only=True)
-class TaskPlan:
+class TaskPlan(Checked):
     """
     The life of one task: how long each state lasts and how it ends.
 
@@ -61,7 +58,7 @@ class TaskPlan:
     """Seconds in `queued`."""
 
     steps: int | None = None
-    """Progress ticks; None takes the run's parameter `steps`, else 20."""
+    """Progress events; None takes the run's parameter `steps`, else 20."""
 
     step_seconds: float = 0.1
     """Seconds per step."""
@@ -112,6 +109,6 @@ class TaskPlan:
     """Faults of this task; a bare action means its event stream, once."""
 
     def __attrs_post_init__(self) -> None:
-        check_fields(self)
+        super().__attrs_post_init__()
         if self.unknown_end == "":
             raise ValueError("TaskPlan.unknown_end must name a state, or be None")

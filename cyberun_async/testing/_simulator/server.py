@@ -15,11 +15,11 @@ import uvicorn
 from starlette.types import ASGIApp, Receive, Scope, Send
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from .gate import ABORT
+from .middleware import ABORT
 
 
 _KEEP_ALIVE = 75
-_TURNS = 5
+_LOOP_TURNS = 5
 _NO_LINGER = struct.pack("ii", 1, 0)
 
 
@@ -83,22 +83,22 @@ class ServerThread:
         return len(self._transports)
 
     def connected(self, transport: asyncio.Transport) -> None:
-        """Take note of a new connection."""
+        """Count a new connection."""
         self._transports.add(transport)
         self._accepted()
 
     def disconnected(self, transport: asyncio.Transport) -> None:
-        """Take note of the end of a connection."""
+        """Count the end of a connection."""
         self._transports.discard(transport)
 
-    def shake_hands(self, handshake: Coroutine[Any, Any, None]) -> None:
-        """Own a handshake until it is done."""
+    def run_handshake(self, handshake: Coroutine[Any, Any, None]) -> None:
+        """Run a handshake, and cancel it when the server stops."""
         task = self._loop.create_task(handshake)
         self._handshakes.add(task)
         task.add_done_callback(self._handshakes.discard)
 
-    def severable(self, app: ASGIApp, transport: asyncio.Transport) -> ASGIApp:
-        """Return *app* with the power to cut the connection of its requests."""
+    def with_abort(self, app: ASGIApp, transport: asyncio.Transport) -> ASGIApp:
+        """Return *app* with the means to cut the connection of its requests."""
 
         async def application(scope: Scope, receive: Receive, send: Send) -> None:
             extensions = scope.setdefault("extensions", {})
@@ -137,11 +137,11 @@ class ServerThread:
 
     async def _shut_down(self, server: uvicorn.Server, beside: asyncio.Future[None]) -> None:
         # A listener that is closed while a connection is being accepted loses its socket, so
-        # accepting stops first; what has been accepted is a connection some turns later.
+        # accepting stops first; what was accepted is a connection a few turns of the loop later.
         for listener in server.servers:
             for one in listener.sockets:
                 self._loop.remove_reader(one.fileno())
-        for _ in range(_TURNS):
+        for _ in range(_LOOP_TURNS):
             await asyncio.sleep(0)
             for transport in tuple(self._transports):
                 transport.abort()
@@ -153,7 +153,7 @@ class ServerThread:
         await asyncio.gather(*tasks, return_exceptions=True)
         for listener in server.servers:
             await listener.wait_closed()
-        # Transports let go of their sockets one turn after they were aborted.
+        # A transport closes its socket one turn of the loop after it was aborted.
         await asyncio.sleep(0)
 
     def _config(self) -> uvicorn.Config:
@@ -173,52 +173,36 @@ class ServerThread:
 
 
 def _protocol(thread: ServerThread) -> type[H11Protocol]:
-    """Return a protocol class that reports to *thread* and lets the app cut the line."""
-    if thread.tls is not None:
+    """Return a protocol class that reports to *thread*."""
 
-        class Secured(_Secured):
-            _server_thread = thread
-
-        return Secured
-
-    class Severable(_Severable):
+    class Connection(_Connection):
         _server_thread = thread
 
-    return Severable
+    return Connection
 
 
-class _Severable(H11Protocol):
-    _server_thread: ClassVar[ServerThread]
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        super().connection_made(transport)
-        self._server_thread.connected(transport)
-        self.app = self._server_thread.severable(self.app, transport)
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        super().connection_lost(exc)
-        self._server_thread.disconnected(self.transport)
-
-
-class _Secured(H11Protocol):
+class _Connection(H11Protocol):
     """
-    The same over TLS.
+    A connection that is counted and that the application can cut.
 
-    The handshake is made here and not by the listener, which knows no connection before its
-    handshake is over: one that never ends could be neither counted nor cut.
+    The TLS handshake is made here and not by the listener, which knows no connection before
+    its handshake is over: one that never ends could be neither counted nor cut.
     """
 
     _server_thread: ClassVar[ServerThread]
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.Transport)
-        self._line = transport
+        self._socket_transport = transport
+        # What arrives before the handshake is over; None afterwards.
         self._early: list[bytes] | None = []
         self._server_thread.connected(transport)
+        if self._server_thread.tls is None:
+            self._start(transport)
+            return
         # What is read before TLS is in place would be lost.
         transport.pause_reading()
-        self._server_thread.shake_hands(self._secure())
+        self._server_thread.run_handshake(self._secure())
 
     async def _secure(self) -> None:
         context = self._server_thread.tls
@@ -226,19 +210,21 @@ class _Secured(H11Protocol):
         transport = None
         try:
             # None where the client went away during the handshake.
-            transport = await self.loop.start_tls(self._line, self, context, server_side=True)
+            transport = await self.loop.start_tls(
+                self._socket_transport, self, context, server_side=True
+            )
         except OSError:  # and ssl.SSLError, which is one
-            self._line.abort()
+            self._socket_transport.abort()
         finally:
             if transport is None:
-                self._server_thread.disconnected(self._line)
+                self._server_thread.disconnected(self._socket_transport)
         if transport is not None:
-            self._secured(transport)
+            self._start(transport)
 
-    def _secured(self, transport: asyncio.Transport) -> None:
+    def _start(self, transport: asyncio.Transport) -> None:
         super().connection_made(transport)
-        # TLS's own transport knows its socket no longer once the line is gone.
-        self.app = self._server_thread.severable(self.app, self._line)
+        # The TLS transport no longer knows its socket once the connection is lost.
+        self.app = self._server_thread.with_abort(self.app, self._socket_transport)
         early, self._early = self._early or [], None
         for data in early:
             self.data_received(data)
@@ -253,12 +239,12 @@ class _Secured(H11Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         if self._early is None:
             super().connection_lost(exc)
-            self._server_thread.disconnected(self._line)
+            self._server_thread.disconnected(self._socket_transport)
 
 
 def _abort(transport: asyncio.Transport, reset: bool) -> None:
-    line: socket.socket | None = transport.get_extra_info("socket")
-    if reset and line is not None:
+    sock: socket.socket | None = transport.get_extra_info("socket")
+    if reset and sock is not None:
         with contextlib.suppress(OSError):
-            line.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _NO_LINGER)
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _NO_LINGER)
     transport.abort()

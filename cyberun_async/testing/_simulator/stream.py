@@ -10,13 +10,13 @@ from ..faults import Close, Corrupt, Drip, Drop, Foreign, Raw, Repeat, Replay, S
 from .behaviour import Behaviour
 from .clock import running_loop
 from .errors import ConnectionCutError, StreamEndError
-from .faults import Claim, spoilt
+from .faults import Claim, corrupted
 from .keys import Caller
 from .open_streams import OpenStream
+from .state import State
 from .tasks import SimTask
 from .timeline import ROUNDING
 from .views import COMMENT, Frame, block, encoded, frames_of, payload_bytes
-from .world import World
 
 
 _FOREIGN_TASK = "0197ffff-ffff-7fff-bfff-ffffffffffff"
@@ -120,7 +120,7 @@ class Teller:
         for action in self._claim.actions:
             if isinstance(action, Corrupt) and action.events == self._count:
                 self._claim.fire(action)
-                return encoded(frame, self._behaviour, spoilt(payload_bytes(frame), action.how))
+                return encoded(frame, self._behaviour, corrupted(payload_bytes(frame), action.how))
         return encoded(frame, self._behaviour)
 
     def _extra(self, action: Replay | Foreign | Raw) -> bytes:
@@ -163,16 +163,16 @@ class EventStream(Response):
     """Streams the events of one task to one reader."""
 
     def __init__(
-        self, world: World, task: SimTask, caller: Caller, claim: Claim, resume_after: str | None
+        self, state: State, task: SimTask, caller: Caller, claim: Claim, resume_after: str | None
     ) -> None:
         super().__init__()
-        self._world = world
+        self._state = state
         self._task = task
         self._caller = caller
         self._claim = claim
         self._resume_after = resume_after
-        self._behaviour = world.behaviour_towards(task)
-        self._opened = world.clock.now()
+        self._behaviour = state.behaviour_towards(task)
+        self._opened = state.clock.now()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         del scope
@@ -182,11 +182,11 @@ class EventStream(Response):
         cancel_scope = anyio.CancelScope()
         stream = OpenStream(self._task.id, self._caller.key, loop, cancel_scope)
         with cancel_scope:
-            self._world.streams.opened(stream)
+            self._state.streams.opened(stream)
             try:
                 ending = await self._serve(stream, receive, send)
             finally:
-                self._world.streams.closed(stream)
+                self._state.streams.closed(stream)
         match ending or stream.ending:
             case ConnectionCutError() as cut:
                 raise cut
@@ -258,7 +258,7 @@ class EventStream(Response):
         return reached
 
     async def _tell_since(self, told: int, teller: Teller) -> int:
-        reached = self._task.reached(self._world.clock.now())
+        reached = self._task.reached(self._state.clock.now())
         for number in range(told, reached):
             await self._tell_mark(number, teller)
             mark = self._task.marks[number]
@@ -271,12 +271,12 @@ class EventStream(Response):
 
     async def _tell_mark(self, number: int, teller: Teller) -> None:
         mark = self._task.marks[number]
-        clock = self._world.clock
+        clock = self._state.clock
         for frame in frames_of(self._task, number, mark, self._behaviour, clock):
             await teller.tell(frame)
 
     async def _rest(self, stream: OpenStream, teller: Teller, told: int) -> None:
-        now = self._world.clock.now()
+        now = self._state.clock.now()
         # By number, not by time: a mark may have become due since the last one was told.
         due = [at - now for at in (self._task.due_at(told), self._closes_at()) if at is not None]
         beat_in = self._beat_in(teller)
@@ -284,7 +284,7 @@ class EventStream(Response):
         if beat_in <= 0:
             await teller.write(block([COMMENT], self._behaviour))
         closes_at = self._closes_at()
-        if closes_at is not None and self._world.clock.now() >= closes_at:
+        if closes_at is not None and self._state.clock.now() >= closes_at:
             raise StreamEndError
 
     def _beat_in(self, teller: Teller) -> float:

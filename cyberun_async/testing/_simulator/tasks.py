@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import attrs
 
-from .behaviour import Behaviour, ListOrder
+from .behaviour import ListOrder
 from .plan import TaskPlan
 from .timeline import ROUNDING, TERMINAL, Mark
 from .workflows import Workflow
@@ -121,12 +121,6 @@ class TaskStore:
             self._settle(now)
             return self._ended
 
-    def next_end(self) -> float | None:
-        """Return when the next task ends, as far as is foreseen."""
-        with self.lock:
-            ends = [task.ends_at for task in self._unsettled.values()]
-            return min((at for at in ends if at is not None), default=None)
-
     def rows(self, now: float, order: ListOrder, status: str | None) -> list[SimTask]:
         """Return the visible tasks in a state, or in any, as a list shows them."""
         with self.lock:
@@ -143,11 +137,6 @@ class TaskStore:
         for task in ended:
             del self._unsettled[task.id]
         self._ended.extend(ended)
-
-
-def behaviour_towards(task: SimTask, general: Behaviour) -> Behaviour:
-    """Return the behaviour that applies to a task."""
-    return task.plan.behaviour or general
 
 
 def _ordered(rows: list[SimTask], order: ListOrder) -> list[SimTask]:

@@ -8,8 +8,6 @@ import attrs
 
 from .clock import ServiceClock
 from .errors import ServiceError
-from .tasks import SimTask
-from .timeline import Mark
 
 
 EVENTS = ("task.completed", "task.failed")
@@ -63,27 +61,6 @@ class Webhook:
         self.display_name, self.url, self.events = name, url, events
         if "webhook_status" in fields:
             self.status = str(fields["webhook_status"])
-
-
-class WebhookBook:
-    """All webhooks by id."""
-
-    def __init__(self) -> None:
-        self.hooks: dict[str, Webhook] = {}
-
-    def due(self, task: SimTask, at: float) -> list[Webhook]:
-        """Return the webhooks to call because *task* has ended at this moment."""
-        event = event_type(task.marks[-1])
-        return [
-            hook
-            for hook in tuple(self.hooks.values())
-            if event in hook.events and hook.status == "active" and hook.since <= at
-        ]
-
-
-def event_type(mark: Mark) -> str:
-    """Return the webhook event of a task's end; that of a cancelled one has no taker."""
-    return f"task.{mark.status}"
 
 
 def _name(value: object) -> str:

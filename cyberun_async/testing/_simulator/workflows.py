@@ -114,81 +114,40 @@ def _options(definition: Mapping[str, object]) -> Sequence[object]:
     return cast("Sequence[object]", options) if isinstance(options, list | tuple) else ()
 
 
-_PROMPT: Mapping[str, object] = {
-    "key": "prompt",
-    "type": "string",
-    "label": "Prompt",
-    "description": "What the picture shows",
-    "required": True,
-    "node_id": "6",
-    "field": "text",
-}
-_STEPS: Mapping[str, object] = {
-    "key": "steps",
-    "type": "number",
-    "label": "Steps",
-    "required": False,
-    "default": 20,
-    "min": 1,
-    "max": 150,
-    "node_id": "3",
-    "field": "steps",
-}
-_SEED: Mapping[str, object] = {
-    "key": "seed",
-    "type": "number",
-    "label": "Seed",
-    "required": False,
-    "default": 0,
-    "min": 0,
-    "node_id": "3",
-    "field": "seed",
-}
-_STYLE: Mapping[str, object] = {
-    "key": "style",
-    "type": "select",
-    "label": "Style",
-    "required": False,
-    "default": "photo",
-    "options": ["photo", "anime", "sketch"],
-    "node_id": "7",
-    "field": "text",
-}
-_HIGH_RES: Mapping[str, object] = {
-    "key": "upscale",
-    "type": "boolean",
-    "label": "Upscale",
-    "required": False,
-    "default": False,
-    "node_id": "11",
-    "field": "enabled",
-}
-_INPUT_IMAGE: Mapping[str, object] = {
-    "key": "input_image",
-    "type": "file",
-    "label": "Input image",
-    "required": True,
-    "accept": ["image/png", "image/jpeg"],
-    "node_id": "10",
-    "field": "image",
-}
-_VIDEO: Mapping[str, object] = {
-    "key": "video",
-    "type": "file",
-    "label": "Video",
-    "required": False,
-    "accept": ["video/mp4"],
-    "target_path": "process_data.data",
-}
-_ITERATIONS: Mapping[str, object] = {
-    "key": "max_num_iterations",
-    "type": "number",
-    "label": "Iterations",
-    "required": False,
-    "default": 30000,
-    "min": 1,
-    "target_path": "train.max_num_iterations",
-}
+def _parameter(key: str, kind: str, label: str, **fields: object) -> Mapping[str, object]:
+    return {"key": key, "type": kind, "label": label, "required": False, **fields}
+
+
+_PROMPT = _parameter(
+    *("prompt", "string", "Prompt"),
+    description="What the picture shows",
+    required=True,
+    node_id="6",
+    field="text",
+)
+_STEPS = _parameter(
+    "steps", "number", "Steps", default=20, min=1, max=150, node_id="3", field="steps"
+)
+_SEED = _parameter("seed", "number", "Seed", default=0, min=0, node_id="3", field="seed")
+_STYLES = ["photo", "anime", "sketch"]
+_STYLE = _parameter(
+    "style", "select", "Style", default="photo", options=_STYLES, node_id="7", field="text"
+)
+_HIGH_RES = _parameter(
+    "upscale", "boolean", "Upscale", default=False, node_id="11", field="enabled"
+)
+_IMAGES = ["image/png", "image/jpeg"]
+_INPUT_IMAGE = _parameter(
+    "input_image", "file", "Input image", required=True, accept=_IMAGES, node_id="10", field="image"
+)
+_VIDEO = _parameter("video", "file", "Video", accept=["video/mp4"], target_path="process_data.data")
+_MAX_ITERATIONS = "max_num_iterations"
+_ITERATIONS = _parameter(
+    *(_MAX_ITERATIONS, "number", "Iterations"),
+    default=30000,
+    min=1,
+    target_path=f"train.{_MAX_ITERATIONS}",
+)
 _TEXT_TO_IMAGE = (_PROMPT, _STEPS, _SEED, _STYLE, _HIGH_RES)
 _IMAGE_TO_IMAGE = (_PROMPT, _INPUT_IMAGE, _STEPS, _SEED)
 _NERF = (_VIDEO, _ITERATIONS)

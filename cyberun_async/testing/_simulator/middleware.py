@@ -1,4 +1,4 @@
-"""What every request passes: the record, the faults, the credentials, the error bodies."""
+"""What all endpoints share: records, faults, credentials and error bodies."""
 
 from collections.abc import Awaitable, Callable
 from typing import Literal, TypeAlias
@@ -9,19 +9,19 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.types import Message, Receive, Scope, Send
 
-from ..faults import Action, Drop, Garble, HangUp, Hold, Refuse
+from ..faults import Drop, Garble, HangUp, Hold, Refuse
 from .errors import ConnectionCutError, ServiceError
-from .faults import Claim, spoilt
+from .faults import Claim, corrupted
 from .keys import Caller
 from .records import RecordedRequest
-from .world import World
+from .state import State
 
 
 ABORT = "cyberun.abort"
 """The ASGI extension with which a server lets its application cut the connection."""
 
 
-async def sever(scope: Scope, receive: Receive, *, reset: bool = False) -> None:
+async def _cut(scope: Scope, receive: Receive, *, reset: bool) -> None:
     """
     Cut the connection of a request.
 
@@ -36,31 +36,12 @@ async def sever(scope: Scope, receive: Receive, *, reset: bool = False) -> None:
         pass
 
 
-def cut_after(send: Send, limit: int, fired: Callable[[], None], *, reset: bool) -> Send:
-    """Return a *send* that raises :class:`ConnectionCutError` after *limit* bytes of the body."""
-    left = limit
-
-    async def limited(message: Message) -> None:
-        nonlocal left
-        body: bytes = message.get("body", b"")
-        if message["type"] != "http.response.body" or len(body) < left:
-            left -= len(body)
-            await send(message)
-            return
-        # Headers are sent with the first body message at the latest.
-        await send({**message, "body": body[:left], "more_body": True})
-        fired()
-        raise ConnectionCutError(reset=reset)
-
-    return limited
-
-
-Door: TypeAlias = Literal["public", "runtime", "management"]
+Access: TypeAlias = Literal["public", "runtime", "management"]
 
 
 @attrs.frozen
 class Call:
-    """A request that has come through the gate."""
+    """A request that was recorded and authenticated."""
 
     request: Request
     body: bytes = attrs.field(repr=False)
@@ -69,22 +50,22 @@ class Call:
 
     @property
     def path(self) -> dict[str, str]:
-        """The parts of the path that have names."""
+        """The named parts of the path."""
         return {name: str(value) for name, value in self.request.path_params.items()}
 
 
 Handler: TypeAlias = Callable[[Call], Awaitable[Response]]
 
-_NOBODY = Caller("sk", "")
+_ANYONE = Caller("sk", "")
 
 
-class Gate:
+class Endpoint:
     """The ASGI application of one endpoint."""
 
-    def __init__(self, world: World, endpoint: str, door: Door, handler: Handler) -> None:
-        self._world = world
+    def __init__(self, state: State, endpoint: str, access: Access, handler: Handler) -> None:
+        self._state = state
         self._endpoint = endpoint
-        self._door = door
+        self._access = access
         self._handler = handler
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -93,11 +74,11 @@ class Gate:
             record = await self._record(request)
         except ClientDisconnect:
             return  # gone before the whole request was there
-        claim = self._world.faults.claim(record)
+        claim = self._state.faults.claim(record)
         try:
             await self._answer(request, record.body, claim, send)
         except ConnectionCutError as cut:
-            await sever(scope, receive, reset=cut.reset)
+            await _cut(scope, receive, reset=cut.reset)
         finally:
             claim.release()
 
@@ -110,19 +91,19 @@ class Gate:
             dict(request.headers),
             await request.body(),
             request.path_params.get("task_id"),
-            self._world.clock.now(),
+            self._state.clock.now(),
         )
-        self._world.records.requests.append(record)
+        self._state.records.requests.append(record)
         return record
 
     async def _answer(self, request: Request, body: bytes, claim: Claim, send: Send) -> None:
         for action in claim.actions:
             if isinstance(action, Drop) and action.bytes is not None:
-                send = _limited(send, claim, action, action.bytes)
+                send = _cut_after(send, action.bytes, claim, action)
         response = await self._refusal(claim)
         if response is None:
             response = await self._process(request, body, claim)
-            response = await self._spoil(response, claim)
+            response = await self._corrupt(response, claim)
         await response(request.scope, request.receive, send)
 
     async def _refusal(self, claim: Claim) -> Response | None:
@@ -148,16 +129,16 @@ class Gate:
             return error.response()
 
     def _admit(self, request: Request) -> Caller:
-        if self._door == "public":
-            return _NOBODY
+        if self._access == "public":
+            return _ANYONE
         headers = request.headers
-        caller = self._world.keys.caller(headers.get("authorization"), headers.get("x-team-id"))
-        takes_all = self._world.behaviour.management_takes_integration_keys
-        if self._door == "management" and caller.kind == "sk" and not takes_all:
+        caller = self._state.keys.caller(headers.get("authorization"), headers.get("x-team-id"))
+        takes_all = self._state.behaviour.management_takes_integration_keys
+        if self._access == "management" and caller.kind == "sk" and not takes_all:
             raise ServiceError(403, "integration keys are not accepted here")
         return caller
 
-    async def _spoil(self, response: Response, claim: Claim) -> Response:
+    async def _corrupt(self, response: Response, claim: Claim) -> Response:
         for action in claim.actions:
             match action:
                 case Hold(after=seconds) if seconds:
@@ -169,13 +150,27 @@ class Gate:
                 case Garble(how=how):
                     claim.fire(action)
                     kind = "text/html" if how == "html" else "application/json"
-                    body = spoilt(bytes(response.body), how)
+                    body = corrupted(bytes(response.body), how)
                     response = Response(body, response.status_code, media_type=kind)
                 case _:
                     pass
         return response
 
 
-def _limited(send: Send, claim: Claim, action: Action, limit: int) -> Send:
-    reset = isinstance(action, Drop) and action.reset
-    return cut_after(send, limit, lambda: claim.fire(action), reset=reset)
+def _cut_after(send: Send, limit: int, claim: Claim, drop: Drop) -> Send:
+    """Return a *send* that raises :class:`ConnectionCutError` after *limit* bytes of the body."""
+    left = limit
+
+    async def limited(message: Message) -> None:
+        nonlocal left
+        body: bytes = message.get("body", b"")
+        if message["type"] != "http.response.body" or len(body) < left:
+            left -= len(body)
+            await send(message)
+            return
+        # Headers are sent with the first body message at the latest.
+        await send({**message, "body": body[:left], "more_body": True})
+        claim.fire(drop)
+        raise ConnectionCutError(reset=drop.reset)
+
+    return limited

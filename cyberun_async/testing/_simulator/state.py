@@ -1,4 +1,4 @@
-"""The whole state of a simulated service, shared by its endpoints and its script."""
+"""The state of a simulated service, shared by its endpoints and the test that drives it."""
 
 import random
 import threading
@@ -13,14 +13,14 @@ from .behaviour import Behaviour
 from .checks import check
 from .clock import ServiceClock
 from .faults import FaultBook
-from .files import FileStore, Signer
+from .files import Signer, StoredFile
 from .keys import KeyRing
 from .open_streams import Streams
 from .plan import NERFSTUDIO_STAGES, TaskPlan
 from .records import Records, Submission
 from .tasks import SimTask, TaskStore
 from .timeline import Mark, born, cancelled, timeline
-from .webhooks import WebhookBook
+from .webhooks import Webhook
 from .workflows import Catalogue, Workflow, defaults
 
 
@@ -43,8 +43,8 @@ Planner = Callable[[RunRequest], TaskPlan | None]
 
 
 @attrs.define(eq=False)
-class World:
-    """Everything that outlives a request: tasks, keys, files, faults and memories."""
+class State:
+    """Everything that outlives a request: tasks, keys, files, faults and records."""
 
     clock: ServiceClock
     chance: random.Random
@@ -58,11 +58,11 @@ class World:
     records: Records
     keys: KeyRing
     signer: Signer
-    files: FileStore = attrs.field(factory=FileStore)
+    uploads: dict[str, StoredFile] = attrs.field(factory=dict[str, StoredFile])
     faults: FaultBook = attrs.field(factory=FaultBook)
     streams: Streams = attrs.field(factory=Streams)
     workflows: Catalogue = attrs.field(factory=Catalogue)
-    webhooks: WebhookBook = attrs.field(factory=WebhookBook)
+    webhooks: dict[str, Webhook] = attrs.field(factory=dict[str, Webhook])
     lock: threading.RLock = attrs.field(factory=threading.RLock)
     plans: deque[TaskPlan] = attrs.field(factory=deque[TaskPlan])
     planner: Planner | None = None
