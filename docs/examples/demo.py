@@ -118,7 +118,7 @@ def describe(event: Event | Notice, *, live: bool) -> str:
 
 
 def service_in_trouble(speed: float) -> Simulator:
-    """Return the local service, told to cut one stream and to refuse another."""
+    """Return the local service, which cuts one stream and refuses another."""
     service = Simulator(speed=speed)
     cut = faults.drop_after(events=12)
     restarting = faults.on("events", faults.refuse(503, retry_after=2))

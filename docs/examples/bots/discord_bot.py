@@ -2,7 +2,7 @@
 A Discord bot that draws: one command, one message edited as it goes, one picture.
 
 Run it with `DISCORD_TOKEN` and `CYBERUN_API_KEY` set. One run per person at a time; a
-button cancels it; when the bot is shut down the runs go on, and their ids are told.
+button cancels it; when the bot is shut down the runs keep running, and their ids are sent.
 """
 
 import asyncio
@@ -130,7 +130,7 @@ class Painter:
                 await interaction.followup.send(text, file=file())
 
 
-# A time-out of the network is no end of the run: discord.py passes it on as it is.
+# A network timeout is no end of the run: discord.py passes it on as it is.
 UNREACHABLE = (discord.DiscordException, aiohttp.ClientError, OSError)
 
 
@@ -162,7 +162,7 @@ class Bot(discord.Client):
         await self.tree.sync()
 
     async def close(self) -> None:
-        # While Discord can still be told.
+        # While a message can still be sent.
         await self.painter.wind_down()
         await super().close()
 

@@ -2,7 +2,7 @@
 A Telegram bot that draws, with aiogram: one command, one message that follows, one picture.
 
 Run it with `TELEGRAM_TOKEN` and `CYBERUN_API_KEY` set. One run per person at a time; a
-button cancels it; when the bot is shut down the runs go on, and their ids are told.
+button cancels it; when the bot is shut down the runs keep running, and their ids are sent.
 """
 
 import asyncio
@@ -143,7 +143,7 @@ async def main() -> None:
     async with CyberunClient() as client:
         painter = Painter(client)
         dispatcher.include_router(painter.router())
-        # While Telegram can still be told.
+        # While a message can still be sent.
         dispatcher.shutdown.register(painter.wind_down)
         await dispatcher.start_polling(bot)
 
