@@ -47,7 +47,7 @@ nitpick_ignore_regex = [
     (r"py:.*", r"(starlette|types|typing|uuid)\..*"),
     (r"py:.*", r"(_asyncio|concurrent|opentelemetry|time)\..*"),
     # What only the library itself makes or passes on: type variables, and private types.
-    (r"py:(class|obj)", r"(cyberun_async\.(testing\.)?_\w+\.\w+|TaskRef|Ts?)"),
+    (r"py:(class|obj)", r"(cyberun_async(\.\w+)*\._\w+(\.\w+)+|TaskRef|Ts?)"),
     # The actions that functions of `faults` return, to be passed on as they are.
     (r"py:class", r"cyberun_async\.testing\.faults\.\w+"),
     # Attributes are described within their class; few have targets of their own.

@@ -160,7 +160,7 @@ class TaskHandle:
 
     async def refresh(self) -> TaskSnapshot:
         """
-        Ask for the present state, with one request; see :meth:`Tasks.get`.
+        Ask for the present state, with one request; see ``client.tasks.get()``.
 
         Cancelled, nothing has changed.
 

@@ -110,8 +110,8 @@ class Tasks:
         """
         Return a task's present state, with one request, made again where it fails.
 
-        Cancelled, nothing has changed. To wait for the end, :meth:`CyberunClient.wait` takes
-        fewer requests.
+        Cancelled, nothing has changed. To wait for the end,
+        :meth:`~cyberun_async.CyberunClient.wait` takes fewer requests.
 
         Args:
             task: A handle, an id or a resume token.
