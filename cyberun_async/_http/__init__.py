@@ -11,13 +11,16 @@ from .backends import kind_for as kind_for
 from .body import Body as Body
 from .connections import Connection as Connection, Progress as Progress
 from .event_stream import EventConnection as EventConnection
-from .fairness import FairQueue as FairQueue, Rate as Rate, Turns as Turns, Usage as Usage
+from .fairness import (
+    FairQueue as FairQueue,
+    FairSemaphore as FairSemaphore,
+    Rate as Rate,
+    Usage as Usage,
+)
 from .proxies import Stage as Stage, Via as Via, refusal as refusal, trouble as trouble
 from .retry import (
-    GiveUp as GiveUp,
-    RetryIn as RetryIn,
     RetryQuota as RetryQuota,
-    judge as judge,
+    pause_before_retry as pause_before_retry,
     refuses_submission as refuses_submission,
     retry_after_of as retry_after_of,
     submission_is_ambiguous as submission_is_ambiguous,

@@ -29,7 +29,7 @@ from .._runtime import runs_uvloop
 from .requests import BytesBody, UploadBody
 
 
-# Whether a connection is still good is decided by the stock of lanes.
+# Whether a connection is still good is decided by the connection pool.
 _KEEP_SECONDS = 3600.0
 # Some eighty events: what reads them can pause in between.
 _PIECE_BYTES = 16 * 1024
@@ -156,7 +156,7 @@ class _Requester:
         if self._proxy_password is not None and url.startswith("http:"):
             # There is no tunnel: the proxy is asked with the request itself.
             rest["headers"]["proxy-authorization"] = self._proxy_password
-        # There is no waiting for a connection: each lane has one.
+        # There is no waiting for a connection: each transport has one.
         timeout = attrs.evolve(timeout, connect=None)
         rest["trace_request_ctx"] = self
         target = yarl.URL(url, encoded=True)

@@ -1,6 +1,7 @@
 """Authorised requests of the API, tried again where that is safe."""
 
 import json
+import math
 from collections.abc import Awaitable, Callable, Mapping
 from contextvars import Context, copy_context
 from typing import Any, Protocol
@@ -20,31 +21,11 @@ from .._protocol import (
 from .._runtime import call_in
 from .auth import KeyProvider, Keyring, Secret, kind_of, sealed
 from .fairness import Usage
-from .retry import GiveUp, RetryQuota, judge, submission_is_ambiguous
+from .retry import RetryQuota, pause_before_retry, submission_is_ambiguous
+from .transport import Transport
 
 
 _NOT_FOUND, _FIRST_FAILURE = 404, 500
-
-
-class Exchanger(Protocol):
-    """What the caller needs of the network."""
-
-    async def exchange(
-        self,
-        method: str,
-        path: str,
-        *,
-        headers: Mapping[str, str | bytes],
-        params: Mapping[str, Any] | None = None,
-        content: bytes | None = None,
-        fresh: bool = False,
-        timeouts: Timeouts | None = None,
-        is_check: bool = False,
-        departure: Departure | None = None,
-        usage: Usage | None = None,
-    ) -> Response:
-        """Make one request."""
-        ...
 
 
 class Account:
@@ -82,6 +63,11 @@ class Account:
             error.maybe_sent = error.maybe_begun = False  # without a key nothing leaves
             raise
 
+    def note(self, reply: Response) -> None:
+        """Note an answer, which may show that the base URL is right."""
+        if reply.status != _NOT_FOUND and reply.status < _FIRST_FAILURE:
+            self.was_understood = True
+
     async def _current(self) -> Secret:
         source = self.keyring.source
         self._latest = source if isinstance(source, Secret) else await self._provided(source)
@@ -115,7 +101,7 @@ class Caller:
 
     def __init__(
         self,
-        exchanger: Exchanger,
+        transport: Transport,
         account: Account,
         *,
         policy: RetryPolicy,
@@ -128,7 +114,7 @@ class Caller:
     ) -> None:
         self._suspicion = suspicion
         self._submission_turn = submission_turn
-        self._exchanger = exchanger
+        self._transport = transport
         self._account = account
         self._policy = policy
         self._timeouts = timeouts
@@ -145,11 +131,6 @@ class Caller:
     def can_refresh(self) -> bool:
         """Whether a refused key may be replaced."""
         return self._account.keyring.can_refresh
-
-    @property
-    def retries(self) -> int:
-        """How many requests were made again, by all callers of the account."""
-        return self._account.retries
 
     async def call(
         self,
@@ -180,6 +161,8 @@ class Caller:
         content = None if json_body is None else json.dumps(json_body).encode()
         refused: Secret | None = None
         renewed: Secret | None = None
+        within = min(self._timeouts.total, math.inf if total is None else total)
+        timeouts = attrs.evolve(self._timeouts, total=within)
         attempt = 0
         while True:
             attempt += 1
@@ -198,12 +181,12 @@ class Caller:
                 params=params,
                 content=content,
                 fresh=is_submission,
-                timeouts=_within(self._timeouts, total),
+                timeouts=timeouts,
                 is_check=is_check,
                 departure=departure,
             )
             if isinstance(outcome, Response):
-                self._note(outcome)
+                self._account.note(outcome)
                 if outcome.is_success:
                     self._account.quota.give_back(retried=attempt > 1)
                     return outcome
@@ -215,42 +198,30 @@ class Caller:
                     refused = key
                     attempt -= 1
                     continue
-            verdict = judge(
+            pause = pause_before_retry(
                 outcome,
                 attempt=attempt if repeatable else self._policy.max_attempts,
                 policy=self._policy,
                 draw=self._draw(),
                 is_submission=is_submission,
             )
-            if isinstance(verdict, GiveUp) or not self._account.quota.take():
-                raise _failure(outcome, attempt, task=task, suspicion=self._suspected())
+            if pause is None or not self._account.quota.take():
+                suspicion = None if self._account.was_understood else self._suspicion
+                raise _failure(outcome, attempt, task=task, suspicion=suspicion)
             self._account.retries += 1
             if departure is not None:
                 # Else it would not be repeated.
                 departure.had_no_effect()
-            await anyio.sleep(verdict.seconds)
-
-    def _note(self, reply: Response) -> None:
-        if reply.status != _NOT_FOUND and reply.status < _FIRST_FAILURE:
-            self._account.was_understood = True
-
-    def _suspected(self) -> str | None:
-        return None if self._account.was_understood else self._suspicion
+            await anyio.sleep(pause)
 
     async def _once(self, method: str, path: str, **options: Any) -> Response | ExchangeFailedError:
         try:
             with without_locals():
-                return await self._exchanger.exchange(
+                return await self._transport.exchange(
                     method, path, usage=self._account.usage, **options
                 )
         except ExchangeFailedError as error:
             return error
-
-
-def _within(timeouts: Timeouts, total: float | None) -> Timeouts:
-    if total is None or total >= timeouts.total:
-        return timeouts
-    return attrs.evolve(timeouts, total=total)
 
 
 def _is(one: Secret | None, other: Secret) -> bool:

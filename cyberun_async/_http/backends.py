@@ -23,7 +23,7 @@ _SOCKET_OPTIONS = [
     ),
 ]
 
-# How long it may be idle is decided by the stock, by the clock it is given.
+# How long it may be idle is decided by the connection pool, by its clock.
 _ONE_CONNECTION = httpx.Limits(
     max_connections=1, max_keepalive_connections=1, keepalive_expiry=None
 )

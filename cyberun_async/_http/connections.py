@@ -1,12 +1,12 @@
 """
-One connection at a time: transports that are thrown away rather than mended.
+One connection at a time: transports that are thrown away rather than repaired.
 
-httpx's pool loses a slot for ever when a request is cancelled while it waits
+httpx's pool loses a slot forever when a request is cancelled while it waits
 for or opens a connection, and it looks at every connection for every request.
-So a pool holds one connection only, called a lane here. A stream has a lane of
-its own; plain requests take lanes from a stock and bring back those whose
+So each pool of httpx holds one connection only. A stream has a connection of
+its own; plain requests take theirs from a pool here and bring back those whose
 answer was read to its end. Whatever else happened, cancellation above all, the
-lane is closed and forgotten, and with it all that the pool may have lost.
+connection is closed and forgotten, and with it all that httpx may have lost.
 """
 
 from collections import deque
@@ -24,8 +24,6 @@ from .proxies import Stage, Via
 from .requests import host_of
 
 
-MakeTransport = Callable[[str], httpx.AsyncBaseTransport]
-
 # Long enough for polls, shorter than the minute after which load balancers hang up.
 KEEP_SECONDS = 20.0
 
@@ -41,17 +39,17 @@ class Progress:
     """
     Watches how far one request has come, through httpcore's documented trace events.
 
-    It is what tells a request that never left from one that may have arrived, and
-    what holds the socket while it is in no one's hands, during a TLS handshake.
+    It distinguishes a request that never left from one that may have arrived, and
+    holds the socket while it is in no one's hands, during a TLS handshake.
 
     Args:
         on_waiting: Called when all of the request has left and the answer is awaited.
     """
 
-    __slots__ = ("_is_told", "_on_waiting", "_sent", "socket", "stage")
+    __slots__ = ("_is_traced", "_on_waiting", "_sent", "socket", "stage")
 
     def __init__(self, on_waiting: Callable[[], None] | None = None) -> None:
-        self._is_told = False
+        self._is_traced = False
         self._sent = False
         self._on_waiting = on_waiting
         self.stage = Stage.START
@@ -59,7 +57,7 @@ class Progress:
 
     async def __call__(self, name: str, info: Mapping[str, Any]) -> None:
         """Take note of an event."""
-        self._is_told = True
+        self._is_traced = True
         if name.endswith("connect_tcp.started"):
             self.stage = Stage.START
         elif name.endswith("connect_tcp.complete"):
@@ -79,8 +77,8 @@ class Progress:
 
     @property
     def is_sent(self) -> bool | None:
-        """Whether the request began to leave; None where the transport does not tell."""
-        return self._sent if self._is_told else None
+        """Whether the request began to leave; None where the transport does not report it."""
+        return self._sent if self._is_traced else None
 
 
 async def send_over(
@@ -135,7 +133,7 @@ class Connection:
         self.is_closed = False
 
     async def send(self, request: httpx.Request, progress: Progress) -> httpx.Response:
-        """As :func:`send_over`; what it raises leaves the lane unusable."""
+        """As :func:`send_over`; what it raises leaves the connection unusable."""
         progress.socket = self._socket
         try:
             handle = self._transport.handle_async_request
@@ -164,10 +162,10 @@ class Connection:
 @attrs.define(eq=False)
 class ConnectionPool:
     """
-    The idle lanes, newest last.
+    The connections for plain requests; the idle ones newest last.
 
-    Lanes are taken and brought back without suspending; those that are too old
-    wait in *doomed* until somebody who may suspend calls :meth:`sweep`.
+    Connections are taken and brought back without suspending; those that are too old
+    wait in *doomed* until somebody who may suspend calls :meth:`close_old`.
     """
 
     _make: Callable[[], Connection]
@@ -189,44 +187,44 @@ class ConnectionPool:
         return len(self._busy)
 
     def take(self, *, fresh: bool) -> Connection:
-        """Return the lane used last, or a new one; *fresh* asks for one hardly idle."""
+        """Return the connection used last, or a new one; *fresh* asks for one hardly idle."""
         now = self._clock()
         while self._idle and now - self._idle[0].idle_since > KEEP_SECONDS:
             self._doom(self._idle.popleft())
         usable = FRESH_SECONDS if fresh else KEEP_SECONDS
         if self._idle and now - self._idle[-1].idle_since < usable:
-            lane = self._idle.pop()
+            connection = self._idle.pop()
         else:
             if self._idle and len(self._idle) + len(self._busy) >= self._capacity:
                 self._doom(self._idle.popleft())
-            lane = self._make()
-        self._busy.add(lane)
-        return lane
+            connection = self._make()
+        self._busy.add(connection)
+        return connection
 
-    def bring_back(self, lane: Connection) -> None:
-        """Take back a lane whose answer was read to its end."""
-        self._busy.discard(lane)
-        lane.idle_since = self._clock()
-        self._idle.append(lane)
+    def bring_back(self, connection: Connection) -> None:
+        """Take back a connection whose answer was read to its end."""
+        self._busy.discard(connection)
+        connection.idle_since = self._clock()
+        self._idle.append(connection)
 
-    async def discard(self, lane: Connection) -> None:
-        """Close a lane whose request came to no end."""
-        self._busy.discard(lane)
+    async def discard(self, connection: Connection) -> None:
+        """Close a connection whose request came to no end."""
+        self._busy.discard(connection)
         self.retired += 1
-        await lane.aclose()
+        await connection.aclose()
 
-    async def sweep(self) -> None:
+    async def close_old(self) -> None:
         """Close what is too old."""
         if self._doomed:
             await close_all(self._doomed)
 
     def empty(self) -> list[Connection]:
-        """Give up all idle lanes, to be closed; the busy ones are their requests' to close."""
+        """Remove and return all idle connections, to be closed; requests close the busy ones."""
         while self._idle:
             self._doom(self._idle.popleft())
-        given_up, self._doomed = self._doomed, []
-        return given_up
+        removed, self._doomed = self._doomed, []
+        return removed
 
-    def _doom(self, lane: Connection) -> None:
+    def _doom(self, connection: Connection) -> None:
         self.retired += 1
-        self._doomed.append(lane)
+        self._doomed.append(connection)

@@ -6,8 +6,8 @@ others waiting for longer than its own share takes, however much it wants.
 """
 
 from collections import Counter, OrderedDict
-from collections.abc import Callable
-from types import TracebackType
+from collections.abc import AsyncGenerator, Callable
+from contextlib import asynccontextmanager
 from typing import Generic, TypeVar
 
 import anyio
@@ -100,13 +100,13 @@ class _Waiter:
         self.woken.set()
 
 
-class Turns:
+class FairSemaphore:
     """
     Admits a number of requests at once; the others wait, the tenants in turn.
 
     Where there are several tenants, none takes all: some places stay free for those that
-    hold fewer. A turn is passed on without suspending, so that a cancellation at any
-    moment, also between being admitted and noticing it, loses none.
+    hold fewer. A place is released without suspending, so that a cancellation at any
+    time, also between being admitted and noticing it, loses none.
 
     Args:
         capacity: How many are admitted at once.
@@ -129,13 +129,18 @@ class Turns:
         """How many wait for their turn."""
         return len(self._waiting) + len(self._urgent)
 
-    def of(self, tenant: Usage | None, *, urgent: bool = False) -> "_Turn":
-        """Return what is entered to wait for a turn, and left to pass it on."""
-        return _Turn(self, tenant, urgent)
+    @asynccontextmanager
+    async def held_by(self, tenant: Usage | None, *, urgent: bool = False) -> AsyncGenerator[None]:
+        """Hold a place for as long as the block lasts; wait for one first."""
+        await self.acquire(tenant, urgent=urgent)
+        try:
+            yield
+        finally:
+            self.release(tenant)
 
-    async def take(self, tenant: Usage | None, *, urgent: bool = False) -> None:
-        """Wait for a turn."""
-        queue, may_have = self._line(urgent=urgent)
+    async def acquire(self, tenant: Usage | None, *, urgent: bool = False) -> None:
+        """Wait for a place."""
+        queue, may_have = self._queue(urgent=urgent)
         if not queue.holds(tenant) and may_have(tenant):
             self._give(tenant)
             return
@@ -145,19 +150,19 @@ class Turns:
             await waiter.woken.wait()
         except BaseException:
             if waiter.is_admitted:
-                self.pass_on(tenant)
+                self.release(tenant)
             else:
                 queue.discard(tenant, waiter)
             raise
 
-    def pass_on(self, tenant: Usage | None) -> None:
-        """Give a turn back; who is next, if anybody may have it, is admitted."""
+    def release(self, tenant: Usage | None) -> None:
+        """Give a place back and admit who is next, if anybody may have it."""
         self._free += 1
         self._held[tenant] -= 1
         if not self._held[tenant]:
             del self._held[tenant]
         for urgent in (True, False):
-            queue, may_have = self._line(urgent=urgent)
+            queue, may_have = self._queue(urgent=urgent)
             while (waiter := queue.pop(may_have)) is not None:
                 self._give(waiter.tenant)
                 waiter.admit()
@@ -166,36 +171,15 @@ class Turns:
         self._free -= 1
         self._held[tenant] += 1
 
-    def _line(self, *, urgent: bool) -> tuple[FairQueue[_Waiter], Callable[[Usage | None], bool]]:
-        return (self._urgent, self._may_have) if urgent else (self._waiting, self._may_have_unkept)
+    def _queue(self, *, urgent: bool) -> tuple[FairQueue[_Waiter], Callable[[Usage | None], bool]]:
+        if urgent:
+            return self._urgent, self._may_have
+        return self._waiting, lambda tenant: self._may_have(tenant, self._reserved)
 
-    def _may_have_unkept(self, tenant: Usage | None) -> bool:
-        return self._may_have(tenant, self._reserved)
-
-    def _may_have(self, tenant: Usage | None, kept: int = 0) -> bool:
-        free = self._free - kept
+    def _may_have(self, tenant: Usage | None, reserved: int = 0) -> bool:
+        free = self._free - reserved
         held = self._held.get(tenant, 0)
         return free > 0 and (not held or held < _SHARE_OF_FREE * free or not self._is_shared())
-
-
-class _Turn:
-    __slots__ = ("_tenant", "_turns", "_urgent")
-
-    def __init__(self, turns: Turns, tenant: Usage | None, urgent: bool) -> None:
-        self._turns = turns
-        self._tenant = tenant
-        self._urgent = urgent
-
-    async def __aenter__(self) -> None:
-        await self._turns.take(self._tenant, urgent=self._urgent)
-
-    async def __aexit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self._turns.pass_on(self._tenant)
 
 
 class Rate:

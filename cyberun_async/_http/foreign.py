@@ -21,19 +21,27 @@ class ForeignResponse:
         headers: Names in lower case.
     """
 
-    __slots__ = ("_answer_timeout", "_body", "_host", "_lane", "_on_close", "headers", "status")
+    __slots__ = (
+        "_answer_timeout",
+        "_body",
+        "_connection",
+        "_host",
+        "_on_close",
+        "headers",
+        "status",
+    )
 
     def __init__(
         self,
         response: httpx.Response,
-        lane: Connection,
+        connection: Connection,
         *,
         host: str,
         answer_timeout: float,
         on_close: Callable[["ForeignResponse"], None],
     ) -> None:
         self._body = Body(response)
-        self._lane = lane
+        self._connection = connection
         self._host = host
         self._answer_timeout = answer_timeout
         self._on_close = on_close
@@ -85,7 +93,7 @@ class ForeignResponse:
         try:
             await self._body.aclose()
         finally:
-            await self._lane.aclose()
+            await self._connection.aclose()
 
     async def __aenter__(self) -> Self:
         return self

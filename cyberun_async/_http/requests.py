@@ -8,6 +8,7 @@ puts the value of a bad header into its error.
 
 import re
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterator, Mapping, Sequence
+from typing import Any
 from urllib.parse import unquote
 
 import httpx
@@ -29,6 +30,8 @@ _FORBIDDEN_IN_VALUE = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]|^[ \t]|[ \t]$")
 _FORBIDDEN_IN_PATH = re.compile(r"[^!-~]|[?#\\\"<>`{}]")
 
 Headers = Mapping[str, str | bytes]
+# Seconds by phase, as httpx has them; None for no limit.
+Phases = dict[str, float | None]
 Params = Mapping[str, str | int | float | Sequence[str | int | float | bool | None] | None]
 
 
@@ -36,18 +39,20 @@ def build_request(
     method: str,
     url: httpx.URL,
     headers: Headers,
-    content: AsyncIterable[bytes] | bytes | None = None,
+    content: AsyncIterable[bytes] | bytes | None,
+    phases: Phases,
 ) -> httpx.Request:
     """Return the request, with nothing in it that was not given, but host and length."""
-    encoded = encode_headers(headers)
+    encoded = [(_header_name(name), _header_value(name, text)) for name, text in headers.items()]
+    timeout: dict[str, Any] = {"timeout": phases}
     if content is None or isinstance(content, bytes):
-        request = httpx.Request(method, url, headers=encoded, content=content)
+        request = httpx.Request(method, url, headers=encoded, content=content, extensions=timeout)
         request.stream = BytesBody(content or b"")
         return request
     length = next((int(value) for name, value in encoded if name.lower() == _LENGTH), None)
     if length is None:
         encoded.append((b"transfer-encoding", b"chunked"))
-    request = httpx.Request(method, url, headers=encoded)
+    request = httpx.Request(method, url, headers=encoded, extensions=timeout)
     request.stream = UploadBody(content, length)
     return request
 
@@ -121,16 +126,6 @@ def _wrong_length() -> ExchangeFailedError:
         maybe_sent=True,
         reason="the body is not as long as its Content-Length says; did the file change?",
     )
-
-
-def encode_headers(headers: Headers) -> list[tuple[bytes, bytes]]:
-    """
-    Return the headers as bytes, text as UTF-8.
-
-    Raises:
-        InvalidInputError: A name or value cannot be sent; the value is not named.
-    """
-    return [(_header_name(name), _header_value(name, value)) for name, value in headers.items()]
 
 
 def with_headers(headers: Headers, more: Headers) -> dict[str, str | bytes]:
@@ -214,16 +209,16 @@ class Redirects:
         self._method = method
         self._origin = host_of(url)
         self._seen = {str(url)}
-        self._url = url
+        self.url = url
 
-    def target(
+    def follow(
         self,
         status: int,
         headers: Mapping[str, str],
         may_leave: Callable[[str], bool] | None = None,
-    ) -> httpx.URL:
+    ) -> None:
         """
-        Return where an answer leads.
+        Go where an answer leads.
 
         Raises:
             ExchangeFailedError: It must not be followed.
@@ -237,11 +232,10 @@ class Redirects:
         if len(self._seen) > MAX_REDIRECTS:
             raise _refused(f"after {MAX_REDIRECTS} others")
         self._seen.add(str(target))
-        self._url = target
-        return target
+        self.url = target
 
     def _check_origin(self, target: httpx.URL, may_leave: Callable[[str], bool] | None) -> None:
-        if self._url.scheme == "https" and target.scheme != "https":
+        if self.url.scheme == "https" and target.scheme != "https":
             raise _refused("from https to http")
         is_inside = host_of(target) == self._origin
         if not is_inside and (may_leave is None or not may_leave(str(target))):
@@ -251,7 +245,7 @@ class Redirects:
         if not location:
             raise _refused("without a target")
         try:
-            target = self._url.join(location).copy_with(fragment=None)
+            target = self.url.join(location).copy_with(fragment=None)
         except (httpx.InvalidURL, UnicodeError, ValueError):
             raise _refused("to what is no address") from None
         if target.scheme not in {"http", "https"} or not target.host or target.userinfo:

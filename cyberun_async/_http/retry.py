@@ -1,7 +1,7 @@
 """
-What to do about one plain request that failed: try again after a pause, or give up.
+What to do about one plain request that failed: try again after a pause, or report it.
 
-Nothing here waits or draws lots; the caller passes the numbers in.
+Nothing here waits or draws at random; the caller passes the numbers in.
 """
 
 from collections.abc import Mapping
@@ -27,24 +27,9 @@ _DECLINED = frozenset({429, 503})
 _TOO_SLOW = 408
 
 
-# What a second try cannot mend: the peer's certificate, the proxy's refusal, a
+# What a second try cannot fix: the peer's certificate, the proxy's refusal, a
 # redirect that must not be followed.
 _FINAL_KINDS = frozenset({FailureKind.TLS, FailureKind.PROXY, FailureKind.REDIRECT})
-
-
-@attrs.frozen
-class RetryIn:
-    """Send the request again after *seconds*."""
-
-    seconds: float
-
-
-@attrs.frozen
-class GiveUp:
-    """Do not send the request again."""
-
-
-Verdict = RetryIn | GiveUp
 
 
 @attrs.define
@@ -80,27 +65,29 @@ def retry_after_of(headers: Mapping[str, str]) -> float | None:
     return parse_retry_after(headers.get("retry-after"), headers.get("date"))
 
 
-def judge(
+def pause_before_retry(
     outcome: Response | ExchangeFailedError,
     *,
     attempt: int,
     policy: RetryPolicy,
     draw: float,
     is_submission: bool = False,
-) -> Verdict:
+) -> float | None:
     """
-    Decide about try number *attempt* (counted from 1) that ended with *outcome*.
+    Return the seconds before the next try, or None where there is none.
+
+    Try number *attempt* (counted from 1) ended with *outcome*.
 
     A submission is repeated only where it provably did not arrive, or the service
     itself refused it: a proxy's error page says nothing of what lies behind it.
     """
     if attempt >= policy.max_attempts or not _may_repeat(outcome, is_submission):
-        return GiveUp()
+        return None
     hint = retry_after_of(outcome.headers) if isinstance(outcome, Response) else None
     if hint is not None and hint > policy.retry_after_cap:
-        return GiveUp()
+        return None
     pause = full_jitter(draw, attempt - 1, base=policy.backoff_base, cap=policy.backoff_cap)
-    return RetryIn(raised(pause, hint, cap=policy.retry_after_cap, draw=draw))
+    return raised(pause, hint, cap=policy.retry_after_cap, draw=draw)
 
 
 def _may_repeat(outcome: Response | ExchangeFailedError, is_submission: bool) -> bool:
@@ -122,10 +109,8 @@ def submission_is_ambiguous(outcome: Response | ExchangeFailedError) -> bool:
     """Return whether a run may have been accepted although no acceptance was read."""
     if isinstance(outcome, ExchangeFailedError):
         return outcome.maybe_sent
-    return not (outcome.is_success or _proves_nothing_began(outcome))
-
-
-def _proves_nothing_began(reply: Response) -> bool:
+    if outcome.is_success:
+        return False
+    is_refusal = 400 <= outcome.status <= 499 and outcome.status != _TOO_SLOW
     # A proxy may say anything of a request that it has passed on before.
-    is_refusal = 400 <= reply.status <= 499 and reply.status != _TOO_SLOW
-    return (is_refusal or reply.status in _DECLINED) and speaks_for_service(reply)
+    return not ((is_refusal or outcome.status in _DECLINED) and speaks_for_service(outcome))

@@ -111,18 +111,14 @@ class TransportStatistics:
     Attributes:
         open_streams: Event streams not closed yet.
         open_fetches: Foreign answers not closed yet.
-        requests: Requests made so far, redirects, streams and fetches included.
         waiting: Plain requests that wait for their turn.
         busy_connections, idle_connections: Connections for plain requests.
         retired_connections: Those closed, for age or because a request came to no end.
-        cancelled_early: Requests cancelled before their headers.
     """
 
     open_streams: int
     open_fetches: int
-    requests: int
     waiting: int
     busy_connections: int
     idle_connections: int
     retired_connections: int
-    cancelled_early: int

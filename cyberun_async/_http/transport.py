@@ -4,7 +4,7 @@ The only way to the network: one HTTP exchange, one event stream, one foreign fi
 Nothing is retried and nothing is authorised here, and nothing of httpx goes out:
 failures are :class:`ExchangeFailedError`, which says whether the request may have
 arrived. Streams and foreign files have a connection each, plain requests share a
-few; ``_transport_lane`` says why no pool of httpx is used for that.
+few; ``connections`` says why no pool of httpx is used for that.
 """
 
 import functools
@@ -12,6 +12,7 @@ import ssl
 import sys
 from collections.abc import AsyncIterable, Callable, Generator, Mapping
 from contextlib import contextmanager
+from typing import TypeVar
 
 import anyio
 import anyio.to_thread
@@ -26,12 +27,13 @@ from .connections import Connection, ConnectionPool, Progress
 from .custom_client import made_by, send_by_client
 from .event_stream import CONTENT_TYPE, EventConnection
 from .failures import RAISED_BY_TRANSPORTS, cause_of, failure
-from .fairness import Turns, Usage
+from .fairness import FairSemaphore, Usage
 from .foreign import ForeignResponse
 from .proxies import Via, check_proxy_answer, rules_for_all, rules_from_environment
 from .requests import (
     Headers,
     Params,
+    Phases,
     Redirects,
     api_url,
     body_of,
@@ -46,8 +48,7 @@ from .settings import Loads, TransportKind, TransportSettings, TransportStatisti
 from .tls import context_for, reads_files
 
 
-# Seconds by phase, as httpx has them; None for no limit.
-Phases = dict[str, float | None]
+OpenedT = TypeVar("OpenedT")
 
 _STREAM_HEADERS: Headers = {
     "accept": CONTENT_TYPE,
@@ -74,7 +75,7 @@ class Transport:
     Makes requests for one client.
 
     Each call may be cancelled at any moment, by anyio or by ``Task.cancel``, also
-    twice: no connection, no turn and no task is lost by it.
+    twice: no connection, no place and no task is lost by it.
 
     Args:
         settings: How it reaches the service.
@@ -85,7 +86,6 @@ class Transport:
         self, settings: TransportSettings, is_shared: Callable[[], bool] = lambda: False
     ) -> None:
         self._settings = settings
-        self._base = httpx.URL(settings.base_url)
         self._proxies = (
             rules_from_environment() if settings.proxy is None else rules_for_all(settings.proxy)
         )
@@ -98,19 +98,16 @@ class Transport:
         # One is made now for the same reason; the first connection takes it.
         factory = settings.transport_factory
         self._made = None if factory is None else made_by(factory)
-        connections = settings.limits.max_connections
-        self._turns = Turns(connections, is_shared, reserved=connections // _KEPT_FOR_CHECKS)
-        self._openings = Turns(_OPENINGS_AT_ONCE, is_shared)
-        self._pool = ConnectionPool(
-            lambda: self._lane(self._base), settings.clock, settings.limits.max_connections
-        )
+        most = settings.limits.max_connections
+        self._requests = FairSemaphore(most, is_shared, reserved=most // _KEPT_FOR_CHECKS)
+        self._openings = FairSemaphore(_OPENINGS_AT_ONCE, is_shared)
+        base = httpx.URL(settings.base_url)
+        self._pool = ConnectionPool(lambda: self._connect(base), settings.clock, most)
         self._streams: dict[EventConnection, Usage | None] = {}
         self._fetches: dict[ForeignResponse, Usage | None] = {}
         self._running: set[anyio.CancelScope] = set()
         self._all_ended: anyio.Event | None = None
         self._is_closed = False
-        self._requests = 0
-        self._cancelled_early = 0
 
     # Plain requests
 
@@ -153,24 +150,23 @@ class Transport:
             InvalidInputError: The path or a header cannot be sent.
             ClientClosedError: The transport is or was closed.
         """
-        url = api_url(self._settings.base_url, path, params)
-        redirects = Redirects(method, url)
+        redirects = Redirects(method, api_url(self._settings.base_url, path, params))
         headers = with_headers({"accept-encoding": "gzip"}, headers)
         total = (timeouts or self._settings.timeouts).total
+        phases = self._phases(timeouts)
         progress = Progress()
         with self._while_open() as scope:
-            async with self._turns.of(usage, urgent=is_check):
+            async with self._requests.held_by(usage, urgent=is_check):
                 scope.deadline = anyio.current_time() + total
                 if departure is not None:
                     departure.begins(lambda: progress.is_sent is not False)
                 while True:
-                    request = build_request(method, url, headers, content)
-                    request.extensions["timeout"] = self._phases(timeouts)
+                    request = build_request(method, redirects.url, headers, content, phases)
                     reply = await self._answer(request, path, progress, usage, fresh=fresh)
                     if not is_redirect(reply.status):
                         return reply
-                    url = redirects.target(reply.status, reply.headers)
-        raise _closed() if self._is_closed else _too_slow(host_of(url), total, progress, "answer")
+                    redirects.follow(reply.status, reply.headers)
+        raise self._why_ended(redirects.url, total, progress, "answer")
 
     async def _answer(
         self,
@@ -183,40 +179,31 @@ class Transport:
     ) -> Response:
         client = self._settings.http_client
         if client is not None:
-            return await self._answer_by_client(client, request, path, usage)
-        lane = self._pool.take(fresh=fresh)
+            self._count(usage)
+            return await self._read_reply(request, await send_by_client(client, request), path)
+        connection = self._pool.take(fresh=fresh)
         try:
-            await self._pool.sweep()
-            response = await self._send(lane, request, usage, progress)
-            reply = await self._read_reply(request, response, path, lane.via)
+            await self._pool.close_old()
+            response = await self._send(connection, request, usage, progress)
+            reply = await self._read_reply(request, response, path, connection.via)
+            self._check_open()
         except BaseException:
-            await self._pool.discard(lane)
+            await self._pool.discard(connection)
             raise
-        if self._is_closed:
-            await self._pool.discard(lane)
-            raise _closed()
-        self._pool.bring_back(lane)
+        self._pool.bring_back(connection)
         return reply
-
-    async def _answer_by_client(
-        self, client: httpx.AsyncClient, request: httpx.Request, path: str, usage: Usage | None
-    ) -> Response:
-        with self._counting(usage):
-            response = await send_by_client(client, request)
-        return await self._read_reply(request, response, path)
 
     async def _read_reply(
         self, request: httpx.Request, response: httpx.Response, path: str, via: Via | None = None
     ) -> Response:
         headers = dict(response.headers.items())
-        host = host_of(request.url)
         body = Body(response)
         try:
             content = await read_whole(
                 body, self._settings.limits.max_reply_bytes, headers.get("content-encoding")
             )
         except RAISED_BY_TRANSPORTS as error:
-            raise failure(error, host=host, is_sent=True) from cause_of(error)
+            raise failure(error, host=host_of(request.url), is_sent=True) from cause_of(error)
         finally:
             await body.aclose()
         check_proxy_answer(response.status_code, request.url, via)
@@ -260,75 +247,54 @@ class Transport:
             InvalidInputError: The path or a header cannot be sent.
             ClientClosedError: The transport is or was closed.
         """
-        url = api_url(self._settings.base_url, path)
+        redirects = Redirects("GET", api_url(self._settings.base_url, path))
         headers = with_headers(headers, _STREAM_HEADERS)
-        progress = Progress()
         chosen = timeouts or self._settings.timeouts
-        with self._while_open() as scope:
-            async with self._openings.of(usage):
-                scope.deadline = anyio.current_time() + open_timeout
-                return await self._open_stream(url, headers, chosen, progress, usage)
-        raise (
-            _closed()
-            if self._is_closed
-            else _too_slow(host_of(url), open_timeout, progress, "open the stream")
-        )
-
-    async def _open_stream(
-        self,
-        url: httpx.URL,
-        headers: Headers,
-        timeouts: Timeouts,
-        progress: Progress,
-        usage: Usage | None,
-    ) -> EventConnection:
-        # A time-out for each read would be a timer for each event, all of them kept for a
+        # A timeout for each read would be a timer for each event, all of them kept for a
         # while: at a thousand streams the garbage collector alone takes a tenth for them.
         phases: Phases = {**self._phases(timeouts), "read": None}
-        redirects = Redirects("GET", url)
-        while True:
-            request = build_request("GET", url, headers)
-            request.extensions["timeout"] = phases
-            connection = await self._connect_stream(request, progress, timeouts.read, usage)
-            if not is_redirect(connection.status):
-                return connection
-            await connection.aclose()
-            url = redirects.target(connection.status, connection.headers)
+        progress = Progress()
+        with self._while_open() as scope:
+            async with self._openings.held_by(usage):
+                scope.deadline = anyio.current_time() + open_timeout
+                while True:
+                    request = build_request("GET", redirects.url, headers, None, phases)
+                    stream = await self._open(
+                        request,
+                        progress,
+                        usage,
+                        functools.partial(self._stream_of, request, chosen.read),
+                    )
+                    if not is_redirect(stream.status):
+                        self._streams[stream] = usage
+                        if usage is not None:
+                            usage.open_streams += 1
+                        return stream
+                    await stream.aclose()
+                    redirects.follow(stream.status, stream.headers)
+        raise self._why_ended(redirects.url, open_timeout, progress, "open the stream")
 
-    async def _connect_stream(
+    def _stream_of(
         self,
         request: httpx.Request,
-        progress: Progress,
         body_timeout: float,
-        usage: Usage | None,
+        response: httpx.Response,
+        connection: Connection,
     ) -> EventConnection:
-        lane = self._lane(request.url)
-        try:
-            response = await self._send(lane, request, usage, progress)
-            host = host_of(request.url)
-            check_proxy_answer(response.status_code, request.url, lane.via)
-            connection = EventConnection(
-                response,
-                lane,
-                host=host,
-                limits=self._settings.limits,
-                body_timeout=body_timeout,
-                clock=self._settings.clock,
-                on_close=self._forget_stream,
-                # It holds until the stream sends another, or clears it.
-                last_event_id=request.headers.get("Last-Event-ID", ""),
-            )
-        except BaseException:
-            await lane.aclose()
-            raise
-        self._streams[connection] = usage
-        if usage is not None:
-            usage.open_streams += 1
-        return connection
+        return EventConnection(
+            response,
+            connection,
+            host=host_of(request.url),
+            limits=self._settings.limits,
+            body_timeout=body_timeout,
+            clock=self._settings.clock,
+            on_close=self._forget_stream,
+            # It holds until the stream sends another, or clears it.
+            last_event_id=request.headers.get("Last-Event-ID", ""),
+        )
 
-    def _forget_stream(self, connection: EventConnection) -> None:
-        usage = self._streams.pop(connection, None)
-        if usage is not None:
+    def _forget_stream(self, stream: EventConnection) -> None:
+        if (usage := self._streams.pop(stream, None)) is not None:
             usage.open_streams -= 1
 
     # Foreign addresses
@@ -369,93 +335,86 @@ class Transport:
             InvalidInputError: A header cannot be sent.
             ClientClosedError: The transport is or was closed.
         """
-        target = foreign_url(url)
-        redirects = Redirects(method, target)
+        redirects = Redirects(method, foreign_url(url))
         total = (timeouts or self._settings.timeouts).total
+        phases = self._phases(timeouts)
+
+        def expect_answer() -> None:
+            scope.deadline = anyio.current_time() + total
+
+        progress = Progress(on_waiting=expect_answer)
         with self._while_open() as scope:
-
-            def expect_answer() -> None:
-                scope.deadline = anyio.current_time() + total
-
-            progress = Progress(on_waiting=expect_answer)
             while True:
-                request = build_request(method, target, headers, content)
-                request.extensions["timeout"] = self._phases(timeouts)
-                response = await self._connect_foreign(request, progress, total, usage)
+                request = build_request(method, redirects.url, headers, content, phases)
+                response = await self._open(
+                    request,
+                    progress,
+                    usage,
+                    functools.partial(
+                        ForeignResponse,
+                        host=host_of(request.url),
+                        answer_timeout=total,
+                        on_close=self._forget_fetch,
+                    ),
+                )
                 if not is_redirect(response.status):
+                    self._fetches[response] = usage
+                    if usage is not None:
+                        usage.open_transfers += 1
                     return response
                 await response.aclose()
-                target = redirects.target(response.status, response.headers, may_follow)
+                redirects.follow(response.status, response.headers, may_follow)
                 if content is not None and not isinstance(content, bytes):
                     raise cannot_send_again(response.status)
-        raise (
-            _closed() if self._is_closed else _too_slow(host_of(target), total, progress, "answer")
-        )
-
-    async def _connect_foreign(
-        self,
-        request: httpx.Request,
-        progress: Progress,
-        answer_timeout: float,
-        usage: Usage | None,
-    ) -> ForeignResponse:
-        lane = self._lane(request.url)
-        try:
-            response = await self._send(lane, request, usage, progress)
-            host = host_of(request.url)
-            check_proxy_answer(response.status_code, request.url, lane.via)
-            fetched = ForeignResponse(
-                response,
-                lane,
-                host=host,
-                answer_timeout=answer_timeout,
-                on_close=self._forget_fetch,
-            )
-        except BaseException:
-            opened: list[Closable] = [lane, body_of(request)]
-            await close_all(opened)
-            raise
-        self._fetches[fetched] = usage
-        if usage is not None:
-            usage.open_transfers += 1
-        return fetched
+        raise self._why_ended(redirects.url, total, progress, "answer")
 
     def _forget_fetch(self, fetched: ForeignResponse) -> None:
-        usage = self._fetches.pop(fetched, None)
-        if usage is not None:
+        if (usage := self._fetches.pop(fetched, None)) is not None:
             usage.open_transfers -= 1
 
     # What they share
 
+    async def _open(
+        self,
+        request: httpx.Request,
+        progress: Progress,
+        usage: Usage | None,
+        make: Callable[[httpx.Response, Connection], OpenedT],
+    ) -> OpenedT:
+        connection = self._connect(request.url)
+        try:
+            response = await self._send(connection, request, usage, progress)
+            check_proxy_answer(response.status_code, request.url, connection.via)
+            return make(response, connection)
+        except BaseException:
+            opened: list[Closable] = [connection, body_of(request)]
+            await close_all(opened)
+            raise
+
     async def _send(
         self,
-        lane: Connection,
+        connection: Connection,
         request: httpx.Request,
         usage: Usage | None,
-        progress: Progress | None = None,
+        progress: Progress,
     ) -> httpx.Response:
-        with self._counting(usage):
-            response = await lane.send(request, progress or Progress())
-        if self._is_closed:
-            raise _closed()
+        self._count(usage)
+        response = await connection.send(request, progress)
+        self._check_open()
         return response
 
-    @contextmanager
-    def _counting(self, usage: Usage | None) -> Generator[None]:
-        self._requests += 1
+    def _count(self, usage: Usage | None) -> None:
         if usage is not None:
             usage.requests += 1
-        try:
-            yield
-        except anyio.get_cancelled_exc_class():
-            self._cancelled_early += 1
-            raise
+
+    def _check_open(self) -> None:
+        if self._is_closed:
+            raise _closed()
 
     @contextmanager
     def _while_open(self) -> Generator[anyio.CancelScope]:
         """Let closing end the block, or a deadline; what follows it is reached only then."""
-        if self._is_closed:
-            raise _closed()
+        self._check_open()
         with anyio.CancelScope() as scope:
             self._running.add(scope)
             try:
@@ -464,6 +423,18 @@ class Transport:
                 self._running.discard(scope)
                 if self._all_ended is not None and not self._running:
                     self._all_ended.set()
+
+    def _why_ended(
+        self, url: httpx.URL, seconds: float, progress: Progress, what: str
+    ) -> Exception:
+        if self._is_closed:
+            return _closed()
+        never_left = progress.is_sent is False
+        return ExchangeFailedError(
+            FailureKind.CONNECT if never_left else FailureKind.TIMEOUT,
+            maybe_sent=not never_left,
+            reason=f"{host_of(url)} did not {what} within {seconds:g} s",
+        )
 
     def _phases(self, timeouts: Timeouts | None) -> Phases:
         chosen = timeouts or self._settings.timeouts
@@ -474,14 +445,14 @@ class Transport:
             "pool": chosen.pool,
         }
 
-    def _lane(self, url: httpx.URL) -> Connection:
+    def _connect(self, url: httpx.URL) -> Connection:
         settings = self._settings
         if settings.transport_factory is not None:
             first, self._made = self._made, None
-            return Connection(made_by(settings.transport_factory) if first is None else first)
+            return Connection(first or made_by(settings.transport_factory))
         via = self._proxies.via_for(str(url))
-        made = None if via is None else self._kind.make_proxy(via, self._tls)
-        return Connection(self._kind.make_connection(self._tls, made), via)
+        proxy = None if via is None else self._kind.make_proxy(via, self._tls)
+        return Connection(self._kind.make_connection(self._tls, proxy), via)
 
     @functools.cached_property
     def _tls(self) -> ssl.SSLContext:
@@ -492,12 +463,10 @@ class Transport:
         return TransportStatistics(
             open_streams=len(self._streams),
             open_fetches=len(self._fetches),
-            requests=self._requests,
-            waiting=self._turns.waiting,
+            waiting=self._requests.waiting,
             busy_connections=self._pool.busy,
             idle_connections=self._pool.idle,
             retired_connections=self._pool.retired,
-            cancelled_early=self._cancelled_early,
         )
 
     async def aclose(self) -> None:
@@ -548,12 +517,3 @@ def _load(kind: TransportKind, verify: bool | ssl.SSLContext | str) -> ssl.SSLCo
 
 def _closed() -> ClientClosedError:
     return ClientClosedError("the client is closed; a request cannot be made or finished")
-
-
-def _too_slow(host: str, seconds: float, progress: Progress, what: str) -> ExchangeFailedError:
-    never_left = progress.is_sent is False
-    return ExchangeFailedError(
-        FailureKind.CONNECT if never_left else FailureKind.TIMEOUT,
-        maybe_sent=not never_left,
-        reason=f"{host} did not {what} within {seconds:g} s",
-    )

@@ -3,7 +3,7 @@
 import anyio
 import pytest
 
-from cyberun_async._http import FairQueue, Rate, Turns, Usage
+from cyberun_async._http import FairQueue, FairSemaphore, Rate, Usage
 
 from ..whole.kit import VIRTUAL, virtual_backend
 
@@ -29,27 +29,27 @@ def test_tenants_are_served_in_turn() -> None:
 
 async def test_one_tenant_alone_may_have_all_turns() -> None:
     """Nothing is kept free for others where there are none."""
-    turns, one = Turns(3, lambda: False), Usage()
+    turns, one = FairSemaphore(3, lambda: False), Usage()
     with anyio.move_on_after(1):
         for _ in range(4):
-            await turns.take(one)
+            await turns.acquire(one)
 
     assert turns.waiting == 0
     with anyio.fail_after(1):
-        turns.pass_on(one)
-        await turns.take(one)
+        turns.release(one)
+        await turns.acquire(one)
 
 
 async def test_each_of_many_greedy_tenants_leaves_room_for_the_next() -> None:
     """However many take all they can get, one that has nothing finds a turn."""
-    turns = Turns(27, lambda: True)
+    turns = FairSemaphore(27, lambda: True)
     held: list[int] = []
     for _ in range(4):
         tenant = Usage()
         held.append(0)
         with anyio.move_on_after(1):
             while True:
-                await turns.take(tenant)
+                await turns.acquire(tenant)
                 held[-1] += 1
 
     assert held == [18, 6, 2, 1]
@@ -57,20 +57,20 @@ async def test_each_of_many_greedy_tenants_leaves_room_for_the_next() -> None:
 
 async def test_a_turn_that_is_given_up_is_passed_on() -> None:
     """A cancelled wait keeps its place from nobody, also one that was just admitted."""
-    turns, one, two = Turns(1, lambda: True), Usage(), Usage()
-    await turns.take(one)
+    turns, one, two = FairSemaphore(1, lambda: True), Usage(), Usage()
+    await turns.acquire(one)
 
     async def hold() -> None:
-        async with turns.of(two):
+        async with turns.held_by(two):
             await anyio.sleep_forever()
 
     async with anyio.create_task_group() as group:
         group.start_soon(hold)
         await anyio.wait_all_tasks_blocked()
-        turns.pass_on(one)
+        turns.release(one)
         group.cancel_scope.cancel()
     with anyio.fail_after(1):
-        await turns.take(one)
+        await turns.acquire(one)
 
     assert turns.waiting == 0
 

@@ -4,10 +4,8 @@ import attrs
 import pytest
 
 from cyberun_async._http import (
-    GiveUp,
-    RetryIn,
     RetryQuota,
-    judge,
+    pause_before_retry,
     refuses_submission,
     submission_is_ambiguous,
 )
@@ -34,8 +32,8 @@ def reply(status: int, body: bytes = b"", **headers: str) -> Response:
 
 # What may be repeated at all
 
-REPEATED = RetryIn(0.5)
-FINAL = GiveUp()
+REPEATED = 0.5
+FINAL = None
 
 
 @pytest.mark.parametrize(
@@ -57,10 +55,10 @@ FINAL = GiveUp()
     ids=str,
 )
 def test_an_idempotent_request_is_repeated_where_that_can_help(
-    outcome: Response | ExchangeFailedError, expected: RetryIn | GiveUp
+    outcome: Response | ExchangeFailedError, expected: float | None
 ) -> None:
     """Connection loss, 408, 429 and 5xx are repeated; refusals and wrong set-ups are not."""
-    assert judge(outcome, attempt=1, policy=POLICY, draw=1.0) == expected
+    assert pause_before_retry(outcome, attempt=1, policy=POLICY, draw=1.0) == expected
 
 
 @pytest.mark.parametrize(
@@ -104,9 +102,9 @@ def test_a_submission_is_repeated_only_where_it_provably_did_not_run(
     outcome: Response | ExchangeFailedError, repeated: bool, ambiguous: bool
 ) -> None:
     """A run that may have been accepted is never sent again, and said to be uncertain."""
-    verdict = judge(outcome, attempt=1, policy=POLICY, draw=1.0, is_submission=True)
+    pause = pause_before_retry(outcome, attempt=1, policy=POLICY, draw=1.0, is_submission=True)
 
-    assert isinstance(verdict, RetryIn) is repeated
+    assert (pause is not None) is repeated
     assert submission_is_ambiguous(outcome) is ambiguous
     assert not (repeated and ambiguous)
 
@@ -164,16 +162,16 @@ def test_pauses_grow_until_the_tries_are_used_up(
     attempt: int, draw: float, expected: float | None
 ) -> None:
     """Full jitter below a doubling ceiling; the last try's failure is final."""
-    verdict = judge(reply(503), attempt=attempt, policy=POLICY, draw=draw)
+    pause = pause_before_retry(reply(503), attempt=attempt, policy=POLICY, draw=draw)
 
-    assert verdict == (GiveUp() if expected is None else RetryIn(expected))
+    assert pause == expected
 
 
 def test_pauses_stop_growing_at_the_cap() -> None:
     """However many tries there are, no pause of their own is longer than the cap."""
     patient = attrs.evolve(POLICY, max_attempts=100)
 
-    assert judge(reply(503), attempt=50, policy=patient, draw=1.0) == RetryIn(8.0)
+    assert pause_before_retry(reply(503), attempt=50, policy=patient, draw=1.0) == 8.0
 
 
 @pytest.mark.parametrize(
@@ -201,9 +199,9 @@ def test_retry_after_is_honoured(
     """The service's pause is a floor; one beyond the cap is reported instead of waited for."""
     answer = Response(status=429, headers=headers)
 
-    verdict = judge(answer, attempt=1, policy=POLICY, draw=draw)
+    pause = pause_before_retry(answer, attempt=1, policy=POLICY, draw=draw)
 
-    assert verdict == (GiveUp() if expected is None else RetryIn(expected))
+    assert pause == expected
 
 
 # The quota

@@ -168,7 +168,6 @@ async def test_a_storm_of_native_cancellations_loses_nothing(
                 assert cancelled > cancels / 2
                 await assert_all_served(client)
                 transport = client._session.opened.transport
-                assert transport.statistics().cancelled_early > 100
                 await assert_usable(transport)
 
 
