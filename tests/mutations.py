@@ -153,7 +153,7 @@ MUTATIONS = (
         "Not twice",
         "what a reader knows from elsewhere is not learnt",
         "_following/followers.py",
-        "            follower.teach(token)",
+        "            follower.merge_token(token)",
         "            pass",
         (f"{HUB}a_late_reader_that_knows_more_is_not_told_less[virtual-asyncio]",),
     ),
@@ -308,8 +308,8 @@ MUTATIONS = (
         "Bounded",
         "single status checks take no turn",
         "_following/poller.py",
-        "            await self.pace.turn()\n            if self._has(follower)",
-        "            if self._has(follower)",
+        "            await self._pace.turn()\n            if self._has(entry)",
+        "            if self._has(entry)",
         (f"{PACE}tasks_that_start_and_end_together_keep_the_rate[virtual-asyncio]",),
     ),
     Mutation(
@@ -362,7 +362,7 @@ MUTATIONS = (
         "Yours to stop, and to read on",
         "a stream that is given up is not closed",
         "_following/follower.py",
-        "            self._line_scope.cancel()",
+        "            self._stream_scope.cancel()",
         "            pass",
         (
             f"{HUB}a_sole_reader_that_leaves_gives_the_connection_back_at_once[virtual-asyncio]",

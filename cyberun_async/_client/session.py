@@ -117,11 +117,11 @@ class Session:
         """Ask the service to cancel; False where the client is closed."""
         if self.core.opened is None or self._followers is None:
             return False
-        return await self._followers.request_cancel(task_id)
+        return await self._followers.requests.try_to_cancel(task_id)
 
     async def cancel_task(self, task_id: str) -> None:
         """Ask the service to cancel the task, trying again where that fails."""
-        await self.followers.cancel_task(task_id)
+        await self.followers.requests.cancel(task_id)
 
     async def get_task(self, task_id: str) -> TaskSnapshot:
         """Ask for a task's present state."""

@@ -167,7 +167,7 @@ async def cancel_and_wait(
     followers = session.followers
     limit = seconds_or_none("timeout", timeout)
     until = math.inf if limit is None else followers.now() + limit
-    cancel = partial(followers.cancel_task, token.task_id)
+    cancel = partial(followers.requests.cancel, token.task_id)
     try:
         if limit is None:
             await cancel()

@@ -1,16 +1,16 @@
 """Following tasks: one follower per task, the streams and polls they share."""
 
 from .check_places import Places as Places
-from .connect import Connection as Connection, Deliver as Deliver
 from .due_polls import DuePolls as DuePolls
 from .event_buffer import EventBuffer as EventBuffer
-from .follower import Follower as Follower, copied as copied
+from .follower import Follower as Follower, Shared as Shared, copied as copied
 from .followers import Economy as Economy, Followers as Followers
 from .list_polling import (
     ListMemory as ListMemory,
     ListPolling as ListPolling,
     is_worth_going_on as is_worth_going_on,
     pages_of as pages_of,
+    snapshot_of as snapshot_of,
 )
 from .notifier import Faults as Faults, Notifier as Notifier
 from .poller import Poller as Poller

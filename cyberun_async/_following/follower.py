@@ -1,21 +1,21 @@
 """
-One task's follower: the machine's orders carried out, its events handed to every reader.
+One task's follower: it carries out the machine's steps and hands events to every reader.
 
 A follower is passive; no task runs for it unless its stream is open. The poller calls it
-when its time has come and when an ask was answered; its *line* (the one reading task)
-reports what the stream brings.
+when its time has come and when a status check was answered; its stream's own task makes
+events of the bytes that come, and delivers them.
 """
 
 import logging
-from collections.abc import Callable, Coroutine, Mapping, Sequence
-from typing import Any, Protocol
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import anyio
+import attrs
 
-from .._http import Usage, unavailable
+from .._http import EventConnection, Usage, unavailable
 from .._model import (
     ClientStateError,
-    CompletedEvent,
     CyberunError,
     Event,
     Notice,
@@ -38,28 +38,34 @@ from .._watch import (
     report_id,
     report_messages,
 )
-from .connect import Connection, Opener, open_connection, refusal_of
 from .event_buffer import EventBuffer
+from .notifier import Notifier
 from .stream_slots import StreamSlots
+from .task_requests import TaskRequests, refusal_of
 
 
 logger = logging.getLogger("cyberun_async")
 
 
-class FollowerHost(Opener, Protocol):
-    """What a follower needs of its client."""
+@attrs.frozen(kw_only=True, eq=False)
+class Shared:
+    """
+    What all followers of one client have in common.
 
+    Attributes:
+        schedule: Called when what a follower waits for may have changed.
+        settled: Called when a follower has ended.
+    """
+
+    requests: TaskRequests
     slots: StreamSlots
+    notifier: Notifier
+    tenant: Usage
     now: Callable[[], float]
     loads: Callable[[str], Any]
-    observe: Callable[[Event], None] | None
-    tenant: Usage | None
-
-    def spawn(self, function: Callable[..., Coroutine[Any, Any, None]], *args: Any) -> None: ...
-    def schedule(self, follower: "Follower") -> None: ...
-    def settled(self, follower: "Follower") -> None: ...
-    def noticed(self, notice: Notice) -> None: ...
-    async def read_output(self, task_id: str) -> tuple[Mapping[str, Any] | None, str | None]: ...
+    spawn: Callable[..., None]
+    schedule: Callable[["Follower"], None]
+    settled: Callable[["Follower"], None]
 
 
 class Follower:
@@ -73,43 +79,37 @@ class Follower:
         "_end_known",
         "_fetching",
         "_has_ended",
-        "_has_line",
-        "_host",
-        "_line_closed",
-        "_line_scope",
+        "_has_stream",
         "_logged",
         "_ran",
-        "asking",
+        "_shared",
+        "_stream_closed",
+        "_stream_scope",
         "departures",
         "readers",
-        "scheduled_at",
-        "unlisted",
         "waiters",
         "was_shared",
         "watch",
     )
 
-    def __init__(self, followers: FollowerHost, watch: Watch) -> None:
-        self._host = followers
+    def __init__(self, shared: Shared, watch: Watch) -> None:
+        self._shared = shared
         self.watch: Watch = watch
         self.readers: list[EventBuffer] = []
         self.waiters: int = 0
         self.was_shared: bool = False
-        self.asking: bool = False
         self.departures: int = 0
-        self.scheduled_at: float | None = None
-        self.unlisted: int = 0
-        self._connection: Connection | None = None
-        self._line_scope: anyio.CancelScope | None = None
-        self._has_line = False
-        self._line_closed: anyio.Event | None = None
+        self._connection: EventConnection | None = None
+        self._stream_scope: anyio.CancelScope | None = None
+        self._has_stream = False
+        self._stream_closed: anyio.Event | None = None
         self._fetching = False
         self._has_ended = False
         self._logged: Phase | None = None
         self._ran = watch.is_running
         self._done: anyio.Event | None = None
         self._end_known: anyio.Event | None = None
-        # For an answer to a check sent from that moment on.
+        # For an answer to a check sent from that time on.
         self._checked: tuple[float, anyio.Event] | None = None
 
     # Readers and waiters.
@@ -131,7 +131,7 @@ class Follower:
 
     @property
     def outcome(self) -> TerminalEvent | CyberunError | None:
-        """What the follower ended with; None while that is not known, and where it was left."""
+        """What this ended with; None while that is not known, and where it was left."""
         if self.watch.phase is Phase.FETCHING:
             return self.watch.pending_end()
         end = self.watch.terminal
@@ -145,11 +145,11 @@ class Follower:
     @property
     def tenant(self) -> Usage | None:
         """Whose task it is."""
-        return self._host.tenant
+        return self._shared.tenant
 
-    def teach(self, token: ResumeToken) -> None:
-        """Take in what the next reader knows already, and tell it to the others."""
-        self.watch.merge_token(token, self._host.now())
+    def merge_token(self, token: ResumeToken) -> None:
+        """Take in what the next reader knows already, and report it to the others."""
+        self.watch.merge_token(token, self._shared.now())
         self.advance()
 
     def attach(self, reader: EventBuffer, first: Sequence[Event | Notice]) -> None:
@@ -158,36 +158,52 @@ class Follower:
         self.readers.append(reader)
         self.was_shared = self.was_shared or len(self.readers) > 1
         self.watch.streaming = True
-        self.watch.stream_granted(self._host.now())
+        self.watch.stream_granted(self._shared.now())
         self.advance()
 
     def detach(self, reader: EventBuffer) -> None:
-        """Remove *reader*; with the last one the stream is given up."""
+        """Remove *reader*; the stream closes with the last one."""
         if reader in self.readers:
             self.readers.remove(reader)
             self.departures += 1
         if not self.readers:
             self.watch.streaming = False
 
-    def begin(self) -> None:
-        """Take the first step."""
-        self.advance()
-
     async def wait_done(self) -> None:
-        """Wait until the follower has ended, or nobody follows the task any more."""
+        """Wait until this has ended, or nobody follows the task any more."""
         if not self.is_done:
             self._done = self._done or anyio.Event()
             await self._done.wait()
 
-    async def wait_end(self) -> None:
-        """Wait until the end is known, whether its output can be read or not."""
+    async def wait_end(self, limit: float | None, *, last_look: float) -> None:
+        """
+        Wait until the end is known, whether its output can be read or not; *limit* seconds at most.
+
+        A task not known to run by then has its status checked once more, for up to
+        *last_look* seconds.
+        """
+        self.waiters += 1
+        try:
+            # Without a limit thousands wait; a cancel scope each would cost a kilobyte each.
+            if limit is None:
+                await self._wait_end()
+                return
+            with anyio.move_on_after(limit):
+                await self._wait_end()
+            if last_look > 0 and not self.is_running and not self.end_is_known:
+                with anyio.move_on_after(last_look):
+                    await self._look_again()
+        finally:
+            self.waiters -= 1
+
+    async def _wait_end(self) -> None:
         if not self.end_is_known:
             self._end_known = self._end_known or anyio.Event()
             await self._end_known.wait()
 
-    async def look_again(self) -> None:
+    async def _look_again(self) -> None:
         """Have the status checked now, and wait for what that comes to, or for the end."""
-        now = self._host.now()
+        now = self._shared.now()
         if self._checked is None:
             self._checked = now, anyio.Event()
         _, checked = self._checked
@@ -195,88 +211,92 @@ class Follower:
         self.advance()
         await checked.wait()
 
-    def let_go(self) -> None:
+    def abandon(self) -> None:
         """Nobody follows the task any more."""
+        self._shared.slots.forget(self)
         self._done = self._done or anyio.Event()
         self._done.set()
 
     async def stop_streaming(self) -> None:
         """Close the stream and wait until its connection has been given back."""
         self.revoke_stream()
-        self._host.slots.forget(self)
-        await self.line_closed()
+        self._shared.slots.forget(self)
+        await self.stream_closed()
 
-    async def line_closed(self) -> None:
+    async def stream_closed(self) -> None:
         """Wait until the connection has been given back."""
-        if self._has_line:
+        if self._has_stream:
             # Made only here: for as long as a stream is open nobody waits for its end.
-            closed = self._line_closed = self._line_closed or anyio.Event()
+            closed = self._stream_closed = self._stream_closed or anyio.Event()
             await closed.wait()
 
     def revoke_stream(self) -> None:
-        """Give the stream up and poll."""
-        self.watch.stream_revoked(self._host.now())
+        """Close the stream and poll."""
+        self.watch.stream_revoked(self._shared.now())
         self.advance()
 
     def grant_stream(self) -> None:
         """Stream, if somebody still reads."""
         if self.readers and not self.is_done:
-            self.watch.stream_granted(self._host.now())
+            self.watch.stream_granted(self._shared.now())
             self.advance()
 
     def fail(self, error: CyberunError) -> None:
-        """End the follower with *error*, behind what the stream has brought by now."""
+        """End with *error*."""
         self.watch.failed(error)
         self.advance()
 
     def crash(self, error: Exception) -> None:
-        """End the follower by a fault that nobody foresaw: it must not leave a reader waiting."""
-        self.watch.failed(_crashed(error))
-        self.advance()
+        """End by a fault that nobody foresaw: it must not leave a reader waiting."""
+        forget_locals(error)
+        crash = ClientStateError(f"following the task failed unexpectedly: {error!r}")
+        crash.__cause__ = error
+        self.fail(crash)
 
-    # Time and asks, called by the poller.
-
-    @property
-    def last_byte_at(self) -> float:
-        """When the stream last brought anything."""
-        return self._host.now() if self._connection is None else self._connection.last_byte_at
+    # Time and answers, called by the poller.
 
     def due_at(self) -> float | None:
-        """Return when the poller has to look at this follower."""
-        watch = self.watch
-        if watch.phase is Phase.DONE:
-            return None
-        due = watch.due_at(self.last_byte_at)
-        if not self.asking and watch.check_at is not None:
-            due = watch.check_at if due is None else min(due, watch.check_at)
-        return due
+        """Return when :meth:`on_time` has something to decide; status checks come beside it."""
+        return self.watch.due_at(self._last_byte_at)
 
     def on_time(self, now: float) -> None:
         """Let the machine decide whatever has become due."""
-        self.watch.tick(now, self.last_byte_at)
+        self.watch.tick(now, self._last_byte_at)
+        self.advance()
+
+    def on_wake(self, now: float) -> None:
+        """The machine slept until now."""
+        self.watch.woke(now)
         self.advance()
 
     def on_answer(self, answer: TaskSnapshot | CyberunError, sent_at: float) -> None:
-        """Report what an ask came to."""
-        report_answer(self.watch, answer, sent_at, self._host.now())
+        """Report what a status check came to."""
+        report_answer(self.watch, answer, sent_at, self._shared.now())
         self.advance()
         if self._checked is not None and sent_at >= self._checked[0]:
             self._release_checked()
 
-    # Carrying out orders.
+    @property
+    def _last_byte_at(self) -> float:
+        return self._shared.now() if self._connection is None else self._connection.last_byte_at
+
+    # Carrying out steps.
 
     def advance(self) -> None:
         """Deliver what is due and begin what the machine orders next."""
         self._deliver()
         if self.is_running is not self._ran:
             self._ran = not self._ran
-            self._host.slots.moved(self)
+            self._shared.slots.moved(self)
         step = self.watch.next_step()
-        self._log_phase()
+        phase = self.watch.phase
+        if phase is not self._logged:
+            self._logged = phase
+            logger.debug("task %s: %s", self.task_id, phase.value)
         if isinstance(step, Connect):
             self._connect(step)
-        elif self.watch.phase is not Phase.READING:
-            self._drop_line()
+        elif phase is not Phase.READING and self._stream_scope is not None:
+            self._stream_scope.cancel()
         if isinstance(step, FetchResult):
             self._fetch_output()
         elif isinstance(step, Finish):
@@ -284,21 +304,16 @@ class Follower:
         elif isinstance(step, Fail):
             self._end(step.error)
         self._deliver()
-        self._host.schedule(self)
-
-    def _log_phase(self) -> None:
-        phase = self.watch.phase
-        if phase is not self._logged:
-            self._logged = phase
-            logger.debug("task %s: %s", self.task_id, phase.value)
+        self._shared.schedule(self)
 
     def _deliver(self) -> list[Event | Notice]:
         """Hand out what is due, and return it."""
-        items, observe = self.watch.take(), self._host.observe
+        notifier = self._shared.notifier
+        items, observe = self.watch.take(), notifier.received
         events: list[Event] = []
         for item in items:
             if isinstance(item, Notice):
-                self._host.noticed(item)
+                notifier.noticed(item)
                 continue
             events.append(item)
             if observe is not None:
@@ -309,17 +324,13 @@ class Follower:
         return items
 
     def _connect(self, step: Connect) -> None:
-        if self._has_line:
-            return  # the old line is still closing; it calls again when it has
-        if not self._host.slots.request(self):
-            self.watch.stream_revoked(self._host.now())
+        if self._has_stream:
+            return  # the last one is still closing, and calls again when it has
+        if not self._shared.slots.request(self):
+            self.watch.stream_revoked(self._shared.now())
             return
-        self._has_line = True
-        self._host.spawn(self._line, step.last_event_id)
-
-    def _drop_line(self) -> None:
-        if self._line_scope is not None:
-            self._line_scope.cancel()
+        self._has_stream = True
+        self._shared.spawn(self._stream, step.last_event_id)
 
     def _fetch_output(self) -> None:
         if self._fetching:
@@ -327,42 +338,33 @@ class Follower:
         self._fetching = True
         self._release_waiters()
         if self.readers:
-            self._host.spawn(self._fetch)
+            self._shared.spawn(self._fetch)
         else:
             self.watch.resulted(self.watch.pending_end())
             self.advance()
 
     async def _fetch(self) -> None:
         try:
-            output, problem = await self._host.read_output(self.task_id)
+            output, problem = await self._shared.requests.output(self.task_id)
         except Exception as error:  # noqa: BLE001 - the readers'
             self.crash(error)
             return
         end = self.watch.pending_end()
-        self.watch.resulted(
-            CompletedEvent(
-                task_id=end.task_id,
-                attempt=end.attempt,
-                origin=end.origin,
-                raw=end.raw,
-                output=output,
-                output_error=problem,
-            )
-        )
+        self.watch.resulted(attrs.evolve(end, output=output, output_error=problem))
         self.advance()
 
     def _end(self, error: CyberunError | None) -> None:
         if self._has_ended:
             return
         self._has_ended = True
-        self._host.slots.forget(self)
+        self._shared.slots.forget(self)
         for reader in self.readers:
             if not reader.is_finished:
                 reader.finish(None if error is None else copied(error, self.watch))
         if self._done is not None:
             self._done.set()
         self._release_waiters()
-        self._host.settled(self)
+        self._shared.settled(self)
 
     def _release_waiters(self) -> None:
         if self._end_known is not None:
@@ -375,31 +377,31 @@ class Follower:
             self._checked = None
             checked.set()
 
-    # The line: the one task that reads the stream.
+    # The stream's own task.
 
-    async def _line(self, last_event_id: str | None) -> None:
+    async def _stream(self, last_event_id: str | None) -> None:
         try:
-            with anyio.CancelScope() as self._line_scope:
-                # What was given up before this ran is not asked for.
+            with anyio.CancelScope() as self._stream_scope:
+                # What was revoked before this ran is not opened.
                 if self.watch.phase is Phase.CONNECTING:
                     await self._read_stream(last_event_id)
         except Exception as error:  # noqa: BLE001 - the readers'
-            self.watch.failed(_crashed(error))
+            self.crash(error)
         finally:
-            self._line_scope = None
-            self._has_line = False
-            closed, self._line_closed = self._line_closed, None
+            self._stream_scope = None
+            self._has_stream = False
+            closed, self._stream_closed = self._stream_closed, None
             if closed is not None:
                 closed.set()
-            self._host.slots.release(self)
+            self._shared.slots.release(self)
         self.advance()
 
     async def _read_stream(self, last_event_id: str | None) -> None:
-        watch, now = self.watch, self._host.now
+        watch, now = self.watch, self._shared.now
         if watch.is_reconnecting:
-            await anyio.sleep(max(0.0, self._host.slots.start_time(now()) - now()))
+            await anyio.sleep(max(0.0, self._shared.slots.start_time(now()) - now()))
         try:
-            connection = await open_connection(self._host, self.task_id, last_event_id)
+            connection = await self._shared.requests.open_stream(self.task_id, last_event_id)
         except ExchangeFailedError as error:
             self._judge_failure(error)
             return
@@ -432,13 +434,13 @@ class Follower:
             self.watch.failed(unavailable(failure))
         elif failure.kind is FailureKind.REDIRECT:
             # Not followed, so no stream can be had; whether all else works, an ask shows.
-            self.watch.refused(unavailable(failure), self._host.now(), was_reached=False)
+            self.watch.refused(unavailable(failure), self._shared.now(), was_reached=False)
         else:
-            self.watch.lost(failure.reason, self._host.now())
+            self.watch.lost(failure.reason, self._shared.now())
 
     def _received(self, messages: Sequence[Message], failure: ExchangeFailedError | None) -> None:
         """Make events of *messages*, and hand them to every reader."""
-        connection, watch, now = self._connection, self.watch, self._host.now()
+        connection, watch, now = self._connection, self.watch, self._shared.now()
         if connection is None:
             return
         try:
@@ -446,7 +448,7 @@ class Follower:
             if connection.retry is not None:
                 watch.apply_retry_hint(connection.retry / 1000)
             if messages:
-                report_messages(watch, messages, connection.last_event_id, now, self._host.loads)
+                report_messages(watch, messages, connection.last_event_id, now, self._shared.loads)
             else:
                 report_id(watch, connection.last_event_id)
             if failure is not None:
@@ -461,13 +463,6 @@ class Follower:
             self.advance()
         except Exception as error:  # noqa: BLE001 - the readers'
             self.crash(error)
-
-
-def _crashed(error: Exception) -> CyberunError:
-    forget_locals(error)
-    crash = ClientStateError(f"following the task failed unexpectedly: {error!r}")
-    crash.__cause__ = error
-    return crash
 
 
 def copied(error: CyberunError, watch: Watch) -> CyberunError:

@@ -1,7 +1,7 @@
-"""Asking about many tasks at once, by pages of the list."""
+"""Checking the status of many tasks at once, by pages of the list."""
 
 import math
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 
 import attrs
 
@@ -14,7 +14,6 @@ from .._model import (
     is_terminal,
 )
 from .._protocol import Page, Sighting
-from .follower import Follower
 
 
 PAGE_SIZE = 100
@@ -116,7 +115,7 @@ ListPage = Callable[[str, int], Awaitable[Page[Sighting]]]
 
 class ListPolling:
     """
-    Answers asks from list pages.
+    Answers status checks from list pages.
 
     A row is believed as far as a task that goes on is concerned. That a task has ended,
     or is on no page, is only a hint: it is left for a single request.
@@ -125,8 +124,9 @@ class ListPolling:
         list_page: Asks for a page of a state's tasks.
         now: The clock.
         memory: What lists were good for so far.
-        claim: Called with a follower that is not sought; whether it may be answered, too.
-            None answers those that no request is about.
+        answer:
+            Called with a row, when its page was asked for, and whether it is one of those
+            that are due; returns whether that was an answer to anybody.
     """
 
     def __init__(
@@ -134,41 +134,32 @@ class ListPolling:
         list_page: ListPage,
         now: Callable[[], float],
         memory: ListMemory,
-        claim: Callable[[Follower], bool] | None = None,
+        answer: Callable[[Sighting, float, bool], bool],
     ) -> None:
         self._list_page = list_page
         self._now = now
         self._memory = memory
-        self._claim = claim or _is_not_asked_about
+        self._answer = answer
 
-    async def run(
-        self,
-        due: Iterable[Follower],
-        followers: Mapping[str, Follower],
-        states: Iterable[str] | None = None,
-    ) -> list[Follower]:
+    async def run(self, due: Mapping[str, str | None], states: Iterable[str]) -> list[str]:
         """
-        Answer what the list can answer; return those of *due* that must be asked singly.
+        Answer what the pages of *states* can answer; return who must be asked about singly.
 
-        None reads the pages of those *states* for which that is worth it.
+        *due* are the tasks, and the state in which each was last seen.
         """
-        missing = {follower.task_id: follower for follower in due}
-        if states is None:
-            states = self._memory.states_to_list(_counted(missing.values()))
+        missing = dict(due)
         read = list(states)
         for state in read:
-            await self._read_state(state, missing, followers)
+            await self._read_state(state, missing)
         # Tasks that start together are together on the pages of a later state.
         shown = [state for state in read if not self._memory.is_refused(state)]
         for state in USUAL_STATES:
-            gone = sum(_may_have_gone(shown, state, follower) for follower in missing.values())
+            gone = sum(seen in shown and _is_later(state, seen) for seen in missing.values())
             if state not in read and self._memory.states_to_list({state: gone}):
-                await self._read_state(state, missing, followers)
-        return list(missing.values())
+                await self._read_state(state, missing)
+        return list(missing)
 
-    async def _read_state(
-        self, state: str, missing: dict[str, Follower], followers: Mapping[str, Follower]
-    ) -> None:
+    async def _read_state(self, state: str, missing: dict[str, str | None]) -> None:
         number = 1
         seen: set[str] = set()
         while True:
@@ -185,7 +176,7 @@ class ListPolling:
                 return
             sought = len(missing)
             for sighting in page.items:
-                self._note(sighting, sent_at, missing, followers)
+                self._note(sighting, sent_at, missing)
             shown = {sighting.id for sighting in page.items}
             # A list that takes no notice of the page number has one page, and never ends.
             is_end = shown <= seen or page.row_count < min(PAGE_SIZE, page.per_page or PAGE_SIZE)
@@ -196,25 +187,13 @@ class ListPolling:
                 return
             number += 1
 
-    def _note(
-        self,
-        sighting: Sighting,
-        sent_at: float,
-        missing: dict[str, Follower],
-        followers: Mapping[str, Follower],
-    ) -> None:
-        follower = followers.get(sighting.id)
-        if follower is None or follower.is_done or is_terminal(sighting.status):
+    def _note(self, sighting: Sighting, sent_at: float, missing: dict[str, str | None]) -> None:
+        # A state that is not known may be an end, too, which a row does not show.
+        if is_terminal(sighting.status) or not is_known(sighting.status):
             return
-        if not is_known(sighting.status):
-            return  # it may be an end, too, which a row does not show
-        if missing.pop(sighting.id, None) is None and not self._claim(follower):
-            return  # another request about it is under way
-        self._memory.note_sighting(sighting.status)
-        follower.unlisted = 0
-        follower.watch.asked()
-        follower.asking = False
-        follower.on_answer(_snapshot(sighting, follower.watch.snapshot), sent_at)
+        if self._answer(sighting, sent_at, sighting.id in missing):
+            missing.pop(sighting.id, None)
+            self._memory.note_sighting(sighting.status)
 
 
 def _goes_on(page: Page[Sighting], number: int, missing: int, found: int) -> bool:
@@ -231,7 +210,8 @@ def _goes_on(page: Page[Sighting], number: int, missing: int, found: int) -> boo
     return is_worth_going_on(page.total_count, number, missing)
 
 
-def _snapshot(sighting: Sighting, known: TaskSnapshot | None) -> TaskSnapshot:
+def snapshot_of(sighting: Sighting, known: TaskSnapshot | None) -> TaskSnapshot:
+    """Return what a row says, with all that is *known* where it says the same."""
     if known is None:
         return TaskSnapshot(
             id=sighting.id, status=sighting.status, retry_count=sighting.retry_count
@@ -241,20 +221,6 @@ def _snapshot(sighting: Sighting, known: TaskSnapshot | None) -> TaskSnapshot:
     return attrs.evolve(known, status=sighting.status, retry_count=sighting.retry_count, raw=b"")
 
 
-def _may_have_gone(shown: Sequence[str], state: str, follower: Follower) -> bool:
-    """Return whether it may be in the later *state*, as its own was *shown* without it."""
-    seen = follower.watch.status
-    if seen not in shown or seen not in _COURSE:
-        return False
-    return _COURSE.index(TaskStatus(seen)) < _COURSE.index(TaskStatus(state))
-
-
-def _is_not_asked_about(follower: Follower) -> bool:
-    return not follower.asking
-
-
-def _counted(followers: Iterable[Follower]) -> dict[str | None, int]:
-    counts: dict[str | None, int] = {}
-    for follower in followers:
-        counts[follower.watch.status] = counts.get(follower.watch.status, 0) + 1
-    return counts
+def _is_later(state: str, seen: str | None) -> bool:
+    """Return whether a task last *seen* in one state may be in the later *state* by now."""
+    return seen in _COURSE and _COURSE.index(TaskStatus(seen)) < _COURSE.index(TaskStatus(state))

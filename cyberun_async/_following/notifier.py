@@ -8,7 +8,19 @@ from typing import Any, cast
 
 import attrs
 
-from .._model import CyberunError, Event, InvalidInputError, Notice, Observer, TerminalEvent
+from .._model import (
+    CyberunError,
+    Event,
+    Gap,
+    GaveUp,
+    InvalidInputError,
+    Notice,
+    Observer,
+    PollingStarted,
+    StreamingResumed,
+    StreamLost,
+    TerminalEvent,
+)
 from .._validation import HOP_HEADERS, OWN_HEADERS, header_text
 
 
@@ -71,7 +83,7 @@ class Notifier:
 
     @contextmanager
     def submitting(self, workflow: str) -> Generator[SentRun]:
-        """Tell of what is sent within the block, and what became of it."""
+        """Notify of what is sent within the block, and what became of it."""
         run = SentRun()
         if self._observer is None:
             yield run
@@ -91,7 +103,22 @@ class Notifier:
         self._call("watch_began", task_id)
 
     def noticed(self, notice: Notice) -> None:
-        """Pass it on."""
+        """Log it, and pass it on."""
+        match notice:
+            case StreamLost(cause=cause, delay=delay):
+                logger.info(
+                    "task %s: stream lost (%s), again in %.1f s", notice.task_id, cause, delay
+                )
+            case PollingStarted(cause=cause):
+                logger.info("task %s: polling (%s)", notice.task_id, cause)
+            case StreamingResumed():
+                logger.info("task %s: streaming again", notice.task_id)
+            case Gap(seconds=seconds):
+                logger.info("task %s: reconnected after %.1f s", notice.task_id, seconds)
+            case GaveUp(cause=cause):
+                logger.info("task %s: gave up (%s)", notice.task_id, cause)
+            case _:
+                logger.debug("task %s: %s", notice.task_id, type(notice).__name__)
         self._call("noticed", notice)
         if self._on_notice is not None:
             self._guarded("on_notice", self._on_notice, notice)

@@ -8,7 +8,7 @@ import anyio
 import attrs
 from httpx_sse import ServerSentEvent
 
-from cyberun_async._following import Connection, Deliver, EventBuffer
+from cyberun_async._following import EventBuffer
 from cyberun_async._model import Event, Notice
 from cyberun_async._protocol import ExchangeFailedError, FailureKind
 
@@ -83,7 +83,7 @@ class FakeConnection:
         self._failure = lost()
         self._changed.set()
 
-    async def read(self, deliver: Deliver) -> None:
+    async def read(self, deliver: Callable[[Sequence[ServerSentEvent], None], None]) -> None:
         while True:
             if self._is_fresh:
                 self._is_fresh = False
@@ -118,7 +118,7 @@ class FakeStreams:
         opened: What was given out.
     """
 
-    answers: Sequence[Callable[[], Connection] | ExchangeFailedError] = (FakeConnection,)
+    answers: Sequence[Callable[[], Any] | ExchangeFailedError] = (FakeConnection,)
     asked: list[Mapping[str, str]] = attrs.field(factory=list[Mapping[str, str]])
     opened: list[Any] = attrs.field(factory=list[Any])
 

@@ -33,8 +33,8 @@ from cyberun_async import (
     UnknownEvent,
     WatchPolicy,
 )
-from cyberun_async._following import EventBuffer, Follower, StreamSlots
-from cyberun_async._http import Secret, Usage
+from cyberun_async._following import EventBuffer, Follower, Shared, StreamSlots
+from cyberun_async._http import Usage
 from cyberun_async._protocol import FailureKind
 from cyberun_async._watch import Phase, Watch
 
@@ -67,51 +67,64 @@ class Environment:
     streams: FakeStreams
     slots: StreamSlots
     observe: Callable[[Event], None] | None = None
-    tenant: Usage | None = None
-    can_refresh: bool = False
     output: tuple[Mapping[str, Any] | None, str | None] = (OUTPUT, None)
-    now: Callable[[], float] = anyio.current_time
     loads: Callable[[str], Any] = json.loads
-    keys: list[Secret | None] = attrs.field(factory=list[Secret | None])
     outputs_read: int = 0
     fault: Exception | None = None
     ended: list[Follower] = attrs.field(factory=list[Follower])
     notices: list[Notice] = attrs.field(factory=list[Notice])
 
-    def schedule(self, follower: Follower) -> None:
-        """Leave it to the test."""
+    def shared(self) -> Shared:
+        network: Any = Network(self)
+        notifier: Any = self
+        return Shared(
+            requests=network,
+            slots=self.slots,
+            notifier=notifier,
+            tenant=Usage(),
+            now=anyio.current_time,
+            loads=self.loads,
+            spawn=self.spawn,
+            schedule=lambda _: None,  # it is left to the test
+            settled=self.ended.append,
+        )
 
-    def settled(self, follower: Follower) -> None:
-        self.ended.append(follower)
+    @property
+    def received(self) -> Callable[[Event], None] | None:
+        return self.observe
 
     def noticed(self, notice: Notice) -> None:
         self.notices.append(notice)
 
-    async def stream_headers(self, refused: Secret | None) -> tuple[Secret, dict[str, str]]:
-        self.keys.append(refused)
-        return Secret(f"key-{len(self.keys)}"), {"x-key": str(len(self.keys))}
 
-    async def open_stream(self, task_id: str, headers: Mapping[str, str]) -> Any:
-        assert task_id == TASK
-        return await self.streams.open(headers)
+@attrs.define(eq=False)
+class Network:
+    """The requests of a follower, answered by its environment."""
 
-    async def read_output(self, task_id: str) -> tuple[Mapping[str, Any] | None, str | None]:
+    environment: Environment
+
+    async def open_stream(self, task_id: str, last_event_id: str | None) -> Any:
         assert task_id == TASK
-        self.outputs_read += 1
+        headers = {} if last_event_id is None else {"Last-Event-ID": last_event_id}
+        return await self.environment.streams.open(headers)
+
+    async def output(self, task_id: str) -> tuple[Mapping[str, Any] | None, str | None]:
+        assert task_id == TASK
+        self.environment.outputs_read += 1
         await anyio.lowlevel.checkpoint()
-        if self.fault is not None:
-            raise self.fault
-        return self.output
+        if self.environment.fault is not None:
+            raise self.environment.fault
+        return self.environment.output
 
 
 @attrs.define(eq=False)
 class Setting:
-    followers: Environment
+    environment: Environment
     follower: Follower
 
     @property
     def stream(self) -> FakeConnection:
-        return self.followers.streams.latest
+        return self.environment.streams.latest
 
     async def reader(self, *, notices: bool = False) -> EventBuffer:
         reader = EventBuffer(512, notices=notices)
@@ -135,7 +148,7 @@ async def a_follower(
             group.start_soon(function, *args)
 
         streams = FakeStreams(answers or (FakeConnection,))
-        followers = Environment(spawn, streams, StreamSlots(max_streams, 4), **settings)
+        environment = Environment(spawn, streams, StreamSlots(max_streams, 4), **settings)
         watch = Watch(
             task_id=TASK,
             policy=WatchPolicy(),
@@ -143,12 +156,12 @@ async def a_follower(
             started_at=anyio.current_time(),
             streaming=False,
         )
-        follower = Follower(followers, watch)
-        follower.begin()
-        yield Setting(followers, follower)
+        follower = Follower(environment.shared(), watch)
+        follower.advance()
+        yield Setting(environment, follower)
         follower.fail(ClientClosedError("the end of the test"))
         await settle()
-        assert (streams.open_now, followers.slots.held) == (0, 0)
+        assert (streams.open_now, environment.slots.held) == (0, 0)
         group.cancel_scope.cancel()
 
 
@@ -172,11 +185,11 @@ async def test_no_stream_is_opened_until_somebody_reads() -> None:
     """A wait alone needs none; the first reader has it opened, and no other after it."""
     async with a_follower() as setting:
         await settle()
-        before = len(setting.followers.streams.asked)
+        before = len(setting.environment.streams.asked)
         for _ in range(3):
             await setting.reader()
             setting.follower.grant_stream()
-        after = len(setting.followers.streams.asked)
+        after = len(setting.environment.streams.asked)
 
     assert (before, after) == (0, 1)
 
@@ -187,9 +200,9 @@ async def test_the_next_stream_is_opened_only_when_the_last_one_is_closed() -> N
         await setting.reader()
         setting.follower.revoke_stream()
         setting.follower.grant_stream()
-        at_once = len(setting.followers.streams.asked)
+        at_once = len(setting.environment.streams.asked)
         await anyio.sleep(1)  # those that come back are spread
-        opened = [one.is_closed for one in setting.followers.streams.opened]
+        opened = [one.is_closed for one in setting.environment.streams.opened]
 
     assert at_once == 1
     assert opened == [True, False]
@@ -198,14 +211,14 @@ async def test_the_next_stream_is_opened_only_when_the_last_one_is_closed() -> N
 async def test_without_a_slot_it_polls_and_streams_when_one_frees() -> None:
     """The reader is told; the invitation opens the stream."""
     async with a_follower(max_streams=1) as setting:
-        other = Environment(setting.followers.spawn, FakeStreams(), setting.followers.slots)
+        other = Environment(setting.environment.spawn, FakeStreams(), setting.environment.slots)
         holder = Follower(
-            other, Watch(task_id=TASK, policy=WatchPolicy(), draw=float, started_at=0)
+            other.shared(), Watch(task_id=TASK, policy=WatchPolicy(), draw=float, started_at=0)
         )
-        setting.followers.slots.request(holder)
+        setting.environment.slots.request(holder)
         reader = await setting.reader(notices=True)
         polling = setting.follower.watch.phase
-        setting.followers.slots.release(holder)
+        setting.environment.slots.release(holder)
         await settle()
         heard = waiting_in(reader)
 
@@ -220,9 +233,9 @@ async def test_closing_the_stream_waits_for_its_connection() -> None:
     """Before control returns the connection is closed and the slot is free."""
     async with a_follower() as setting:
         await setting.reader()
-        held = setting.followers.slots.held
+        held = setting.environment.slots.held
         await setting.follower.stop_streaming()
-        left = setting.followers.streams.open_now, setting.followers.slots.held
+        left = setting.environment.streams.open_now, setting.environment.slots.held
 
     assert (held, left) == (1, (0, 0))
 
@@ -235,7 +248,7 @@ async def test_a_lost_stream_is_told_and_opened_again_by_time() -> None:
         await settle()
         setting.follower.on_time(anyio.current_time())
         await anyio.sleep(1)
-        asked = len(setting.followers.streams.asked)
+        asked = len(setting.environment.streams.asked)
         setting.follower.on_time(anyio.current_time())
         await anyio.sleep(1)
         heard = waiting_in(reader)
@@ -244,7 +257,7 @@ async def test_a_lost_stream_is_told_and_opened_again_by_time() -> None:
     assert isinstance(lost_notice, StreamLost)
     assert lost_notice.cause == "played: the connection was lost"
     assert 0 < lost_notice.delay <= 1
-    assert (asked, len(setting.followers.streams.asked)) == (1, 2)
+    assert (asked, len(setting.environment.streams.asked)) == (1, 2)
 
 
 @pytest.mark.parametrize("way", ["alone", "with-events", "at-the-end", "in-front-of-nonsense"])
@@ -279,45 +292,9 @@ async def test_the_id_of_the_last_event_goes_with_the_next_request() -> None:
         setting.follower.revoke_stream()
         setting.follower.grant_stream()
         await anyio.sleep(1)
-        sent = [headers.get("Last-Event-ID") for headers in setting.followers.streams.asked]
+        sent = [headers.get("Last-Event-ID") for headers in setting.environment.streams.asked]
 
     assert sent == [None, "event-7"]
-
-
-# Keys.
-
-
-async def test_a_refused_key_is_replaced_once() -> None:
-    """The second request bears the new key; the refusal of the first is closed."""
-    refusal = lambda: FakeConnection(status=401)  # noqa: E731
-    async with a_follower(refusal, FakeConnection, can_refresh=True) as setting:
-        await setting.reader()
-        phase = setting.follower.watch.phase
-        closed = [one.is_closed for one in setting.followers.streams.opened]
-
-    assert phase is Phase.READING
-    assert [headers["x-key"] for headers in setting.followers.streams.asked] == ["1", "2"]
-    assert [None if key is None else key.reveal() for key in setting.followers.keys] == [
-        None,
-        "key-1",
-    ]
-    assert closed == [True, False]
-
-
-@pytest.mark.parametrize(("can_refresh", "requests"), [(False, 1), (True, 2)])
-async def test_a_key_that_stays_refused_is_judged_by_an_ask(
-    can_refresh: bool, requests: int
-) -> None:
-    """No third key is asked for; what the ask says about it ends the follower."""
-    async with a_follower(lambda: FakeConnection(status=401), can_refresh=can_refresh) as setting:
-        reader = await setting.reader()
-        phase = setting.follower.watch.phase
-        setting.follower.on_answer(AuthenticationError(status=401), anyio.current_time())
-        with pytest.raises(AuthenticationError):
-            await read_all(reader, [])
-
-    assert phase is Phase.CHECKING
-    assert len(setting.followers.streams.asked) == requests
 
 
 # Refusals and failures.
@@ -347,7 +324,7 @@ async def test_what_stands_in_the_place_of_a_stream(answer: Any, expected: Phase
         phase = setting.follower.watch.phase
 
     assert phase is expected
-    assert len(setting.followers.streams.asked) == 1
+    assert len(setting.environment.streams.asked) == 1
 
 
 async def test_what_is_told_of_an_answer_in_place_of_a_stream_holds_no_link() -> None:
@@ -357,7 +334,9 @@ async def test_what_is_told_of_an_answer_in_place_of_a_stream_holds_no_link() ->
     async with a_follower(answer) as setting:
         await setting.reader()
         setting.follower.on_answer(TaskSnapshot(id=TASK, status="running"), anyio.current_time())
-        causes = [one.cause for one in setting.followers.notices if isinstance(one, PollingStarted)]
+        causes = [
+            one.cause for one in setting.environment.notices if isinstance(one, PollingStarted)
+        ]
 
     (cause,) = causes
     assert "HTTP 200" in cause
@@ -446,7 +425,7 @@ async def test_events_and_notices_go_where_they_are_wanted() -> None:
     notice = PollingStarted(task_id=TASK, cause="all stream slots are taken")
     assert heard == (events, [*events, notice])
     assert bare([*seen]) == events
-    assert setting.followers.notices == [Connected(task_id=TASK), notice]
+    assert setting.environment.notices == [Connected(task_id=TASK), notice]
 
 
 async def test_what_cannot_be_read_is_skipped_and_what_is_unknown_is_passed_on() -> None:
@@ -493,11 +472,11 @@ async def test_the_end_closes_the_stream_and_wakes_who_waits() -> None:
         heard: list[Event | Notice] = []
         await read_all(reader, heard)
         await settle()
-        left = setting.followers.streams.open_now, setting.followers.slots.held
+        left = setting.environment.streams.open_now, setting.environment.slots.held
 
     assert bare(heard) == [CompletedEvent(task_id=TASK, output=OUTPUT)]
     assert left == (0, 0)
-    assert setting.followers.ended == [setting.follower]
+    assert setting.environment.ended == [setting.follower]
 
 
 @pytest.mark.parametrize("output", [(OUTPUT, None), (None, "HTTP 404: gone")])
@@ -515,7 +494,7 @@ async def test_the_output_of_an_end_that_was_missed_is_fetched_once(
 
     expected = CompletedEvent(task_id=TASK, origin="poll", output=output[0], output_error=output[1])
     assert heard == [expected]
-    assert setting.followers.outputs_read == 1
+    assert setting.environment.outputs_read == 1
 
 
 async def test_a_wait_alone_fetches_no_output() -> None:
@@ -524,7 +503,7 @@ async def test_a_wait_alone_fetches_no_output() -> None:
         setting.follower.on_answer(TaskSnapshot(id=TASK, status="completed"), anyio.current_time())
         is_done = setting.follower.is_done
 
-    assert (is_done, setting.followers.outputs_read) == (True, 0)
+    assert (is_done, setting.environment.outputs_read) == (True, 0)
 
 
 async def test_a_feed_fails_once_and_tells_each_reader_apart() -> None:
@@ -541,7 +520,7 @@ async def test_a_feed_fails_once_and_tells_each_reader_apart() -> None:
 
     assert errors[0] is not errors[1]
     assert all(error.resume_token is not None for error in errors)
-    assert setting.followers.ended == [setting.follower]
+    assert setting.environment.ended == [setting.follower]
 
 
 async def test_a_reader_that_left_hears_nothing_more() -> None:
@@ -558,4 +537,4 @@ async def test_a_reader_that_left_hears_nothing_more() -> None:
 
     assert heard == [tick(1)]
     assert phase is Phase.POLLING
-    assert len(setting.followers.streams.asked) == 1
+    assert len(setting.environment.streams.asked) == 1

@@ -106,7 +106,9 @@ class Setting:
 
     @property
     def dropped_progress(self) -> int:
-        return self.followers.counters.dropped_progress + self.followers.dropped_progress_now
+        return (
+            self.followers.economy.counters.dropped_progress + self.followers.dropped_progress_now
+        )
 
     @property
     def stream(self) -> FakeConnection:
@@ -370,7 +372,7 @@ async def test_a_sole_reader_that_leaves_gives_the_connection_back_at_once() -> 
         left = (
             setting.followers.by_task,
             setting.service.streams.open_now,
-            setting.followers.slots.held,
+            setting.followers.economy.slots.held,
         )
 
     assert left == ({}, 0, 0)
@@ -405,7 +407,7 @@ async def test_the_last_of_several_leaves_the_stream_open_for_a_linger() -> None
         left = (
             setting.followers.by_task,
             setting.service.streams.open_now,
-            setting.followers.slots.held,
+            setting.followers.economy.slots.held,
         )
 
     assert again is follower
@@ -564,7 +566,7 @@ async def test_a_closed_hub_keeps_nothing_of_what_it_followed() -> None:
     gc.collect()
 
     assert followed() is None
-    assert followers.poller._heap == []
+    assert followers._poller._heap == []
 
 
 async def test_a_closed_hub_follows_nothing_new() -> None:
@@ -578,9 +580,9 @@ async def test_a_closed_hub_follows_nothing_new() -> None:
 async def test_an_output_that_cannot_be_read_is_told_as_none_with_the_reason() -> None:
     """Neither a refusal of the result nor a result without output is an error."""
     async with following(Service(refusal=404)) as setting:
-        refused = await setting.followers.read_output(TASK)
+        refused = await setting.followers.requests.output(TASK)
         setting.service.refusal = None
-        empty = await setting.followers.read_output(TASK)
+        empty = await setting.followers.requests.output(TASK)
 
     assert refused[0] is None
     assert "404" in (refused[1] or "")
@@ -590,9 +592,9 @@ async def test_an_output_that_cannot_be_read_is_told_as_none_with_the_reason() -
 async def test_a_cancellation_that_is_refused_or_slow_is_no_error() -> None:
     """Asking to cancel on the way out must not hide why one leaves, nor take for ever."""
     async with following(Service(refusal=409)) as setting:
-        was_taken = await setting.followers.request_cancel(TASK)
+        was_taken = await setting.followers.requests.try_to_cancel(TASK)
         setting.service.refusal = None
-        was_taken_then = await setting.followers.request_cancel(TASK)
+        was_taken_then = await setting.followers.requests.try_to_cancel(TASK)
         asked = setting.service.asked
 
     assert asked == [("POST", "cancel")] * 2

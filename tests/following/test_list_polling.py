@@ -1,12 +1,13 @@
 """One round through list pages: whom it answers, and whom it leaves to be asked singly."""
 
+from collections import Counter
 from collections.abc import Mapping
-from typing import Any, cast
+from typing import Any
 
 import attrs
 import pytest
 
-from cyberun_async._following import ListMemory, ListPolling
+from cyberun_async._following import ListMemory, ListPolling, snapshot_of
 from cyberun_async._model import (
     AuthenticationError,
     NotFoundError,
@@ -19,36 +20,11 @@ from cyberun_async._model import (
 from cyberun_async._protocol import Page, Sighting
 
 
-@attrs.define(eq=False)
-class FakeWatch:
-    status: str | None
-    snapshot: TaskSnapshot | None = None
-    status_checks: int = 0
-
-    def asked(self) -> None:
-        self.status_checks += 1
+Due = dict[str, str | None]
 
 
-@attrs.define(eq=False)
-class FakeFollower:
-    """What a sweep sees of a follower."""
-
-    task_id: str
-    watch: FakeWatch
-    asking: bool = True
-    is_done: bool = False
-    unlisted: int = 0
-    answers: list[tuple[TaskSnapshot, float]] = attrs.field(factory=list[Any])
-
-    def on_answer(self, answer: TaskSnapshot, sent_at: float) -> None:
-        self.answers.append((answer, sent_at))
-
-
-def followers(
-    count: int, status: str | None = "running", *, first: int = 0
-) -> dict[str, FakeFollower]:
-    names = [f"task-{number}" for number in range(first, first + count)]
-    return {name: FakeFollower(name, FakeWatch(status)) for name in names}
+def tasks(count: int, status: str | None = "running", *, first: int = 0) -> Due:
+    return dict.fromkeys((f"task-{number}" for number in range(first, first + count)), status)
 
 
 def row(number: int, status: str = "running", retry_count: int | None = 0) -> Sighting:
@@ -77,46 +53,45 @@ class FakeList:
 
 
 async def run(
-    listed: FakeList, due: dict[str, FakeFollower], memory: ListMemory | None = None
+    listed: FakeList,
+    due: Due,
+    memory: ListMemory | None = None,
+    answers: list[tuple[str, float, bool]] | None = None,
 ) -> list[str]:
-    """ListPolling, and return the names of those that are left."""
+    """Read the lists that are worth it, and return who is left."""
     memory = memory or ListMemory(lambda: listed.now)
-    sweep = ListPolling(listed.page, lambda: listed.now, memory)
-    known = cast("dict[str, Any]", due)
-    asked_for = [follower for follower in known.values() if follower.asking]
-    return [follower.task_id for follower in await sweep.run(asked_for, known)]
+
+    def answer(sighting: Sighting, sent_at: float, is_due: bool) -> bool:
+        if answers is not None:
+            answers.append((sighting.id, sent_at, is_due))
+        return is_due
+
+    polling = ListPolling(listed.page, lambda: listed.now, memory, answer)
+    return await polling.run(due, memory.states_to_list(Counter(due.values())))
 
 
 async def test_rows_answer_what_is_due() -> None:
-    """Each follower that is on a page gets its state, as of the moment the page was asked for."""
-    due = followers(20)
+    """Each task on a page gets its state, as of when the page was asked for, due or not."""
+    listed = FakeList({"running": [[row(n) for n in range(21)]]})
+    answers: list[tuple[str, float, bool]] = []
 
-    left = await run(FakeList({"running": [[row(n) for n in range(20)]]}), due)
+    left = await run(listed, tasks(20), answers=answers)
 
     assert left == []
-    for name, follower in due.items():
-        answer = TaskSnapshot(id=name, status="running", retry_count=0)
-        assert (follower.answers, follower.watch.status_checks, follower.asking) == (
-            [(answer, 100.0)],
-            1,
-            False,
-        )
+    assert answers == [(f"task-{n}", 100.0, n < 20) for n in range(21)]
 
 
 async def test_who_is_on_no_page_is_asked_singly() -> None:
     """Absence is only a hint that a task has ended."""
-    due = followers(20)
-
-    left = await run(FakeList({"running": [[row(n) for n in range(15)]]}), due)
+    left = await run(FakeList({"running": [[row(n) for n in range(15)]]}), tasks(20))
 
     assert left == [f"task-{n}" for n in range(15, 20)]
-    assert all(due[name].answers == [] and due[name].asking for name in left)
 
 
 @pytest.mark.parametrize("end", ["completed", "failed", "cancelled"])
 async def test_an_end_on_a_page_is_only_a_hint(end: str) -> None:
     """The row of an ended task lacks its error and may lag: one request confirms it."""
-    due = followers(20)
+    due = tasks(20)
 
     left = await run(
         FakeList({"running": [[row(n, end if n == 3 else "running") for n in range(20)]]}), due
@@ -129,36 +104,8 @@ async def test_few_are_not_looked_for_in_lists() -> None:
     """Ten single requests are as good as a page."""
     listed = FakeList({})
 
-    assert len(await run(listed, followers(10))) == 10
+    assert len(await run(listed, tasks(10))) == 10
     assert listed.asked == []
-
-
-async def test_tasks_that_are_not_due_profit_too() -> None:
-    """A row about a watched task is an answer, also where nobody had asked yet."""
-    due = followers(20) | followers(1, first=20)
-    due["task-20"].asking = False
-
-    await run(FakeList({"running": [[row(n) for n in range(21)]]}), due)
-
-    assert len(due["task-20"].answers) == 1
-
-
-@pytest.mark.parametrize("spoil", ["is_done", "unknown", "asked-elsewhere"])
-async def test_rows_that_concern_nobody_are_passed_over(spoil: str) -> None:
-    """Foreign tasks, ended followers, and those that another request is about get no answer."""
-    due = followers(20) | followers(1, first=20)
-    extra = due["task-20"]
-    extra.asking = spoil == "asked-elsewhere"
-    extra.is_done = spoil == "is_done"
-    if spoil == "unknown":
-        del due["task-20"]
-    listed = FakeList({"running": [[row(n) for n in range(21)]]})
-    sweep = ListPolling(listed.page, lambda: listed.now, ListMemory(lambda: listed.now))
-    known = cast("dict[str, Any]", due)
-
-    await sweep.run([known[f"task-{n}"] for n in range(20)], known)
-
-    assert extra.answers == []
 
 
 async def test_pages_are_read_while_they_are_worth_it() -> None:
@@ -166,7 +113,7 @@ async def test_pages_are_read_while_they_are_worth_it() -> None:
     pages = [[row(n) for n in range(start, start + 20)] for start in (0, 100, 200, 20)]
     listed = FakeList({"running": pages}, total_count=400)
 
-    assert await run(listed, followers(40)) == []
+    assert await run(listed, tasks(40)) == []
     assert listed.asked == [("running", number) for number in (1, 2, 3, 4)]
 
 
@@ -175,7 +122,7 @@ async def test_a_few_stragglers_are_asked_singly() -> None:
     pages = [[row(n) for n in range(18)], *[[row(n)] for n in range(1000, 1300)]]
     listed = FakeList({"running": pages}, total_count=30_000)
 
-    assert await run(listed, followers(20)) == ["task-18", "task-19"]
+    assert await run(listed, tasks(20)) == ["task-18", "task-19"]
     assert listed.asked == [("running", 1)]
 
 
@@ -185,8 +132,8 @@ async def test_pages_that_answer_are_read_on_whatever_the_count_says() -> None:
     listed = FakeList({"running": pages}, total_count=100_000_000)
     memory = ListMemory(lambda: listed.now)
 
-    assert await run(listed, followers(60), memory) == []
-    assert await run(listed, followers(60), memory) == []
+    assert await run(listed, tasks(60), memory) == []
+    assert await run(listed, tasks(60), memory) == []
     assert listed.asked == [("running", number) for number in (1, 2, 3)] * 2
 
 
@@ -196,7 +143,7 @@ async def test_a_list_that_ignores_the_page_number_is_read_once(total_count: int
     same = [row(n) for n in range(40)]
     listed = FakeList({"running": [same] * 1000}, total_count=total_count)
 
-    left = await run(listed, followers(60))
+    left = await run(listed, tasks(60))
 
     assert left == [f"task-{n}" for n in range(40, 60)]
     assert listed.asked == [("running", 1), ("running", 2)]
@@ -208,7 +155,7 @@ async def test_a_list_without_a_known_end_is_left_in_time(total_count: int | Non
     foreign = [[row(n)] for n in range(1000, 2000)]
     listed = FakeList({"running": foreign}, total_count=total_count)
 
-    assert len(await run(listed, followers(20))) == 20
+    assert len(await run(listed, tasks(20))) == 20
     assert len(listed.asked) == 20
 
 
@@ -218,7 +165,7 @@ async def test_a_refused_state_is_remembered() -> None:
     memory = ListMemory(lambda: refusing.now)
 
     for _ in range(2):
-        assert len(await run(refusing, followers(20, "provisioning"), memory)) == 20
+        assert len(await run(refusing, tasks(20, "provisioning"), memory)) == 20
         refusing.now += 300
     assert refusing.asked == [("provisioning", 1)]
 
@@ -236,11 +183,11 @@ async def test_a_refusal_that_is_not_of_the_state_is_soon_forgotten(error: Excep
     listed = FakeList({"running": [[row(n) for n in range(20)]]}, error=error)
     memory = ListMemory(lambda: listed.now)
 
-    assert len(await run(listed, followers(20), memory)) == 20
+    assert len(await run(listed, tasks(20), memory)) == 20
     listed.error = None
-    assert len(await run(listed, followers(20), memory)) == 20
+    assert len(await run(listed, tasks(20), memory)) == 20
     listed.now += 60
-    assert await run(listed, followers(20), memory) == []
+    assert await run(listed, tasks(20), memory) == []
     assert listed.asked == [("running", 1)] * 2
 
 
@@ -257,21 +204,17 @@ async def test_trouble_is_no_refusal(error: Exception) -> None:
     memory = ListMemory(lambda: failing.now)
 
     with pytest.raises(type(error)):
-        await run(failing, followers(20), memory)
+        await run(failing, tasks(20), memory)
 
     assert memory.gives("running")
 
 
-async def test_an_answer_keeps_what_was_known() -> None:
+def test_an_answer_keeps_what_was_known() -> None:
     """A row has few fields; where the state is the same, the fuller snapshot stays."""
-    due = followers(20)
     full = TaskSnapshot(id="task-0", status="running", retry_count=0, gpu_type="H100", raw=b"{}")
-    due["task-0"].watch.snapshot = full
-    due["task-1"].watch.snapshot = attrs.evolve(full, id="task-1", status="queued")
+    before = attrs.evolve(full, status="queued")
 
-    await run(FakeList({"running": [[row(n) for n in range(20)]]}), due)
-
-    assert due["task-0"].answers[0][0] is full
-    changed = attrs.evolve(full, id="task-1", status="running", raw=b"")
-    assert due["task-1"].answers[0][0] == changed
-    assert changed.raw == due["task-1"].answers[0][0].raw
+    assert snapshot_of(row(0), full) is full
+    changed = snapshot_of(row(0), before)
+    assert changed == attrs.evolve(before, status="running", raw=b"")
+    assert changed.raw == b""

@@ -34,10 +34,7 @@ class FakeFollower:
 
     def __init__(self, poller: Poller, number: int) -> None:
         self.task_id = f"task-{number}"
-        self.asking = False
         self.is_done = False
-        self.unlisted = 0
-        self.scheduled_at: float | None = None
         self.answers: list[TaskSnapshot | CyberunError] = []
         self.crashes: list[Exception] = []
         self.asked_at: list[float] = []
@@ -51,10 +48,14 @@ class FakeFollower:
         )
 
     def due_at(self) -> float | None:
-        return None if self.asking else self.watch.check_at
+        return None
 
     def on_time(self, now: float) -> None:
         pass
+
+    def on_wake(self, now: float) -> None:
+        self.watch.woke(now)
+        self.advance()
 
     def advance(self) -> None:
         self._poller.schedule(self)  # type: ignore[arg-type]
@@ -101,7 +102,7 @@ async def followed(
         poller = Poller(
             now=anyio.current_time,
             spawn=group.start_soon,
-            ask=service.ask,
+            check_status=service.ask,
             list_page=service.list_page,
             pace=RateLimit(anyio.current_time, rate),
             places=Places(20),
@@ -198,7 +199,7 @@ async def test_a_machine_that_slept_asks_first(monkeypatch: pytest.MonkeyPatch) 
         poller = Poller(
             now=anyio.current_time,
             spawn=group.start_soon,
-            ask=service.ask,
+            check_status=service.ask,
             list_page=service.list_page,
             pace=RateLimit(anyio.current_time, 100.0),
             places=Places(20),

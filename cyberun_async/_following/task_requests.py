@@ -1,0 +1,162 @@
+"""The requests that followers make: status, list, output, event stream and cancellation."""
+
+import logging
+from collections.abc import Mapping
+from typing import Any
+
+import anyio
+
+from .._http import Caller, EventConnection, Secret, Transport, Usage, retry_after_of
+from .._model import (
+    CyberunError,
+    ResultExpiredError,
+    TaskNotFoundError,
+    TaskSnapshot,
+    Timeouts,
+    WatchPolicy,
+)
+from .._protocol import (
+    ExchangeFailedError,
+    Page,
+    Response,
+    Sighting,
+    decode_result,
+    decode_sightings,
+    decode_task,
+    rejection,
+    unexpected,
+    without_locals,
+)
+from .._validation import path_for
+from .list_polling import PAGE_SIZE
+from .notifier import Notifier
+
+
+logger = logging.getLogger("cyberun_async")
+
+# So many tries that hang have room in the time for an output.
+_OUTPUT_TRIES = 3
+
+
+class TaskRequests:
+    """What followers ask of the service, with the headers of the observer."""
+
+    def __init__(
+        self,
+        transport: Transport,
+        caller: Caller,
+        *,
+        policy: WatchPolicy,
+        timeouts: Timeouts,
+        usage: Usage,
+        notifier: Notifier,
+    ) -> None:
+        self._transport = transport
+        self._caller = caller
+        self._policy = policy
+        self._timeouts = timeouts
+        self._usage = usage
+        self._notifier = notifier
+
+    async def status(self, task_id: str) -> TaskSnapshot:
+        """Return the task's state. Not retried here, but by the watch, at the client's rate."""
+        path, headers = path_for("tasks", task_id), self._notifier.headers(task_id)
+        call = self._caller.call(
+            "GET", path, headers=headers, task=True, is_check=True, repeatable=False
+        )
+        return decode_task(await call)
+
+    async def list_page(self, state: str, number: int) -> Page[Sighting]:
+        """Return one page of the team's tasks in *state*."""
+        params = {"status": str(state), "current_page": number, "per_page": PAGE_SIZE}
+        call = self._caller.call(
+            "GET", path_for("tasks"), params=params, is_check=True, repeatable=False
+        )
+        return decode_sightings(await call)
+
+    async def cancel(self, task_id: str) -> None:
+        """Ask the service to cancel the task."""
+        await self._caller.call("POST", path_for("tasks", task_id, "cancel"), task=True)
+
+    async def try_to_cancel(self, task_id: str) -> bool:
+        """
+        Ask the service to cancel the task, shielded and within ``Timeouts.cancel`` seconds.
+
+        Return whether it took the request.
+        """
+        with anyio.move_on_after(self._timeouts.cancel, shield=True):
+            try:
+                await self.cancel(task_id)
+            except CyberunError as error:
+                logger.warning("task %s could not be cancelled: %s", task_id, type(error).__name__)
+                return False
+            return True
+        logger.warning("task %s could not be cancelled: no answer in time", task_id)
+        return False
+
+    async def output(self, task_id: str) -> tuple[Mapping[str, Any] | None, str | None]:
+        """Return the output of a completed task, or why it cannot be read (in time)."""
+        path, headers = path_for("tasks", task_id, "result"), self._notifier.headers(task_id)
+        seconds = self._policy.output_timeout
+        with anyio.move_on_after(seconds):
+            try:
+                # One try that hangs leaves time for others.
+                reply = await self._caller.call(
+                    "GET", path, headers=headers, task=True, total=seconds / _OUTPUT_TRIES
+                )
+                output = decode_result(reply).output
+            except TaskNotFoundError as error:
+                return None, str(ResultExpiredError.after(error))
+            except CyberunError as error:
+                return None, str(error)
+            return output, None if output is not None else "the service's result holds no output"
+        return None, f"the result was not answered within {seconds:g} s"
+
+    async def open_stream(self, task_id: str, last_event_id: str | None) -> EventConnection:
+        """
+        Open the task's event stream; a key that is refused is replaced once.
+
+        Raises:
+            ExchangeFailedError: There were no headers.
+            CyberunError: There is no key, or the client is closed.
+        """
+        path = path_for("tasks", task_id, "events")
+        refused: Secret | None = None
+        while True:
+            key, headers = await self._caller.headers(refused)
+            headers = {**headers, **self._notifier.headers(task_id)}
+            if last_event_id:
+                headers["Last-Event-ID"] = last_event_id
+            with without_locals():
+                connection = await self._transport.open_stream(
+                    path,
+                    headers=headers,
+                    open_timeout=self._policy.open_timeout,
+                    timeouts=self._timeouts,
+                    usage=self._usage,
+                )
+            if connection.status != 401 or refused is not None or not self._caller.can_refresh:
+                return connection
+            refused = key
+            with anyio.CancelScope(shield=True):
+                await connection.aclose()
+
+
+async def refusal_of(
+    connection: EventConnection, task_id: str
+) -> tuple[CyberunError, float | None]:
+    """Return the error that an answer without events stands for, and what to wait for."""
+    try:
+        body = await connection.read_body()
+    except ExchangeFailedError:
+        body = b""
+    reply = Response(
+        status=connection.status,
+        headers=connection.headers,
+        body=body,
+        path=f"/r/tasks/{task_id}/events",
+    )
+    if 200 <= reply.status < 300:
+        error = unexpected(reply, "the event stream was answered with something else")
+        return error, retry_after_of(reply.headers)
+    return rejection(reply, task=True), retry_after_of(reply.headers)
