@@ -5,7 +5,7 @@ Everything that is run on this project, by name.
 nox. ``nox -l`` lists the rest, and ``.ci/run`` runs what every change has to pass.
 """
 
-import shutil
+import sys
 from pathlib import Path
 
 import nox
@@ -85,8 +85,8 @@ def tests(session: nox.Session) -> None:
     """Test the installed package on asyncio, and measure branch coverage."""
     _pinned(session, TESTED, *_group("tests"))
     session.run("coverage", "erase")
-    pytest = shutil.which("pytest", path=session.bin) or "pytest"
-    session.run("coverage", "run", pytest, *SUITE, *session.posargs)
+    programs = (session.bin_paths or [Path(sys.executable).parent])[0]
+    session.run("coverage", "run", str(Path(programs, "pytest")), *SUITE, *session.posargs)
     session.run("coverage", "combine", "--quiet")
     # A part of the tests says nothing about the whole.
     session.run("coverage", "report", *(("--fail-under=0",) if session.posargs else ()))
