@@ -85,7 +85,7 @@ def tests(session: nox.Session) -> None:
     """Test the installed package on asyncio, and measure branch coverage."""
     _pinned(session, TESTED, *_group("tests"))
     session.run("coverage", "erase")
-    programs = (session.bin_paths or [Path(sys.executable).parent])[0]
+    programs = (session.bin_paths or [str(Path(sys.executable).parent)])[0]
     session.run("coverage", "run", str(Path(programs, "pytest")), *SUITE, *session.posargs)
     session.run("coverage", "combine", "--quiet")
     # A part of the tests says nothing about the whole.
