@@ -2,36 +2,17 @@
 
 import warnings
 from abc import ABC, abstractmethod
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable
 from types import TracebackType
-from typing import Any, ClassVar, Generic, Protocol, Self, TypeVar
+from typing import ClassVar, Generic, Self, TypeVar
 
 import anyio
 
 from ._model import ClientStateError
+from ._runtime import Runtime
 
 
 Item_co = TypeVar("Item_co", covariant=True)
-
-
-class Home(Protocol):
-    """The event loop that what is held belongs to."""
-
-    def check(self) -> None:
-        """Raise :class:`WrongEventLoopError` unless this is the loop, and the process."""
-        ...
-
-    def check_loop(self) -> None:
-        """Check the loop alone, which takes less."""
-        ...
-
-    def check_process(self) -> None:
-        """Check the process alone."""
-        ...
-
-    def spawn_soon(self, function: Callable[[], Coroutine[Any, Any, None]]) -> None:
-        """Start *function* as a task, from any thread."""
-        ...
 
 
 class HeldIterator(ABC, Generic[Item_co]):
@@ -49,7 +30,7 @@ class HeldIterator(ABC, Generic[Item_co]):
     _is_over = False
     _is_reading = False
     _may_share: ClassVar[bool] = False
-    _home: Home
+    _runtime: Runtime
     _failure: Exception | None = None
     _why = ""
 
@@ -66,8 +47,8 @@ class HeldIterator(ABC, Generic[Item_co]):
     # What a kind of iterator does in its own way.
 
     @abstractmethod
-    def _begin(self) -> Home:
-        """Take hold of what is to be read, and return where that lives."""
+    def _begin(self) -> Runtime:
+        """Take hold of what is to be read, and return the event loop it belongs to."""
 
     def _ready(self) -> Item_co | None:
         """Return the next item if it is there already: spares most items a coroutine."""
@@ -93,7 +74,7 @@ class HeldIterator(ABC, Generic[Item_co]):
 
     async def __aenter__(self) -> Self:
         if self._is_begun:
-            self._home.check()
+            self._runtime.check()
         if self._is_closed:
             raise self._refusal()
         self._is_entered = True
@@ -112,7 +93,7 @@ class HeldIterator(ABC, Generic[Item_co]):
 
     async def __anext__(self) -> Item_co:
         if self._is_begun:
-            self._home.check_loop()
+            self._runtime.check_loop()
         if self._is_reading and not self._may_share:
             raise ClientStateError(f"two tasks read one {self._what}; {self._call} once for each")
         if self._is_closed:
@@ -124,7 +105,7 @@ class HeldIterator(ABC, Generic[Item_co]):
             self._start()
         if (item := self._ready()) is not None:
             return item
-        self._home.check_process()
+        self._runtime.check_process()
         self._is_reading = True
         try:
             item = await self._next()
@@ -161,14 +142,14 @@ class HeldIterator(ABC, Generic[Item_co]):
         if not self._is_begun:
             self._is_closed = True
             return
-        self._home.check()
+        self._runtime.check()
         self._is_closed = True
         with anyio.CancelScope(shield=True):
             await self._let_go()
 
     def _start(self) -> None:
         if not self._is_begun:
-            self._home = self._begin()
+            self._runtime = self._begin()
             self._is_begun = True
 
     def _refusal(self) -> ClientStateError:
@@ -178,7 +159,7 @@ class HeldIterator(ABC, Generic[Item_co]):
         if not self._is_begun or self._is_closed or not self._is_holding:
             return
         # Before the warning, which may be an error. It lives on until this has run.
-        self._home.spawn_soon(self.aclose)
+        self._runtime.spawn_soon(self.aclose)
         warnings.warn(
             f"{self!r} was left without being closed; use `async with {self._call_alone}`",
             ResourceWarning,

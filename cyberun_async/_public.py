@@ -10,9 +10,12 @@ from ._client import (
     EventStream as EventStream,
     MergedEvents as MergedEvents,
     Outcome as Outcome,
+    Outcomes as Outcomes,
     Pager as Pager,
     ProgressView as ProgressView,
+    RunOptions as RunOptions,
     Submission as Submission,
+    Submissions as Submissions,
     TaskHandle as TaskHandle,
 )
 from ._model import (

@@ -6,31 +6,23 @@ from collections.abc import (
     AsyncIterable,
     Awaitable,
     Callable,
-    Coroutine,
     Generator,
     Iterable,
 )
 from contextlib import aclosing
-from typing import Any, Generic, Protocol, TypeVar, cast
+from typing import Generic, TypeVar, cast
 
 import anyio
 
-from .._iteration import HeldIterator, Home
+from .._iteration import HeldIterator
 from .._model import ClientClosedError, CyberunError
+from .._runtime import Runtime
 
 
 T = TypeVar("T")
 R = TypeVar("R")
 
 Emit = Callable[[R], Awaitable[None]]
-
-
-class Owner(Home, Protocol):
-    """The client's loop, and the owner of its tasks."""
-
-    def spawn(self, function: Callable[..., Coroutine[Any, Any, None]], *args: Any) -> None:
-        """Start a task that the client owns."""
-        ...
 
 
 class Offer(Generic[R]):
@@ -45,7 +37,7 @@ class Offer(Generic[R]):
 
 class Work(Generic[R]):
     """
-    What goes on behind a :class:`Pump`.
+    What runs behind a :class:`FanIn`.
 
     It holds no reference to it, so that one that is forgotten can be collected, and closed.
 
@@ -103,17 +95,17 @@ class Work(Generic[R]):
         concurrency: int | None,
     ) -> None:
         """Do *work* for each item of *source*."""
-        turns = None if concurrency is None else anyio.Semaphore(concurrency)
+        semaphore = None if concurrency is None else anyio.Semaphore(concurrency)
         is_over = False
         try:
             with self._scope:
                 async with anyio.create_task_group() as group, aclosing(each(source)) as items:
                     async for item in items:
-                        if turns is not None:
-                            await turns.acquire()
-                        group.start_soon(self._work_on, item, work, turns)
+                        if semaphore is not None:
+                            await semaphore.acquire()
+                        group.start_soon(self._work_on, item, work, semaphore)
             is_over = True
-        except Exception as error:  # noqa: BLE001 - told to the reader, whose error it is
+        except Exception as error:  # noqa: BLE001 - raised to the reader, whose error it is
             self.crash = _alone(error)
         finally:
             if not is_over and self.crash is None:
@@ -126,13 +118,13 @@ class Work(Generic[R]):
         self,
         item: T,
         work: Callable[[T, Emit[R]], Awaitable[None]],
-        turns: anyio.Semaphore | None,
+        semaphore: anyio.Semaphore | None,
     ) -> None:
         try:
             await work(item, self.offer)
         finally:
-            if turns is not None:
-                turns.release()
+            if semaphore is not None:
+                semaphore.release()
 
     def failure(self) -> Exception | None:
         """Return what stands in the place of the end, or None."""
@@ -151,7 +143,7 @@ class Work(Generic[R]):
         return error
 
 
-class Pump(HeldIterator[R]):
+class FanIn(HeldIterator[R]):
     """
     An async iterator over what is made of each item of *source*, as it comes.
 
@@ -165,7 +157,7 @@ class Pump(HeldIterator[R]):
 
     def __init__(
         self,
-        owner: Owner,
+        runtime: Runtime,
         source: Iterable[T] | AsyncIterable[T],
         work: Callable[[T, Emit[R]], Awaitable[None]],
         *,
@@ -173,7 +165,7 @@ class Pump(HeldIterator[R]):
         concurrency: int | None = None,
         behind: Work[R] | None = None,
     ) -> None:
-        self._owner = owner
+        self._home = runtime
         self._method = method
         self._work = running = behind or Work[R]()
         self._run = lambda: running.run(source, work, concurrency)
@@ -196,10 +188,10 @@ class Pump(HeldIterator[R]):
     def _is_holding(self) -> bool:
         return not self._work.is_over
 
-    def _begin(self) -> Home:
-        self._owner.check()
-        self._owner.spawn(self._run)
-        return self._owner
+    def _begin(self) -> Runtime:
+        self._home.check()
+        self._home.spawn(self._run)
+        return self._home
 
     def _ready(self) -> R | None:
         return self._work.take()

@@ -73,15 +73,15 @@ class Opened:
         self.is_closing: bool = False
         self.calls: Calls = Calls()
 
-    def tenant(self, choices: ClientSettings) -> Tenant:
+    def tenant(self, settings: ClientSettings) -> Tenant:
         """Return the tenant with this key, whose quota is that of who comes first."""
-        tenant = self._tenants.get(choices.keyring)
+        tenant = self._tenants.get(settings.keyring)
         if tenant is None:
-            tenant = self._tenants[choices.keyring] = self._new_tenant(choices)
+            tenant = self._tenants[settings.keyring] = self._new_tenant(settings)
         return tenant
 
-    def _new_tenant(self, choices: ClientSettings) -> Tenant:
-        account = Account(choices.keyring, choices.retries, self._context)
+    def _new_tenant(self, settings: ClientSettings) -> Tenant:
+        account = Account(settings.keyring, settings.retries, self._context)
         limits, now, usage = self._limits, self.runtime.now, account.usage
         submissions = None
         if limits.submit_rate is not None:
@@ -194,25 +194,25 @@ class Core:
             "the client is not open; use `async with CyberunClient(...) as client:`"
         )
 
-    def followers_for(self, choices: ClientSettings) -> Followers:
+    def followers_for(self, settings: ClientSettings) -> Followers:
         """Return what all sessions with these settings follow with."""
         opened = self.use()
-        followers = opened.followers.get(choices)
+        followers = opened.followers.get(settings)
         if followers is None:
-            followers = opened.followers[choices] = self._new_followers(opened, choices)
+            followers = opened.followers[settings] = self._new_followers(opened, settings)
         return followers
 
-    def _new_followers(self, opened: Opened, choices: ClientSettings) -> Followers:
-        notifier = Notifier(self._observer, choices.on_notice, self._faults)
-        tenant = opened.tenant(choices)
+    def _new_followers(self, opened: Opened, settings: ClientSettings) -> Followers:
+        notifier = Notifier(self._observer, settings.on_notice, self._faults)
+        tenant = opened.tenant(settings)
         submissions = tenant.economy.submissions
         caller = Caller(
             opened.transport,
             tenant.account,
-            policy=choices.retries,
-            timeouts=choices.timeouts,
+            policy=settings.retries,
+            timeouts=settings.timeouts,
             draw=draw,
-            headers=choices.sent_headers(),
+            headers=settings.sent_headers(),
             extra=notifier.headers,
             submission_turn=None if submissions is None else submissions.turn,
             suspicion=suspicion_of(self.settings.base_url),
@@ -221,8 +221,8 @@ class Core:
             runtime=opened.runtime,
             transport=opened.transport,
             caller=caller,
-            policy=choices.watch_policy,
-            timeouts=choices.timeouts,
+            policy=settings.watch_policy,
+            timeouts=settings.timeouts,
             economy=tenant.economy,
             notifier=notifier,
         )

@@ -2,20 +2,27 @@
 
 from collections.abc import AsyncGenerator, AsyncIterable, Awaitable, Callable, Iterable, Mapping
 from contextlib import aclosing
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
+from uuid import UUID
 
 import anyio
 import attrs
 
-from .._model import ClientStateError, CyberunError, InvalidInputError, TaskSnapshot, TaskStatus
-from .fan_in import Emit, Owner, Pump, Work, each
-from .handle import TaskHandle, TaskRef
-from .streams import Delivered
-from .waiting import ended_badly
+from .._model import (
+    ClientStateError,
+    CyberunError,
+    InvalidInputError,
+    TaskSnapshot,
+    TaskStatus,
+    Workflow,
+)
+from .fan_in import Emit, FanIn, Work, each
+from .handle import TaskHandle, TaskRef, starting_point
+from .session import Session
+from .streams import Delivered, EventStream
+from .submit import Run, RunOptions
+from .waiting import ended_badly, wait_for_end
 
-
-if TYPE_CHECKING:
-    from .client import CyberunClient
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -76,13 +83,13 @@ class _Merging(Work[Any]):
 
     def __init__(
         self,
-        client: "CyberunClient",
+        session: Session,
         tasks: Iterable[TaskRef] | AsyncIterable[TaskRef],
         *,
         notices: bool,
     ) -> None:
         super().__init__()
-        self._client = client
+        self._session = session
         self._tasks = tasks
         self._notices = notices
         self._added: list[TaskRef] = []
@@ -108,7 +115,8 @@ class _Merging(Work[Any]):
 
     async def follow(self, task: TaskRef, emit: Emit[Any]) -> None:
         try:
-            async with self._client.watch(task, notices=self._notices) as events:
+            events = EventStream[Any](self._session, starting_point(task), notices=self._notices)
+            async with events:
                 async for event in events:
                     await emit(event)
         except CyberunError as error:
@@ -118,7 +126,7 @@ class _Merging(Work[Any]):
             self._news.set()
 
 
-class MergedEvents(Pump[Delivered]):
+class MergedEvents(FanIn[Delivered]):
     """
     The events of many tasks in one iterator; each names its task.
 
@@ -131,16 +139,15 @@ class MergedEvents(Pump[Delivered]):
 
     def __init__(
         self,
-        client: "CyberunClient",
-        owner: Owner,
+        session: Session,
         tasks: Iterable[TaskRef] | AsyncIterable[TaskRef],
         *,
         notices: bool = False,
     ) -> None:
         check_several("tasks", tasks)
-        merging = self._merging = _Merging(client, tasks, notices=notices)
+        merging = self._merging = _Merging(session, tasks, notices=notices)
         super().__init__(
-            owner, merging.arriving(), merging.follow, method="watch_many", behind=merging
+            session.home(), merging.arriving(), merging.follow, method="watch_many", behind=merging
         )
 
     def add(self, task: TaskRef) -> None:
@@ -151,28 +158,61 @@ class MergedEvents(Pump[Delivered]):
             ClientStateError: All tasks have ended, or the iterator is closed.
             WrongEventLoopError: On another event loop than the client's.
         """
-        self._owner.check()
+        self._home.check()
         if self._is_closed or self._merging.is_over:
             raise ClientStateError("this iterator has ended; call client.watch_many() again")
         self._merging.add(task)
 
 
-def outcomes(
-    client: "CyberunClient", owner: Owner, tasks: Iterable[TaskRef] | AsyncIterable[TaskRef]
-) -> Pump[Outcome]:
-    """Return an iterator over the outcomes of *tasks*, in the order in which they end."""
+class Outcomes(FanIn[Outcome]):
+    """The :class:`Outcome` of each of many tasks, in the order in which they end."""
 
-    async def follow(task: TaskRef, emit: Emit[Outcome]) -> None:
-        handle = client.handle(task)
-        try:
-            snapshot = await client.wait(task)
-        except CyberunError as error:
-            await emit(Outcome(handle=handle, error=error))
-        else:
-            await emit(Outcome(handle=handle, snapshot=snapshot))
+    def __init__(self, session: Session, tasks: Iterable[TaskRef] | AsyncIterable[TaskRef]) -> None:
+        async def follow(task: TaskRef, emit: Emit[Outcome]) -> None:
+            token = starting_point(task)
+            handle = TaskHandle(token.task_id, token.submitted_at, session=session)
+            try:
+                snapshot = await wait_for_end(session, token)
+            except CyberunError as error:
+                await emit(Outcome(handle=handle, error=error))
+            else:
+                await emit(Outcome(handle=handle, snapshot=snapshot))
 
-    check_several("tasks", tasks)
-    return Pump(owner, tasks, follow, method="as_completed")
+        check_several("tasks", tasks)
+        super().__init__(session.home(), tasks, follow, method="as_completed")
+
+
+class Submissions(FanIn[Submission]):
+    """The :class:`Submission` of each of many runs, as they are answered."""
+
+    def __init__(
+        self,
+        session: Session,
+        workflow: str | UUID | Workflow,
+        parameter_sets: Iterable[Mapping[str, Any]] | AsyncIterable[Mapping[str, Any]],
+        concurrency: int,
+        options: RunOptions,
+    ) -> None:
+        count = 0
+
+        async def submit(parameters: Mapping[str, Any], emit: Emit[Submission]) -> None:
+            nonlocal count
+            index, count = count, count + 1
+            try:
+                handle = await Run(session, workflow, parameters, **options).submit()
+            except CyberunError as error:
+                await emit(Submission(index=index, parameters=parameters, error=error))
+            else:
+                await emit(Submission(index=index, parameters=parameters, handle=handle))
+
+        check_several("parameter_sets", parameter_sets, of_mappings=True)
+        super().__init__(
+            session.home(),
+            parameter_sets,
+            submit,
+            method="submit_many",
+            concurrency=concurrency_of(concurrency),
+        )
 
 
 def check_several(name: str, values: object, *, of_mappings: bool = False) -> None:
@@ -191,31 +231,16 @@ def check_several(name: str, values: object, *, of_mappings: bool = False) -> No
         raise InvalidInputError(f"{name} must be an iterable, synchronous or not, not {kind}")
 
 
-def submissions(
-    client: "CyberunClient",
-    owner: Owner,
-    workflow: str,
-    parameter_sets: Iterable[Mapping[str, Any]] | AsyncIterable[Mapping[str, Any]],
-    concurrency: int,
-    options: Mapping[str, Any],
-) -> Pump[Submission]:
-    """Return an iterator over the submissions of *workflow*, as they are answered."""
-    check_several("parameter_sets", parameter_sets, of_mappings=True)
-    if type(concurrency) is not int or concurrency < 1:
+def concurrency_of(number: int) -> int:
+    """
+    Return *number*, which says how many submissions may be in flight.
+
+    Raises:
+        InvalidInputError: It is no whole number from 1 on.
+    """
+    if type(number) is not int or number < 1:
         raise InvalidInputError("concurrency must be a whole number from 1 on")
-    count = 0
-
-    async def submit(parameters: Mapping[str, Any], emit: Emit[Submission]) -> None:
-        nonlocal count
-        index, count = count, count + 1
-        try:
-            handle = await client.submit(workflow, parameters, **options)
-        except CyberunError as error:
-            await emit(Submission(index=index, parameters=parameters, error=error))
-        else:
-            await emit(Submission(index=index, parameters=parameters, handle=handle))
-
-    return Pump(owner, parameter_sets, submit, method="submit_many", concurrency=concurrency)
+    return number
 
 
 async def in_order(
@@ -224,14 +249,15 @@ async def in_order(
     *,
     return_exceptions: bool,
     what: str,
-) -> list[R | CyberunError]:
+    name: str = "tasks",
+) -> list[Any]:
     """
     Return what *work* gives for each of *tasks*, in their order.
 
     All are awaited even if some fail; then one failure is raised as it is, several as
     an ``ExceptionGroup``, unless they are to be returned.
     """
-    check_several("tasks", tasks)
+    check_several(name, tasks, of_mappings=name != "tasks")
     results: dict[int, R | CyberunError] = {}
     failures: list[CyberunError] = []
 

@@ -3,9 +3,9 @@
 from collections.abc import Callable, Mapping
 from typing import Any, Generic, Self, TypeVar
 
-from .._http import ApiCaller
 from .._model import InvalidInputError
 from .._protocol import Page, Response
+from .session import Session
 
 
 PAGE_SIZE = 100
@@ -22,8 +22,8 @@ class Pager(Generic[T]):
     """
     The items of a list, to be read once with ``async for``.
 
-    A page is asked for when its first item is wanted, so leaving early costs nothing
-    and leaves nothing open. No item comes twice, even where the list grows while it
+    A page is requested when its first item is wanted, so leaving early costs nothing
+    and leaves nothing open. No item is repeated, even where the list grows while it
     is read; one may be missed where the list shrinks. Cancelled while a page is
     awaited, reading can go on with the same page.
 
@@ -35,7 +35,7 @@ class Pager(Generic[T]):
 
     def __init__(
         self,
-        ask: ApiCaller,
+        session: Session,
         path: str,
         decode: Callable[[Response], Page[T]],
         *,
@@ -44,7 +44,7 @@ class Pager(Generic[T]):
         params: Mapping[str, Any] | None = None,
         keep: Callable[[T], bool] | None = None,
     ) -> None:
-        self._ask = ask
+        self._session = session
         self._path = path
         self._decode = decode
         self._key = key
@@ -70,7 +70,7 @@ class Pager(Generic[T]):
     async def _read_page(self) -> None:
         number = self._next_page
         params = {**self._params, "current_page": number, "per_page": self._per_page}
-        page = self._decode(await self._ask("GET", self._path, params=params))
+        page = self._decode(await self._session.caller.call("GET", self._path, params=params))
         if number != self._next_page:
             # Another task read this page meanwhile.
             return

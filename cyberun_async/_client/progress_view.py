@@ -1,19 +1,15 @@
 """The public view of a task's progress: dropped_progress, throttled, ready to be shown."""
 
 from collections.abc import Awaitable, Callable, Sequence
-from typing import TYPE_CHECKING
 
 import anyio
 
-from .._following import EventBuffer
-from .._iteration import Home
+from .._following import EventBuffer, Follower
 from .._model import Event, Notice, PollingStarted, ResumeToken, StreamingResumed
+from .._runtime import Runtime
 from .._watch import ProgressTracker, ProgressUpdate
-from .streams import Subscription, Subscriptions
-
-
-if TYPE_CHECKING:
-    from .._following import Follower
+from .session import Session
+from .streams import Subscription
 
 
 class ProgressReader(EventBuffer):
@@ -87,16 +83,15 @@ class ProgressView(Subscription[ProgressUpdate]):
 
     def __init__(
         self,
-        client: Subscriptions,
+        session: Session,
         token: ResumeToken,
         *,
-        now: Callable[[], float],
         min_interval: float,
         cancel_on_exit: bool = False,
     ) -> None:
         tracker = ProgressTracker(token.task_id, min_interval)
-        self._updates = ProgressReader(tracker, now=now)
-        super().__init__(client, token, reader=self._updates, cancel_on_exit=cancel_on_exit)
+        self._updates = ProgressReader(tracker, now=anyio.current_time)
+        super().__init__(session, token, reader=self._updates, cancel_on_exit=cancel_on_exit)
 
     @property
     def _what(self) -> str:
@@ -106,10 +101,10 @@ class ProgressView(Subscription[ProgressUpdate]):
     def _call(self) -> str:
         return "call client.progress(task)"
 
-    def _begin(self) -> Home:
-        home = super()._begin()
+    def _begin(self) -> Runtime:
+        runtime = super()._begin()
         self._updates.follower = self._follower
-        return home
+        return runtime
 
     def _next(self) -> Awaitable[ProgressUpdate | None]:
         return self._updates.next_update()

@@ -1,36 +1,25 @@
 """What the service lists: workflows, tasks, agents."""
 
-from typing import Protocol
 from uuid import UUID
 
 import attrs
 
-from .._http import ApiCaller
-from .._model import Agent, InvalidInputError, ResumeToken, TaskSnapshot, Workflow, shown
+from .._model import Agent, InvalidInputError, TaskSnapshot, Workflow, shown
 from .._protocol import decode_agents, decode_task_page, decode_workflow, decode_workflows
 from .._validation import WorkflowRef, path_for, reference_of, workflow_path
-from .handle import TaskHandle, starting_point
+from .handle import TaskRef, starting_point
 from .pagination import PAGE_SIZE, Pager
-
-
-MAX_OPTION = 200
+from .session import Session
 
 
 _LONGEST_STATUS = 100
 
 
-class TaskRequests(Protocol):
-    """The requests about one task."""
-
-    async def get_task(self, task_id: str, /) -> TaskSnapshot: ...
-    async def cancel_task(self, task_id: str, /) -> None: ...
-
-
 class Workflows:
     """The team's workflows: ``client.workflows``."""
 
-    def __init__(self, ask: ApiCaller) -> None:
-        self._ask = ask
+    def __init__(self, session: Session) -> None:
+        self._session = session
 
     def list(self, *, per_page: int = PAGE_SIZE) -> Pager[Workflow]:
         """
@@ -43,7 +32,7 @@ class Workflows:
             InvalidInputError: *per_page* is out of range.
         """
         return Pager(
-            self._ask,
+            self._session,
             path_for("workflows"),
             decode_workflows,
             key=lambda workflow: workflow.id,
@@ -69,16 +58,15 @@ class Workflows:
             InvalidInputError: *workflow* is malformed.
         """
         ref = reference_of(workflow, slug=slug)
-        found = decode_workflow(await self._ask("GET", workflow_path(ref)))
+        found = decode_workflow(await self._session.caller.call("GET", workflow_path(ref)))
         return attrs.evolve(found, pinned=ref.version is not None)
 
 
 class Tasks:
     """The team's tasks: ``client.tasks``."""
 
-    def __init__(self, ask: ApiCaller, requests: TaskRequests) -> None:
-        self._ask = ask
-        self._requests = requests
+    def __init__(self, session: Session) -> None:
+        self._session = session
 
     def list(self, *, status: str | None = None, per_page: int = PAGE_SIZE) -> Pager[TaskSnapshot]:
         """
@@ -96,7 +84,7 @@ class Tasks:
         """
         wanted = None if status is None else _status_filter(status)
         return Pager(
-            self._ask,
+            self._session,
             path_for("tasks"),
             decode_task_page,
             key=lambda task: task.id,
@@ -106,7 +94,7 @@ class Tasks:
             keep=None if wanted is None else lambda task: task.status == wanted,
         )
 
-    async def get(self, task: TaskHandle | ResumeToken | UUID | str) -> TaskSnapshot:
+    async def get(self, task: TaskRef) -> TaskSnapshot:
         """
         Return a task's present state, with one request, made again where it fails.
 
@@ -123,31 +111,14 @@ class Tasks:
             UnexpectedResponseError: Its answer was not the protocol.
             InvalidInputError: *task* is no task.
         """
-        return await self._requests.get_task(starting_point(task).task_id)
-
-    async def cancel(self, task: TaskHandle | ResumeToken | UUID | str) -> None:
-        """
-        Ask the service to cancel a task; success means only that it was asked.
-
-        See :meth:`~cyberun_async.CyberunClient.cancel`. Cancelled here while the answer is
-        awaited, the service may have taken it.
-
-        Args:
-            task: A handle, an id or a resume token.
-
-        Raises:
-            TaskNotFoundError: No such task, or not yours.
-            ServiceUnavailableError: The service could not be reached or kept failing.
-            InvalidInputError: *task* is no task.
-        """
-        await self._requests.cancel_task(starting_point(task).task_id)
+        return await self._session.get_task(starting_point(task).task_id)
 
 
 class Agents:
     """The GPU agents that are connected: ``client.agents``."""
 
-    def __init__(self, ask: ApiCaller) -> None:
-        self._ask = ask
+    def __init__(self, session: Session) -> None:
+        self._session = session
 
     def list(self, *, per_page: int = PAGE_SIZE) -> Pager[Agent]:
         """
@@ -162,7 +133,7 @@ class Agents:
             InvalidInputError: *per_page* is out of range.
         """
         return Pager(
-            self._ask,
+            self._session,
             path_for("agents"),
             decode_agents,
             key=lambda agent: agent.id,

@@ -4,17 +4,18 @@ What is open behind a client, and what of it siblings share.
 A client and its siblings have one :class:`Core`: one network, one set of stream slots,
 one rate. Those with the same key and team are one :class:`Tenant`, with one quota of
 retries and one set of statistics. Each has a :class:`Session`, its own way to all that.
-Sessions whose choices are equal share their watches, too.
+Sessions whose settings are equal share their watches, too.
 """
 
 from collections.abc import AsyncIterable, Awaitable, Callable, Mapping
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from .._following import EventBuffer, Follower, Followers
-from .._http import sealed
+from .._http import Caller, sealed
 from .._model import (
     ClientStatistics,
     CyberunError,
+    Limits,
     RawResult,
     ResultExpiredError,
     ResumeToken,
@@ -23,9 +24,9 @@ from .._model import (
     TaskStatus,
     TransferError,
 )
-from .._protocol import Response, decode_result, decode_task, without_locals
+from .._protocol import decode_result, decode_task, without_locals
 from .._runtime import Runtime
-from .._transfer import Download, allows_http, may_fetch
+from .._transfer import Download, Files, allows_http, may_fetch
 from .._validation import path_for
 from .background import Errand
 from .lifetime import Core, Opened, Tenant
@@ -36,11 +37,11 @@ T = TypeVar("T")
 
 
 class Session:
-    """One client's way to what is open: with its own choices, or a sibling's."""
+    """One client's way to what is open: with its own settings, or a sibling's."""
 
-    def __init__(self, core: Core, choices: ClientSettings, *, is_sibling: bool = False) -> None:
+    def __init__(self, core: Core, settings: ClientSettings, *, is_sibling: bool = False) -> None:
         self.core = core
-        self.choices = choices
+        self.settings = settings
         self.is_sibling = is_sibling
         self._followers: Followers | None = None
         # Kept for as long as this is, whatever becomes of its siblings.
@@ -49,14 +50,14 @@ class Session:
     async def open(self) -> None:
         """Make ready what it shares with its siblings."""
         await self.core.open()
-        self._tenant = self.core.use().tenant(self.choices)
+        self._tenant = self.core.use().tenant(self.settings)
 
-    def sibling(self, choices: ClientSettings) -> "Session":
+    def sibling(self, settings: ClientSettings) -> "Session":
         """Return a session of the same core."""
-        sibling = Session(self.core, choices, is_sibling=True)
+        sibling = Session(self.core, settings, is_sibling=True)
         opened = self.core.opened
-        if opened is not None and choices.keyring == self.choices.keyring:
-            sibling._tenant = self._tenant = opened.tenant(choices)
+        if opened is not None and settings.keyring == self.settings.keyring:
+            sibling._tenant = self._tenant = opened.tenant(settings)
         return sibling
 
     @property
@@ -64,7 +65,7 @@ class Session:
         """Whose requests and watches they are."""
         tenant = self._tenant
         if tenant is None:
-            tenant = self._tenant = self.core.use().tenant(self.choices)
+            tenant = self._tenant = self.core.use().tenant(self.settings)
         return tenant
 
     @property
@@ -80,9 +81,24 @@ class Session:
         followers = self._followers
         if followers is None:
             _ = self.tenant
-            followers = self._followers = self.core.followers_for(self.choices)
+            followers = self._followers = self.core.followers_for(self.settings)
         followers.check_open()
         return followers
+
+    @property
+    def caller(self) -> Caller:
+        """What makes requests of the API, if they may be made here and now."""
+        return self.followers.caller
+
+    @property
+    def limits(self) -> Limits:
+        """What may grow, and how far."""
+        return self.core.settings.limits
+
+    @property
+    def files(self) -> Files:
+        """What sends files, with these settings."""
+        return Files(self, limits=self.limits, retries=self.settings.retries)
 
     # What streams and results need.
 
@@ -125,9 +141,7 @@ class Session:
 
     async def get_task(self, task_id: str) -> TaskSnapshot:
         """Ask for a task's present state."""
-        return decode_task(
-            await self.followers.caller.call("GET", path_for("tasks", task_id), task=True)
-        )
+        return decode_task(await self.caller.call("GET", path_for("tasks", task_id), task=True))
 
     async def raw_result(self, task_id: str, *, is_completed: bool = False) -> RawResult:
         """
@@ -140,7 +154,7 @@ class Session:
         """
         path = path_for("tasks", task_id, "result")
         try:
-            return decode_result(await self.followers.caller.call("GET", path, task=True))
+            return decode_result(await self.caller.call("GET", path, task=True))
         except TaskNotFoundError as error:
             if is_completed or await self._has_completed(task_id):
                 raise ResultExpiredError.after(error) from error
@@ -152,24 +166,12 @@ class Session:
         except CyberunError:
             return False
 
-    # Requests.
-
-    async def ask(
-        self,
-        method: str,
-        path: str,
-        *,
-        params: Mapping[str, Any] | None = None,
-        json_body: Any = None,
-        repeatable: bool = True,
-    ) -> Response:
-        """Make a request of the API."""
-        return await self.followers.caller.call(
-            method, path, params=params, json_body=json_body, repeatable=repeatable
-        )
-
-    async def within(self, seconds: float, work: Callable[[], Awaitable[T]]) -> tuple[T] | None:
-        """Return what *work* comes to, or None on time if that takes more than *seconds*."""
+    async def within(
+        self, seconds: float | None, work: Callable[[], Awaitable[T]]
+    ) -> tuple[T] | None:
+        """Return what *work* returns, or None on time if that takes more than *seconds*."""
+        if seconds is None:
+            return (await work(),)
         errand = Errand(work)
         self.opened.runtime.spawn(errand.run)
         outcome = await errand.outcome(seconds)
@@ -177,37 +179,27 @@ class Session:
             errand.stop()
         return outcome
 
-    async def fetch(self, url: str, headers: Mapping[str, str]) -> Download:
-        """Fetch a presigned link, without any credential."""
-        url = sealed(url)
-        opened = self.opened
-        if not self._may_fetch(url):
-            raise TransferError("the service gave a link that is not https; it is not followed")
-        with without_locals():
-            return await opened.transport.fetch(
-                "GET",
-                sealed(url).reveal(),
-                headers=headers,
-                may_follow=self._may_fetch,
-                timeouts=self.choices.timeouts,
-                usage=self.tenant.account.usage,
-            )
-
-    async def put(
-        self, url: str, headers: Mapping[str, str], content: AsyncIterable[bytes], /
+    async def transfer(
+        self,
+        method: str,
+        url: str,
+        headers: Mapping[str, str],
+        content: AsyncIterable[bytes] | None = None,
     ) -> Download:
-        """Send a file to a presigned address, without any credential."""
+        """Fetch a file from a presigned address, or send it there, without any credential."""
         url = sealed(url)
         opened = self.opened
         if not self._may_fetch(url):
-            raise TransferError("the service gave a link that is not https; nothing was sent to it")
+            what = "it is not followed" if content is None else "nothing was sent to it"
+            raise TransferError(f"the service gave a link that is not https; {what}")
         with without_locals():
             return await opened.transport.fetch(
-                "PUT",
+                method,
                 sealed(url).reveal(),
                 headers=headers,
                 content=content,
-                timeouts=self.choices.timeouts,
+                may_follow=self._may_fetch if content is None else None,
+                timeouts=self.settings.timeouts,
                 usage=self.tenant.account.usage,
             )
 

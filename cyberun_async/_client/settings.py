@@ -3,7 +3,7 @@
 import functools
 import os
 from collections.abc import Callable, Mapping
-from typing import TypeVar, cast
+from typing import Any, TypedDict, TypeVar, Unpack, cast
 from urllib.parse import urlsplit
 
 import attrs
@@ -15,7 +15,6 @@ from .._version import version
 
 
 T = TypeVar("T")
-
 
 OnNotice = Callable[[Notice], None]
 
@@ -49,33 +48,49 @@ class ClientSettings:
         return {"User-Agent": self.user_agent, "Accept": "application/json", **named}
 
 
-def changed(
-    choices: ClientSettings,
-    *,
-    own_agent: str,
-    keyring: Keyring | None = None,
-    watch_policy: object = None,
-    retries: object = None,
-    timeouts: object = None,
-    user_agent: object = None,
-    headers: object = None,
-    on_notice: object = None,
-) -> ClientSettings:
+class Given(TypedDict, total=False):
+    """What the settings of a client are changed by; None leaves one as it is."""
+
+    api_key: str | KeyProvider | None
+    team_id: str | None
+    watch_policy: WatchPolicy | None
+    retries: RetryPolicy | None
+    timeouts: Timeouts | None
+    user_agent: str | None
+    headers: Mapping[str, str] | None
+    on_notice: OnNotice | None
+
+
+def changed(settings: ClientSettings | None, **given: Unpack[Given]) -> ClientSettings:
     """
-    Return *choices* with all that is given in its place; headers are added.
+    Return *settings*, or those of a new client, with all that is given in its place.
+
+    Headers are added.
 
     Raises:
-        ConfigurationError: A value is of another kind.
+        ConfigurationError: A value is of another kind, or there is no key.
         InvalidInputError: A header cannot be sent.
     """
-    return ClientSettings(
-        keyring=keyring or choices.keyring,
-        watch_policy=_of_kind("watch_policy", watch_policy, WatchPolicy) or choices.watch_policy,
-        retries=_of_kind("retries", retries, RetryPolicy) or choices.retries,
-        timeouts=_of_kind("timeouts", timeouts, Timeouts) or choices.timeouts,
-        user_agent=choices.user_agent if user_agent is None else _agent(user_agent, own_agent),
-        headers=choices.headers if headers is None else _added(choices.headers, headers),
-        on_notice=choices.on_notice if on_notice is None else _callback(on_notice),
+    api_key, team_id = given.get("api_key"), given.get("team_id")
+    if settings is None:
+        keyring = Keyring(_key_or_environment(api_key), _team(team_id))
+        settings = ClientSettings(keyring=keyring, user_agent=_agent(None))
+    else:
+        key = None if api_key is None else _key_or_environment(api_key)
+        keyring = settings.keyring.replaced(key, _team(team_id))
+    changes: dict[str, Any] = {
+        "keyring": keyring,
+        "watch_policy": _of_kind("watch_policy", given.get("watch_policy"), WatchPolicy),
+        "retries": _of_kind("retries", given.get("retries"), RetryPolicy),
+        "timeouts": _of_kind("timeouts", given.get("timeouts"), Timeouts),
+    }
+    for name, check in (("user_agent", _agent), ("on_notice", _callback)):
+        value = given.get(name)
+        changes[name] = None if value is None else check(value)
+    if (headers := given.get("headers")) is not None:
+        changes["headers"] = _added(settings.headers, headers)
+    return attrs.evolve(
+        settings, **{name: value for name, value in changes.items() if value is not None}
     )
 
 
@@ -85,9 +100,10 @@ def _of_kind(name: str, value: object, kind: type[T]) -> T | None:
     raise ConfigurationError(f"{name} must be a {kind.__name__}, not {type(value).__name__}")
 
 
-def _agent(user_agent: object, own_agent: str) -> str:
-    given = header_text("user_agent", user_agent)
-    return f"{given} {own_agent}" if given else own_agent
+def _agent(user_agent: object) -> str:
+    own = f"cyberun_async/{version()}"
+    given = "" if user_agent is None else header_text("user_agent", user_agent)
+    return f"{given} {own}" if given else own
 
 
 def _added(
@@ -112,22 +128,16 @@ def _callback(on_notice: object) -> OnNotice:
         raise ConfigurationError(f"on_notice must be callable with a Notice, not {kind}")
     if is_asynchronous(on_notice):
         raise ConfigurationError("on_notice is asynchronous, and nobody awaits it; use `def`")
-    told = cast("OnNotice", on_notice)
-    # ClientSettings are compared and hashed, which a callable object need not allow.
-    return told if _is_hashable(told) else functools.partial(told)
-
-
-def _is_hashable(value: object) -> bool:
+    callback = cast("OnNotice", on_notice)
     try:
-        hash(value)
+        # ClientSettings are compared and hashed, which a callable object need not allow.
+        hash(callback)
     except TypeError:
-        return False
-    return True
+        return functools.partial(callback)
+    return callback
 
 
 _API_PATH = "/api/v1"
-
-
 DEFAULT_BASE_URL = "https://core.cyberun.cloud/api/v1"
 
 
@@ -151,34 +161,8 @@ def suspicion_of(base_url: str) -> str | None:
     )
 
 
-def keyring_of(api_key: str | KeyProvider | None, team_id: str | None) -> Keyring:
-    """
-    Return what credentials are taken from.
-
-    Raises:
-        ConfigurationError: There is no key, or it or the team cannot be one.
-    """
-    return Keyring(_key_or_environment(api_key), _team(team_id))
-
-
-def tenant_of(keyring: Keyring, api_key: str | KeyProvider | None, team_id: str | None) -> Keyring:
-    """
-    Return *keyring* with what is given in its place.
-
-    Raises:
-        ConfigurationError: The key or the team cannot be one.
-    """
-    key = None if api_key is None else _key_or_environment(api_key)
-    return keyring.replaced(key, _team(team_id))
-
-
 def _team(team_id: str | None) -> str | None:
     return None if team_id is None else header_text("team_id", team_id)
-
-
-def own_agent() -> str:
-    """Return what the library calls itself."""
-    return f"cyberun_async/{version()}"
 
 
 def _key_or_environment(api_key: str | KeyProvider | None) -> str | KeyProvider:

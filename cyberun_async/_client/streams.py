@@ -1,13 +1,15 @@
 """The public iterator over a task's events."""
 
 from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING, Protocol, Self, TypeVar, cast
+from typing import TYPE_CHECKING, Self, TypeVar, cast
 
 import attrs
 
 from .._following import EventBuffer, Follower
-from .._iteration import HeldIterator, Home
+from .._iteration import HeldIterator
 from .._model import ClientStateError, CyberunError, ResumeToken, TaskSnapshot, TerminalEvent
+from .._runtime import Runtime
+from .session import Session
 
 
 if TYPE_CHECKING:
@@ -25,39 +27,19 @@ else:
 Item_co = TypeVar("Item_co", covariant=True)
 
 
-class Subscriptions(Protocol):
-    """What a stream needs of its client."""
-
-    def home(self) -> Home:
-        """Return the loop it belongs to; raise unless the client may be used here and now."""
-        ...
-
-    def subscribe(self, token: ResumeToken, reader: EventBuffer) -> Follower:
-        """Attach *reader* to the task's follower."""
-        ...
-
-    async def unsubscribe(self, follower: Follower, reader: EventBuffer) -> None:
-        """Detach it, and give the connection back."""
-        ...
-
-    async def request_cancel(self, task_id: str) -> bool:
-        """Ask the service to cancel the task, within some seconds; return whether it took it."""
-        ...
-
-
 class Subscription(HeldIterator[Item_co]):
     """What one reader sees of a task's follower, from its first item to the follower's end."""
 
     def __init__(
         self,
-        client: Subscriptions,
+        session: Session,
         token: ResumeToken,
         *,
         reader: EventBuffer,
         cancel_on_exit: bool = False,
     ) -> None:
         self._reader = reader
-        self._client = client
+        self._session = session
         self._token = token
         self._cancel_on_exit = cancel_on_exit
         self._follower: Follower | None = None
@@ -138,11 +120,11 @@ class Subscription(HeldIterator[Item_co]):
         self._token = self._present_token(follower)
         # Whoever left right behind the end may read on, to be told that it was the end.
         self._is_over = self._is_over or self._reader.is_drained
-        await self._client.unsubscribe(follower, self._reader)
+        await self._session.unsubscribe(follower, self._reader)
         if not self._reader.is_finished:
             self._reader.finish(self._refusal())
         if self._cancel_on_exit and self.ended_as is None:
-            await self._client.request_cancel(self.task_id)
+            await self._session.request_cancel(self.task_id)
 
     def _note_failure(self, error: Exception) -> None:
         if self._reader.has_lost and isinstance(error, CyberunError):
@@ -173,9 +155,9 @@ class Subscription(HeldIterator[Item_co]):
     def _is_holding(self) -> bool:
         return not self._reader.is_finished
 
-    def _begin(self) -> Home:
-        home = self._client.home()
-        self._follower = self._client.subscribe(self._token, self._reader)
+    def _begin(self) -> Runtime:
+        home = self._session.home()
+        self._follower = self._session.subscribe(self._token, self._reader)
         return home
 
 
@@ -199,15 +181,14 @@ class EventStream(Subscription[Delivered_co]):
 
     def __init__(
         self,
-        client: Subscriptions,
+        session: Session,
         token: ResumeToken,
         *,
-        capacity: int,
         notices: bool = False,
         cancel_on_exit: bool = False,
     ) -> None:
-        reader = EventBuffer(capacity, notices=notices)
-        super().__init__(client, token, reader=reader, cancel_on_exit=cancel_on_exit)
+        reader = EventBuffer(session.limits.reader_capacity, notices=notices)
+        super().__init__(session, token, reader=reader, cancel_on_exit=cancel_on_exit)
         # Without notices nothing but events is pushed: the type says what the setting does.
         self._take = cast("Callable[[], Delivered_co | None]", reader.take)
         self._wait = cast("Callable[[], Awaitable[Delivered_co | None]]", reader.next)

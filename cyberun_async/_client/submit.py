@@ -1,14 +1,10 @@
 """Submitting a run."""
 
 import logging
-from collections.abc import Awaitable, Callable, Mapping
-from datetime import datetime
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, TypedDict
 from uuid import UUID
 
-import attrs
-
-from .._http import Caller
 from .._model import (
     CyberunError,
     InvalidInputError,
@@ -22,135 +18,152 @@ from .._model import (
 )
 from .._protocol import Departure, decode_submission
 from .._runtime import utc_now
-from .._validation import WorkflowRef, workflow_path
+from .._transfer import upload_all
+from .._validation import WorkflowRef, file_parameters_of, reference_of, workflow_path
 from .background import Errand
 from .handle import TaskHandle
-from .resources import MAX_OPTION, Workflows
+from .resources import Workflows
 from .session import Session
 
 
 logger = logging.getLogger("cyberun_async")
 
-
-async def check_parameters(
-    parameters: Mapping[str, Any],
-    workflows: Workflows,
-    ref: WorkflowRef,
-    *,
-    workflow: str | UUID | Workflow,
-    definition: Workflow | None,
-    wanted: bool | None,
-) -> None:
-    """
-    Check *parameters* against the definition, fetched if that is *wanted* and need be.
-
-    Raises:
-        ParameterError: They do not fit.
-        InvalidInputError: *definition* is none.
-    """
-    if definition is not None and not isinstance(definition, Workflow):  # pyright: ignore[reportUnnecessaryIsInstance]
-        kind = type(definition).__name__
-        raise InvalidInputError(f"definition must be a Workflow, not {kind}")
-    if definition is None and isinstance(workflow, Workflow):
-        definition = workflow
-    if wanted and (definition is None or definition.parameters is None):
-        definition = await workflows.get(ref)
-    if definition is not None and wanted is not False:
-        definition.validate(parameters)
+_LONGEST_OPTION = 200
 
 
-@attrs.define
-class Sending:
-    """
-    A submission on its way, for whoever stops waiting for it.
+class RunOptions(TypedDict, total=False):
+    """What a run may be given besides a workflow and parameters; None is as if left out."""
 
-    Attributes:
-        ref: The workflow.
-        body: What is sent.
-        sent_at: Aware moment just before that.
-        departure: Whether it may have left.
-    """
+    slug: bool | None
+    validate: bool | None
+    definition: Workflow | None
+    dispatch_target: str | None
+    target_pool: str | None
+    submitter_region: str | None
+    tool_type: str | None
 
-    ref: WorkflowRef
-    body: Mapping[str, Any] = attrs.field(factory=dict[str, Any])
-    sent_at: datetime = attrs.field(factory=utc_now)
-    departure: Departure = attrs.field(factory=Departure)
 
-    def timed_out(self, seconds: float) -> WaitTimeoutError:
-        """Return the error of a run whose time is up, as far as this has come."""
-        if not self.departure.maybe_sent:
-            return WaitTimeoutError(task_id=None, timeout=seconds, what="leave")
-        return SubmissionTimeoutError(
-            workflow=self.ref.text,
-            parameters=self.body["parameters"],
-            sent_at=self.sent_at,
+class Run:
+    """One run on its way to the service, for its caller and for whoever stops waiting."""
+
+    def __init__(
+        self,
+        session: Session,
+        workflow: str | UUID | Workflow,
+        parameters: Mapping[str, Any] | None,
+        *,
+        retry: bool = True,
+        slug: bool | None = None,
+        validate: bool | None = None,
+        definition: Workflow | None = None,
+        dispatch_target: str | None = None,
+        target_pool: str | None = None,
+        submitter_region: str | None = None,
+        tool_type: str | None = None,
+    ) -> None:
+        session.check_open()
+        options = {
+            "dispatch_target": dispatch_target,
+            "target_pool": target_pool,
+            "submitter_region": submitter_region,
+            "tool_type": tool_type,
+        }
+        self._options = {
+            name: _option(name, value) for name, value in options.items() if value is not None
+        }
+        self._session = session
+        self._ref: WorkflowRef = reference_of(workflow, slug=slug)
+        self._workflow = workflow
+        self._parameters = parameters
+        self._validate = validate
+        self._definition = definition
+        self._retry = retry
+        self._sent: Mapping[str, Any] = {}
+        self._sent_at = utc_now()
+        self._departure = Departure()
+
+    async def submit(self) -> TaskHandle:
+        """
+        Check the parameters, upload their files, and submit the run.
+
+        Raises:
+            SubmissionUncertainError: No answer was read that says whether it was accepted.
+            CyberunError: It was certainly not accepted.
+        """
+        session = self._session
+        values = file_parameters_of(self._parameters)
+        await self._check(values)
+        with session.followers.submitting(self._ref.text) as report:
+            self._sent = await upload_all(session.files, values)
+            self._sent_at = utc_now()
+            report.task_id = task_id = await self._send()
+        return TaskHandle(task_id, self._sent_at, session=session)
+
+    async def submit_in_time(self, seconds: float, *, cancel_on_timeout: bool) -> TaskHandle:
+        """
+        Return the handle of a run that is accepted within *seconds*.
+
+        What may have left by then is waited for on the side, while the client is open: when it
+        is accepted after all, its id is logged, and its cancellation requested if that is wanted.
+
+        Raises:
+            SubmissionTimeoutError: It may have left, and was not answered in time.
+            WaitTimeoutError: It did not leave in time, and will not.
+        """
+
+        async def accepted_late(task: TaskHandle) -> None:
+            logger.warning("a run that timed out was accepted after all, as task %s", task.id)
+            if cancel_on_timeout:
+                await self._session.request_cancel(task.id)
+
+        errand = Errand(self.submit, accepted_late)
+        self._session.opened.runtime.spawn(errand.run)
+        found = await errand.outcome(seconds)
+        if found is not None:
+            return found[0]
+        if not self._departure.maybe_sent:
+            errand.stop()
+            raise WaitTimeoutError(task_id=None, timeout=seconds, what="leave")
+        raise SubmissionTimeoutError(
+            workflow=self._ref.text,
+            parameters=self._sent,
+            sent_at=self._sent_at,
             timeout=seconds,
         )
 
+    async def _check(self, values: Mapping[str, Any]) -> None:
+        """Check *values* against the definition, fetched if that is wanted and need be."""
+        definition = self._definition
+        if definition is not None and not isinstance(definition, Workflow):  # pyright: ignore[reportUnnecessaryIsInstance]
+            kind = type(definition).__name__
+            raise InvalidInputError(f"definition must be a Workflow, not {kind}")
+        if definition is None and isinstance(self._workflow, Workflow):
+            definition = self._workflow
+        if self._validate and (definition is None or definition.parameters is None):
+            definition = await Workflows(self._session).get(self._ref)
+        if definition is not None and self._validate is not False:
+            definition.validate(values)
 
-async def submit_in_time(
-    session: Session,
-    sending: Sending,
-    submit: Callable[[], Awaitable[TaskHandle]],
-    *,
-    seconds: float,
-    cancel_on_timeout: bool,
-) -> TaskHandle:
-    """
-    Return the handle of a run that is accepted within *seconds*.
-
-    What may have left by then is waited for on the side, while the client is open: when it
-    is accepted after all, its id is logged, and its cancellation asked for if that is wanted.
-
-    Raises:
-        SubmissionTimeoutError: It may have left, and was not answered in time.
-        WaitTimeoutError: It did not leave in time, and will not.
-    """
-
-    async def accepted_late(task: TaskHandle) -> None:
-        logger.warning("a run that timed out was accepted after all, as task %s", task.id)
-        if cancel_on_timeout:
-            await session.request_cancel(task.id)
-
-    errand = Errand(submit, accepted_late)
-    session.opened.runtime.spawn(errand.run)
-    found = await errand.outcome(seconds)
-    if found is not None:
-        return found[0]
-    error = sending.timed_out(seconds)
-    if not isinstance(error, SubmissionTimeoutError):
-        errand.stop()
-    raise error
-
-
-async def send_run(caller: Caller, sending: Sending, *, retry: bool) -> str:
-    """
-    Submit a run and return its task's id.
-
-    Raises:
-        SubmissionUncertainError: No answer was read that says whether it was accepted.
-        CyberunError: It was certainly not accepted.
-    """
-    ref, body = sending.ref, sending.body
-    try:
-        reply = await caller.call(
-            "POST",
-            workflow_path(ref, "run"),
-            json_body=body,
-            is_submission=True,
-            repeatable=retry,
-            departure=sending.departure,
-        )
-        return decode_submission(reply)
-    except (ServiceUnavailableError, UnexpectedResponseError, RequestRejectedError) as error:
-        if _proves_nothing_began(error):
-            raise
-        raise SubmissionUncertainError(
-            workflow=ref.text,
-            parameters=body["parameters"],
-            sent_at=sending.sent_at,
-            reason=str(error),
-        ) from error
+    async def _send(self) -> str:
+        try:
+            reply = await self._session.caller.call(
+                "POST",
+                workflow_path(self._ref, "run"),
+                json_body={"parameters": self._sent, **self._options},
+                is_submission=True,
+                repeatable=self._retry,
+                departure=self._departure,
+            )
+            return decode_submission(reply)
+        except (ServiceUnavailableError, UnexpectedResponseError, RequestRejectedError) as error:
+            if _proves_nothing_began(error):
+                raise
+            raise SubmissionUncertainError(
+                workflow=self._ref.text,
+                parameters=self._sent,
+                sent_at=self._sent_at,
+                reason=str(error),
+            ) from error
 
 
 def _proves_nothing_began(error: CyberunError) -> bool:
@@ -159,19 +172,8 @@ def _proves_nothing_began(error: CyberunError) -> bool:
     return isinstance(error, ServiceUnavailableError) and not error.maybe_begun
 
 
-def run_options(**options: object) -> dict[str, str]:
-    """
-    Return the optional fields of a run that are given.
-
-    Raises:
-        InvalidInputError: One is not a short text.
-    """
-    given = {name: value for name, value in options.items() if value is not None}
-    for name, value in given.items():
-        if (
-            not isinstance(value, str)
-            or not 1 <= len(value) <= MAX_OPTION
-            or not value.isprintable()
-        ):
-            raise InvalidInputError(f"{name} must be a string of 1 to {MAX_OPTION} characters")
-    return {name: str(value) for name, value in given.items()}
+def _option(name: str, value: object) -> str:
+    is_short = isinstance(value, str) and 1 <= len(value) <= _LONGEST_OPTION
+    if not is_short or not str(value).isprintable():
+        raise InvalidInputError(f"{name} must be a string of 1 to {_LONGEST_OPTION} characters")
+    return str(value)

@@ -10,7 +10,6 @@ from .._following import Follower, copied
 from .._model import (
     CyberunError,
     FailedEvent,
-    RawResult,
     RequestRejectedError,
     ResumeToken,
     ServiceUnavailableError,
@@ -24,6 +23,7 @@ from .._model import (
     WaitTimeoutError,
     parse_status,
 )
+from .._transfer import TaskResult
 from .._validation import positive_seconds
 from .session import Session
 
@@ -69,53 +69,77 @@ def token_at(snapshot: TaskSnapshot) -> ResumeToken:
     )
 
 
+class Deadline:
+    """When the time of one call is up: its limit in seconds, and what is left of it."""
+
+    __slots__ = ("_at", "_now", "seconds")
+
+    def __init__(self, session: Session, timeout: float | None) -> None:
+        self.seconds: float | None = seconds_or_none("timeout", timeout)
+        self._now = session.followers.now
+        self._at = math.inf if self.seconds is None else self._now() + self.seconds
+
+    @property
+    def left(self) -> float:
+        """Seconds that are left; infinitely many without a limit."""
+        return max(0.0, self._at - self._now())
+
+    @property
+    def left_or_none(self) -> float | None:
+        """Seconds that are left; None without a limit."""
+        return None if self.seconds is None else self.left
+
+
 async def wait_for_end(
     session: Session,
     token: ResumeToken,
     *,
-    timeout: float | None,
-    start_timeout: float | None,
-    cancel_on_timeout: bool,
-    until: float | None = None,
+    timeout: float | None = None,
+    start_timeout: float | None = None,
+    cancel_on_timeout: bool = False,
+    deadline: Deadline | None = None,
 ) -> TaskSnapshot:
     """
-    Return the task's final state, in time, or by *until* where the time has begun before.
+    Return the task's final state, in time, or by *deadline* where the time has begun before.
 
     Raises:
         WaitTimeoutError: It has not ended, or not started, in time.
         CyberunError: It could not be followed to its end.
     """
-    followers = session.followers
-    limit = seconds_or_none("timeout", timeout)
+    deadline = deadline or Deadline(session, timeout)
+    followers, limit, first = session.followers, deadline.seconds, token
     start_limit = seconds_or_none("start_timeout", start_timeout)
-    if until is None:
-        until = math.inf if limit is None else followers.now() + limit
-    if start_limit is not None and (limit is None or start_limit < limit):
-        look = min(_LAST_LOOK_SECONDS, until - followers.now() - start_limit)
-        follower = await followers.wait_end(token, start_limit, last_look=look)
-        if follower.end_is_known:
-            return await _final(session, follower, until)
-        token = follower.watch.token()
-        if not follower.is_running:
-            snapshot = follower.watch.snapshot
-            raise await timed_out(session, token, start_limit, snapshot, cancel_on_timeout, "start")
-    follower = await followers.wait_end(
-        token, None if limit is None else max(0.0, until - followers.now())
-    )
-    if not follower.end_is_known:
-        token, snapshot = follower.watch.token(), follower.watch.snapshot
-        raise await timed_out(session, token, timeout or 0.0, snapshot, cancel_on_timeout)
-    return await _final(session, follower, until)
+    with session.opened.calls:
+        try:
+            follower = None
+            if start_limit is not None and (limit is None or start_limit < limit):
+                look = min(_LAST_LOOK_SECONDS, deadline.left - start_limit)
+                follower = await followers.wait_end(token, start_limit, last_look=look)
+                token, snapshot = follower.watch.token(), follower.watch.snapshot
+                if not follower.end_is_known and not follower.is_running:
+                    raise await timed_out(
+                        session, token, start_limit, snapshot, cancel_on_timeout, "start"
+                    )
+            if follower is None or not follower.end_is_known:
+                follower = await followers.wait_end(token, deadline.left_or_none)
+            if not follower.end_is_known:
+                token, snapshot = follower.watch.token(), follower.watch.snapshot
+                raise await timed_out(session, token, limit or 0.0, snapshot, cancel_on_timeout)
+            return await _final(session, follower, deadline)
+        except CyberunError as error:
+            error.at_least_with(first)
+            raise
 
 
-async def result_in_time(
+async def wait_for_result(
     session: Session,
     token: ResumeToken,
     *,
-    timeout: float | None,
-    cancel_on_timeout: bool,
-    until: float | None = None,
-) -> RawResult:
+    timeout: float | None = None,
+    start_timeout: float | None = None,
+    cancel_on_timeout: bool = False,
+    deadline: Deadline | None = None,
+) -> TaskResult:
     """
     Return the result of a task that completes in time, as :func:`wait_for_end` has it.
 
@@ -124,74 +148,64 @@ async def result_in_time(
         WaitTimeoutError: It has not ended, or its result was not read, in time.
         CyberunError: It could not be followed to its end, or its result not be read.
     """
-    limit = seconds_or_none("timeout", timeout)
-    if until is None:
-        until = math.inf if limit is None else session.followers.now() + limit
-    snapshot = await wait_for_end(
-        session,
-        token,
-        timeout=timeout,
-        start_timeout=None,
-        cancel_on_timeout=cancel_on_timeout,
-        until=until,
-    )
-    if (error := ended_badly(snapshot)) is not None:
-        raise error
-    if limit is None:
-        return await _result_of(session, snapshot)
-    seconds = until - session.followers.now()
-    found = await session.within(seconds, partial(_result_of, session, snapshot))
+    deadline = deadline or Deadline(session, timeout)
+    with session.opened.calls:
+        snapshot = await wait_for_end(
+            session,
+            token,
+            start_timeout=start_timeout,
+            cancel_on_timeout=cancel_on_timeout,
+            deadline=deadline,
+        )
+        if (bad_end := ended_badly(snapshot)) is not None:
+            raise bad_end
+        try:
+            found = await session.within(
+                deadline.left_or_none, partial(session.raw_result, snapshot.id, is_completed=True)
+            )
+        except CyberunError as error:
+            error.at_least_with(token_at(snapshot))
+            raise
     if found is None:
-        raise result_is_late(snapshot, limit)
-    return found[0]
-
-
-async def _result_of(session: Session, snapshot: TaskSnapshot) -> RawResult:
-    try:
-        return await session.raw_result(snapshot.id, is_completed=True)
-    except CyberunError as error:
-        error.at_least_with(token_at(snapshot))
-        raise
+        raise result_is_late(snapshot, deadline.seconds or 0.0)
+    return TaskResult(
+        session,
+        found[0],
+        parallel=session.limits.parallel_transfers,
+        retries=session.settings.retries,
+    )
 
 
 async def cancel_and_wait(
-    session: Session, token: ResumeToken, timeout: float | None
+    session: Session, token: ResumeToken, *, timeout: float | None
 ) -> TaskSnapshot:
     """
-    Return the state in which a task ends that the service is asked to cancel, in time.
+    Ask the service to cancel a task and return the state in which it ends, in time.
 
     Raises:
         WaitTimeoutError: The request was not answered, or the task has not ended, in time.
         CyberunError: The request was refused, or the task could not be followed to its end.
     """
-    followers = session.followers
-    limit = seconds_or_none("timeout", timeout)
-    until = math.inf if limit is None else followers.now() + limit
-    cancel = partial(followers.requests.cancel, token.task_id)
-    try:
-        if limit is None:
-            await cancel()
-        elif await session.within(limit, cancel) is None:
-            raise WaitTimeoutError(task_id=token.task_id, timeout=limit, cancel_failed=True)
-    except CyberunError as error:
-        error.at_least_with(token)
-        raise
-    try:
-        return await wait_for_end(
-            session,
-            token,
-            timeout=limit,
-            start_timeout=None,
-            cancel_on_timeout=False,
-            until=until,
-        )
-    except WaitTimeoutError as error:
-        raise WaitTimeoutError(
-            task_id=token.task_id,
-            timeout=error.timeout,
-            snapshot=error.snapshot,
-            cancel_requested=True,
-        ).with_token(error.resume_token) from None
+    deadline = Deadline(session, timeout)
+    cancel = partial(session.cancel_task, token.task_id)
+    with session.opened.calls:
+        try:
+            if await session.within(deadline.seconds, cancel) is None:
+                raise WaitTimeoutError(
+                    task_id=token.task_id, timeout=deadline.seconds or 0.0, cancel_failed=True
+                )
+        except CyberunError as failure:
+            failure.at_least_with(token)
+            raise
+        try:
+            return await wait_for_end(session, token, deadline=deadline)
+        except WaitTimeoutError as error:
+            raise WaitTimeoutError(
+                task_id=token.task_id,
+                timeout=error.timeout,
+                snapshot=error.snapshot,
+                cancel_requested=True,
+            ).with_token(error.resume_token) from None
 
 
 def result_is_late(snapshot: TaskSnapshot, seconds: float) -> WaitTimeoutError:
@@ -223,8 +237,8 @@ async def timed_out(
     return error.with_token(token)
 
 
-async def _final(session: Session, follower: Follower, until: float) -> TaskSnapshot:
-    """Return the final state of a task that has ended, by *until* at the latest."""
+async def _final(session: Session, follower: Follower, deadline: Deadline) -> TaskSnapshot:
+    """Return the final state of a task that has ended, by *deadline* at the latest."""
     watch, outcome = follower.watch, follower.outcome
     if isinstance(outcome, CyberunError):
         raise copied(outcome, watch)
@@ -232,11 +246,10 @@ async def _final(session: Session, follower: Follower, until: float) -> TaskSnap
     if known is not None and known.is_terminal:
         return known
     # The end is known, so an outage is no reason to fail, nor to wait until it is over.
-    seconds = min(_DETAILS_SECONDS, until - session.followers.now())
+    seconds = min(_DETAILS_SECONDS, deadline.left)
+    check = partial(session.followers.check_task, follower.task_id)
     with contextlib.suppress(*_NO_ANSWER):
-        found = await session.within(
-            seconds, partial(session.followers.check_task, follower.task_id)
-        )
+        found = await session.within(seconds, check)
         known = known if found is None else found[0]
     if outcome is None or (known is not None and known.is_terminal):
         return known or TaskSnapshot(id=follower.task_id, status=watch.status or "")
@@ -244,6 +257,6 @@ async def _final(session: Session, follower: Follower, until: float) -> TaskSnap
 
 
 def _ended(snapshot: TaskSnapshot, end: TerminalEvent) -> TaskSnapshot:
-    """Return what was known last, or a replica that lags has told, with the stream's *end*."""
+    """Return what was known last, or came from a replica that lags, with the stream's *end*."""
     error = end.error if isinstance(end, FailedEvent) else None
     return attrs.evolve(snapshot, status=parse_status(end.status), error=error or snapshot.error)

@@ -6,7 +6,6 @@ from urllib.parse import urlsplit
 
 import attrs
 
-from .._http import ApiCaller
 from .._model import (
     AuthenticationError,
     CreatedWebhook,
@@ -23,6 +22,7 @@ from .._protocol import (
     decode_webhook_secret,
 )
 from .._validation import identifier_of, management_path
+from .session import Session
 
 
 EVENTS = ("task.completed", "task.failed")
@@ -40,13 +40,13 @@ class Webhooks:
     The team's webhooks: ``client.webhooks``.
 
     Needs a user token with ``team_id`` or a device key; whether the service also takes
-    an integration key is tried, and a refusal says what is needed. How deliveries are
-    verified, :mod:`cyberun_async.webhooks` knows.
+    an integration key is tried, and a refusal says what is needed. :mod:`cyberun_async.webhooks`
+    verifies deliveries.
     """
 
-    def __init__(self, ask: ApiCaller, *, allow_http: bool) -> None:
-        self._ask = ask
-        self._allow_http = allow_http
+    def __init__(self, session: Session) -> None:
+        self._session = session
+        self._allow_http = session.core.settings.base_url.startswith("http://")
 
     async def create(
         self, display_name: str, url: str, *, events: Iterable[str] = EVENTS
@@ -77,7 +77,7 @@ class Webhooks:
         created = decode_created_webhook(reply)
         if created.secret is not None:
             return created
-        # Whether creating answers the secret is told in two ways; reading always does.
+        # Whether creating answers the secret is documented in two ways; reading always does.
         return attrs.evolve(created, secret=(await self.get(created.id)).secret)
 
     async def get(self, webhook_id: str) -> Webhook:
@@ -136,7 +136,7 @@ class Webhooks:
         Replace the secret and return the new one.
 
         The service documents that the old one dies at once. Not sent again when the
-        answer is lost or the call is cancelled; :meth:`get` then tells the secret.
+        answer is lost or the call is cancelled; :meth:`get` then returns the secret.
 
         Args:
             webhook_id: Of the webhook.
@@ -149,12 +149,9 @@ class Webhooks:
         segments = ("webhooks", _id(webhook_id), "rotate-secret")
         return decode_webhook_secret(await self._call("POST", *segments, repeatable=False))
 
-    async def _call(
-        self, method: str, *segments: str, json_body: Any = None, repeatable: bool = True
-    ) -> Response:
-        path = management_path(*segments)
+    async def _call(self, method: str, *segments: str, **options: Any) -> Response:
         try:
-            return await self._ask(method, path, json_body=json_body, repeatable=repeatable)
+            return await self._session.caller.call(method, management_path(*segments), **options)
         except (AuthenticationError, PermissionDeniedError) as error:
             error.args = (f"{error}; {_WHO_MAY}",)
             raise

@@ -7,19 +7,19 @@ way of reading serves memory, files and whoever passes the bytes on.
 """
 
 import re
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterable, AsyncIterator, Iterator, Mapping
 from typing import NoReturn, Protocol
 from urllib.parse import urlsplit
 
 import anyio
 
 from .._backoff import full_jitter
-from .._http import sealed
-from .._iteration import HeldIterator, Home
+from .._http import Caller, sealed
+from .._iteration import HeldIterator
 from .._model import ArtifactLink, RawResult, RetryPolicy, TransferError, shown
 from .._protocol import ExchangeFailedError, FailureKind, parse_retry_after
 from .._protocol.decompress import _Unpacker, _unpacker_for
-from .._runtime import draw
+from .._runtime import Runtime, draw
 
 
 _LINK_REFUSALS = frozenset({400, 401, 403, 404, 410})
@@ -58,19 +58,28 @@ class Download(Protocol):
     async def aclose(self) -> None: ...
 
 
-class Fetcher(Protocol):
-    """What fetching files needs of the client."""
+class Transfers(Protocol):
+    """What files need of the client."""
 
-    def home(self) -> Home: ...
-    async def fetch(self, url: str, headers: Mapping[str, str], /) -> Download: ...
+    @property
+    def caller(self) -> Caller: ...
+    def home(self) -> Runtime: ...
     async def raw_result(self, task_id: str, /, *, is_completed: bool = False) -> RawResult: ...
+    async def transfer(
+        self,
+        method: str,
+        url: str,
+        headers: Mapping[str, str],
+        content: AsyncIterable[bytes] | None = None,
+        /,
+    ) -> Download: ...
 
 
 class Links:
     """The links of one task's files, minted anew when one of them is refused."""
 
-    def __init__(self, fetcher: Fetcher, record: RawResult) -> None:
-        self.fetcher = fetcher
+    def __init__(self, client: Transfers, record: RawResult) -> None:
+        self.client = client
         self.task_id: str = record.id
         self._links = {link.output_id: link for link in record.links}
         self._lock = anyio.Lock()
@@ -91,7 +100,7 @@ class Links:
             if self._links[output_id].url != refused:
                 # One answer brings the links of all files that are fetched at once.
                 return
-            record = await self.fetcher.raw_result(self.task_id, is_completed=True)
+            record = await self.client.raw_result(self.task_id, is_completed=True)
             fresh = {link.output_id: link for link in record.links}
             if output_id not in fresh and len(fresh) == len(self._links) == 1:
                 # The only file keeps no name where the service changes the form of its links.
@@ -177,8 +186,8 @@ class ArtifactStream(HeldIterator[bytes]):
     def _is_holding(self) -> bool:
         return self._download is not None
 
-    def _begin(self) -> Home:
-        return self._links.fetcher.home()
+    def _begin(self) -> Runtime:
+        return self._links.client.home()
 
     async def _next(self) -> bytes | None:
         with anyio.CancelScope() as self._scope:
@@ -270,7 +279,7 @@ class ArtifactStream(HeldIterator[bytes]):
         resume = self._done > 0 and self._can_resume
         if resume:
             headers["Range"] = f"bytes={self._done}-"
-        self._download = download = await self._links.fetcher.fetch(url, headers)
+        self._download = download = await self._links.client.transfer("GET", url, headers)
         if download.status in _LINK_REFUSALS:
             await self._refused(url, download.status)
             return None

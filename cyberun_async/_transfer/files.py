@@ -8,15 +8,16 @@ import anyio
 from .._model import Limits, RetryPolicy, Source, Upload, UploadedFile
 from .._validation import callable_of
 from .._validation.json_values import _identity, _replaced, _upload
-from .uploads import OnSent, Store, parcel_of, send
+from .downloads import Transfers
+from .uploads import OnSent, parcel_of, send
 
 
 class Files:
     """Files for the inputs of runs: ``client.files``."""
 
-    def __init__(self, store: Store, *, limits: Limits, retries: RetryPolicy) -> None:
-        self._store = store
-        self._limits = limits
+    def __init__(self, client: Transfers, *, limits: Limits, retries: RetryPolicy) -> None:
+        self._client = client
+        self.limits: Limits = limits
         self._retries = retries
 
     async def upload(
@@ -52,41 +53,39 @@ class Files:
         callable_of("on_progress", on_progress)
         if not isinstance(source, Upload):
             source = Upload(source, name=name, content_type=content_type, size=size)
-        parcel = await parcel_of(source, max_bytes=self._limits.max_upload_bytes)
-        return await send(self._store, parcel, retries=self._retries, told=on_progress)
+        parcel = await parcel_of(source, max_bytes=self.limits.max_upload_bytes)
+        return await send(self._client, parcel, retries=self._retries, on_sent=on_progress)
 
-    async def sent_along(self, parameters: Mapping[str, Any]) -> dict[str, Any]:
-        """
-        Upload every path and :class:`Upload` in *parameters* and put its key in its place.
 
-        What stands in several places is sent once. Cancelled, nothing is submitted, and
-        what was sent is dropped by the service after about a day.
+async def upload_all(files: Files, parameters: Mapping[str, Any]) -> dict[str, Any]:
+    """
+    Upload every path and :class:`Upload` in *parameters* and put its key in its place.
 
-        Raises:
-            TransferError: One could not be uploaded; the others were given up.
-        """
-        wanted: dict[object, Upload] = {}
-        _replaced(parameters, lambda value: wanted.setdefault(_identity(value), _upload(value)))
-        keys = await self._sent(wanted) if wanted else {}
-        replaced: dict[str, Any] = _replaced(parameters, lambda value: keys[_identity(value)])
-        return replaced
+    What stands in several places is sent once. Cancelled, nothing is submitted, and
+    what was sent is dropped by the service after about a day.
 
-    async def _sent(self, wanted: Mapping[object, Upload]) -> dict[object, str]:
-        keys: dict[object, str] = {}
-        failures: list[Exception] = []
-        limiter = anyio.CapacityLimiter(self._limits.parallel_transfers)
+    Raises:
+        TransferError: One could not be uploaded; the others were cancelled.
+    """
+    wanted: dict[object, Upload] = {}
+    _replaced(parameters, lambda value: wanted.setdefault(_identity(value), _upload(value)))
+    keys: dict[object, str] = {}
+    failures: list[Exception] = []
+    limiter = anyio.CapacityLimiter(files.limits.parallel_transfers)
 
-        async def upload(identity: object, one: Upload) -> None:
-            async with limiter:
-                try:
-                    keys[identity] = (await self.upload(one)).key
-                except Exception as error:  # noqa: BLE001 - raised below, without a group around it
-                    failures.append(error)
-                    group.cancel_scope.cancel()
+    async def upload(identity: object, one: Upload) -> None:
+        async with limiter:
+            try:
+                keys[identity] = (await files.upload(one)).key
+            except Exception as error:  # noqa: BLE001 - raised below, without a group around it
+                failures.append(error)
+                group.cancel_scope.cancel()
 
+    if wanted:
         async with anyio.create_task_group() as group:
             for identity, one in wanted.items():
                 group.start_soon(upload, identity, one)
-        if failures:
-            raise failures[0]
-        return keys
+    if failures:
+        raise failures[0]
+    replaced: dict[str, Any] = _replaced(parameters, lambda value: keys[_identity(value)])
+    return replaced

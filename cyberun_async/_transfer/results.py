@@ -22,7 +22,7 @@ from .._model import (
     shown,
 )
 from .._validation import callable_of
-from .downloads import ArtifactStream, Fetcher, Links
+from .downloads import ArtifactStream, Links, Transfers
 from .filenames import filename_of
 
 
@@ -161,13 +161,13 @@ class TaskResult(Sequence[Artifact]):
     Attributes:
         task_id: The task.
         output: The runtime's own report, or None.
-        record: The reply it was read from.
+        record: The response it was read from.
         artifacts: The files, whichever form of links the service used.
     """
 
     def __init__(
         self,
-        fetcher: Fetcher,
+        client: Transfers,
         record: RawResult,
         *,
         parallel: int = 4,
@@ -177,7 +177,7 @@ class TaskResult(Sequence[Artifact]):
         self.output: Mapping[str, Any] | None = record.output
         self.record = record
         self._parallel = parallel
-        links = Links(fetcher, record)
+        links = Links(client, record)
         self.artifacts: Sequence[Artifact] = tuple(
             Artifact(links, link.output_id, retries=retries or RetryPolicy())
             for link in record.links
@@ -263,10 +263,10 @@ class TaskResult(Sequence[Artifact]):
         return [paths[index] for index in range(len(self.artifacts))]
 
 
-def _for_artifact(artifact: Artifact, told: OnArtifactBytes | None) -> OnBytes | None:
-    if told is None:
+def _for_artifact(artifact: Artifact, on_progress: OnArtifactBytes | None) -> OnBytes | None:
+    if on_progress is None:
         return None
-    return lambda done, total: told(artifact, done, total)
+    return lambda done, total: on_progress(artifact, done, total)
 
 
 def _distinct(names: Sequence[str]) -> list[str]:
@@ -319,7 +319,7 @@ def _said(error: OSError | UnicodeError) -> str:
     return (error.strerror if isinstance(error, OSError) else None) or type(error).__name__
 
 
-async def _copy(stream: ArtifactStream, part: "_PartFile", told: OnBytes | None) -> None:
+async def _copy(stream: ArtifactStream, part: "_PartFile", on_progress: OnBytes | None) -> None:
     waiting: list[bytes] = []
     size = 0
     async for piece in stream:
@@ -328,8 +328,8 @@ async def _copy(stream: ArtifactStream, part: "_PartFile", told: OnBytes | None)
         if size >= _WRITE_BYTES:
             await part.write(waiting)
             waiting, size = [], 0
-        if told is not None:
-            answer = told(stream.done, stream.total)
+        if on_progress is not None:
+            answer = on_progress(stream.done, stream.total)
             if isawaitable(answer):
                 await answer
     await part.write(waiting)

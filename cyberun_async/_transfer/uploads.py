@@ -1,8 +1,8 @@
 """
-Sending one file: what is known of it, its bytes piece by piece, and the tries it takes.
+Sending one file: what is known of it, its bytes piece by piece, and the attempts it takes.
 
 The store takes a file whole or not at all, under a key that nobody else has. So the
-answer "there already" to a second try means that the first one did arrive.
+answer "there already" to a second attempt means that the first one did arrive.
 """
 
 import os
@@ -11,20 +11,18 @@ import stat
 from collections.abc import (
     AsyncGenerator,
     AsyncIterable,
-    AsyncIterator,
     Awaitable,
     Callable,
-    Mapping,
 )
 from inspect import isawaitable
 from pathlib import Path
-from typing import BinaryIO, Protocol, Self, TypeVar, cast
+from typing import Self, TypeVar, cast
 
 import anyio
 import anyio.to_thread
 import attrs
 
-from .._http import ApiCaller
+from .._http import Caller
 from .._model import InvalidInputError, RetryPolicy, TransferError, Upload, UploadedFile, shown
 from .._protocol import (
     ExchangeFailedError,
@@ -35,7 +33,7 @@ from .._protocol import (
 )
 from .._validation import path_for
 from .content_types import ANY_TYPE, content_type_of
-from .downloads import Download, pause_after
+from .downloads import Transfers, pause_after
 from .filenames import filename_of
 
 
@@ -56,24 +54,6 @@ _CONTENT_TYPE = re.compile(
 )
 
 
-class Puts(Protocol):
-    """Sends a file to the store, without any credential."""
-
-    async def __call__(
-        self, url: str, headers: Mapping[str, str], content: AsyncIterable[bytes], /
-    ) -> Download:
-        """Return the store's answer, to be closed."""
-        ...
-
-
-@attrs.frozen
-class Store:
-    """What sending files needs of the client."""
-
-    ask: ApiCaller
-    put: Puts
-
-
 # What is to be sent
 
 
@@ -84,7 +64,7 @@ class Parcel:
     name: str
     content_type: str
     size: int
-    open: "Callable[[], Awaitable[Pieces]]" = attrs.field(repr=False)
+    pieces: Callable[[], AsyncGenerator[bytes, None]] = attrs.field(repr=False)
     is_repeatable: bool = True
 
 
@@ -150,24 +130,38 @@ def _size(size: object) -> int:
 
 
 def _of_bytes(content: bytes) -> Parcel:
-    async def begin() -> Pieces:
-        return _MemoryPieces(content)
+    async def pieces() -> AsyncGenerator[bytes, None]:
+        view = memoryview(content)
+        for start in range(0, len(view), _PIECE_BYTES):
+            yield bytes(view[start : start + _PIECE_BYTES])
 
-    return Parcel(name="upload.bin", content_type=ANY_TYPE, size=len(content), open=begin)
+    return Parcel(name="upload.bin", content_type=ANY_TYPE, size=len(content), pieces=pieces)
 
 
 def _of_iterator(source: AsyncIterable[bytes], size: int | None) -> Parcel:
     if size is None:
         raise InvalidInputError("an iterator needs its size, as the store takes no chunked upload")
 
-    async def begin() -> Pieces:
-        return _ForeignPieces(aiter(source))
+    async def pieces() -> AsyncGenerator[bytes, None]:
+        iterator = aiter(source)
+        try:
+            async for piece in iterator:
+                if not isinstance(piece, bytes | bytearray | memoryview):  # pyright: ignore[reportUnnecessaryIsInstance]
+                    kind = type(piece).__name__
+                    raise InvalidInputError(f"the iterator must yield bytes, not {kind}")
+                if piece:
+                    yield bytes(piece)
+        finally:
+            # A generator that was begun here is closed here.
+            if isinstance(iterator, AsyncGenerator):
+                with anyio.CancelScope(shield=True):
+                    await cast("AsyncGenerator[bytes, None]", iterator).aclose()
 
     return Parcel(
         name="upload.bin",
         content_type=ANY_TYPE,
         size=_size(size),
-        open=begin,
+        pieces=pieces,
         is_repeatable=False,
     )
 
@@ -178,14 +172,20 @@ async def _of_path(source: str | os.PathLike[str]) -> Parcel:
         raise InvalidInputError("a path must be text, not empty, without NUL")
     path = Path(fspath)
 
-    async def begin() -> Pieces:
-        return _FilePieces(await _in_thread(lambda: path.open("rb"), path.name), path.name)
+    async def pieces() -> AsyncGenerator[bytes, None]:
+        file = await _in_thread(lambda: path.open("rb"), path.name)
+        try:
+            while piece := await _in_thread(lambda: file.read(_PIECE_BYTES), path.name):
+                yield piece
+        finally:
+            with anyio.CancelScope(shield=True):
+                await _in_thread(file.close, path.name)
 
     status = await _in_thread(path.stat, path.name)
     if not stat.S_ISREG(status.st_mode):
         raise InvalidInputError(f"{shown(path.name)} is no regular file")
     name = filename_of(path.name, "upload.bin")
-    return Parcel(name=name, content_type=ANY_TYPE, size=status.st_size, open=begin)
+    return Parcel(name=name, content_type=ANY_TYPE, size=status.st_size, pieces=pieces)
 
 
 async def _in_thread(function: Callable[[], T], name: str) -> T:
@@ -196,78 +196,14 @@ async def _in_thread(function: Callable[[], T], name: str) -> T:
         raise TransferError(f"{shown(name)} cannot be read: {said}") from error
 
 
-# Its bytes
-
-
-class Pieces(Protocol):
-    """The bytes of a file, from its beginning."""
-
-    async def read(self) -> bytes:
-        """Return the next piece; none at the end."""
-        ...
-
-    async def aclose(self) -> None:
-        """Let go of the file."""
-        ...
-
-
-class _MemoryPieces:
-    def __init__(self, content: bytes) -> None:
-        self._left = memoryview(content)
-
-    async def read(self) -> bytes:
-        piece, self._left = self._left[:_PIECE_BYTES], self._left[_PIECE_BYTES:]
-        return bytes(piece)
-
-    async def aclose(self) -> None:
-        """Nothing is open."""
-
-
-class _FilePieces:
-    def __init__(self, file: BinaryIO, name: str) -> None:
-        self._file = file
-        self._name = name
-
-    async def read(self) -> bytes:
-        return await _in_thread(lambda: self._file.read(_PIECE_BYTES), self._name)
-
-    async def aclose(self) -> None:
-        with anyio.CancelScope(shield=True):
-            await _in_thread(self._file.close, self._name)
-
-
-class _ForeignPieces:
-    """What somebody else's iterator yields; a generator that was begun here is closed here."""
-
-    def __init__(self, source: AsyncIterator[bytes]) -> None:
-        self._source = source
-
-    async def read(self) -> bytes:
-        while (piece := await anext(self._source, None)) is not None:
-            if not isinstance(piece, bytes | bytearray | memoryview):  # pyright: ignore[reportUnnecessaryIsInstance]
-                kind = type(piece).__name__
-                raise InvalidInputError(f"the iterator must yield bytes, not {kind}")
-            if piece:
-                return bytes(piece)
-        return b""
-
-    async def aclose(self) -> None:
-        source: object = self._source
-        if isinstance(source, AsyncGenerator):
-            generator = cast("AsyncGenerator[bytes, None]", source)
-            with anyio.CancelScope(shield=True):
-                await generator.aclose()
-
-
 class _Body:
-    """One try's bytes on their way, told to whoever watches."""
+    """One attempt's bytes on their way, reported to whoever watches."""
 
-    def __init__(self, parcel: Parcel, told: OnSent | None) -> None:
+    def __init__(self, parcel: Parcel, on_sent: OnSent | None) -> None:
         self._parcel = parcel
-        self._told = told
-        self._pieces: Pieces | None = None
+        self._on_sent = on_sent
+        self._pieces = parcel.pieces()
         self._sent = 0
-        self._untold = False
         self.is_begun = False
         self.error: Exception | None = None
 
@@ -275,37 +211,25 @@ class _Body:
         return self
 
     async def __anext__(self) -> bytes:
+        self.is_begun = True
         try:
-            piece = await self._next()
+            # That more is wanted says that what came before is on its way.
+            if self._on_sent is not None and self._sent:
+                answer = self._on_sent(self._sent, self._parcel.size)
+                if isawaitable(answer):
+                    await answer
+            piece = await anext(self._pieces, b"")
         except Exception as error:
             # The network layer would take some of these for failures of its own.
             self.error = error
             raise
         if not piece:
             raise StopAsyncIteration
-        return piece
-
-    async def _next(self) -> bytes:
-        self.is_begun = True
-        if self._pieces is None:
-            self._pieces = await self._parcel.open()
-        # That more is wanted says that what came before is on its way.
-        await self._tell()
-        piece = await self._pieces.read()
         self._sent += len(piece)
-        self._untold = bool(piece)
         return piece
-
-    async def _tell(self) -> None:
-        if self._told is not None and self._untold:
-            answer = self._told(self._sent, self._parcel.size)
-            if isawaitable(answer):
-                await answer
 
     async def aclose(self) -> None:
-        pieces, self._pieces = self._pieces, None
-        if pieces is not None:
-            await pieces.aclose()
+        await self._pieces.aclose()
 
 
 # Sending it
@@ -313,7 +237,7 @@ class _Body:
 
 @attrs.frozen
 class _Answer:
-    """How one try ended: a status, or a failure, and for how long to wait."""
+    """How one attempt ended: a status, or a failure, and for how long to wait."""
 
     status: int | None
     reason: str
@@ -323,7 +247,7 @@ class _Answer:
 
 
 async def send(
-    store: Store, parcel: Parcel, *, retries: RetryPolicy, told: OnSent | None = None
+    client: Transfers, parcel: Parcel, *, retries: RetryPolicy, on_sent: OnSent | None = None
 ) -> UploadedFile:
     """
     Ask where the file is to go, send it there, and return what the service calls it.
@@ -332,12 +256,12 @@ async def send(
         TransferError: The store did not take it.
         RequestRejectedError: The service did not want it.
     """
-    signed = await _presigned(store.ask, parcel)
+    signed = await _presigned(client.caller, parcel)
     is_signed_anew = may_have_landed = False
     failures = 0
     while True:
-        body = _Body(parcel, told)
-        answer = await _try(store, signed, parcel, body)
+        body = _Body(parcel, on_sent)
+        answer = await _try(client, signed, parcel, body)
         if answer.status is not None and _is_done(answer.status, landed=may_have_landed):
             return UploadedFile(
                 key=signed.file_key,
@@ -349,9 +273,9 @@ async def send(
         if body.is_begun and not parcel.is_repeatable:
             raise _not_taken(parcel, answer, "; an iterator cannot be read a second time")
         if not is_signed_anew and answer.status in {*_SIGNATURE_REFUSALS, _ALREADY_THERE}:
-            # Expired, or a key that somebody has: both are mended by a new one.
+            # Expired, or a key that somebody has: a new one fixes both.
             signed, is_signed_anew, may_have_landed = (
-                await _presigned(store.ask, parcel),
+                await _presigned(client.caller, parcel),
                 True,
                 False,
             )
@@ -374,19 +298,19 @@ def _not_taken(parcel: Parcel, answer: _Answer, why: str = "") -> TransferError:
     )
 
 
-async def _presigned(ask: ApiCaller, parcel: Parcel) -> PresignedUpload:
+async def _presigned(caller: Caller, parcel: Parcel) -> PresignedUpload:
     body = {
         "file_name": parcel.name,
         "file_size": parcel.size,
         "content_type": parcel.content_type,
     }
-    return decode_presign(await ask("POST", path_for("files", "presign"), json_body=body))
+    return decode_presign(await caller.call("POST", path_for("files", "presign"), json_body=body))
 
 
-async def _try(store: Store, signed: PresignedUpload, parcel: Parcel, body: _Body) -> _Answer:
+async def _try(client: Transfers, signed: PresignedUpload, parcel: Parcel, body: _Body) -> _Answer:
     headers = _headers(signed, parcel)
     try:
-        answer = await store.put(signed.url, headers, body)
+        answer = await client.transfer("PUT", signed.url, headers, body)
     except ExchangeFailedError as error:
         if body.error is not None:
             raise body.error from None

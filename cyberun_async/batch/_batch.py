@@ -69,7 +69,7 @@ class Batch:
     async def __aenter__(self) -> Self:
         if self._ledger is not None:
             raise ClientStateError("this batch is open already")
-        self._client.check_open()
+        self._client.statistics()  # raises unless it is open, here
         shared = self._environment.is_shared
         ledger = await Ledger(self._path, durable=self._durable, shared=shared).open()
         try:
@@ -137,7 +137,7 @@ class Batch:
         driver = Driver(self._client, ledger, self._policy, self._counts, self._environment)
 
         def spawn(function: Callable[[], Coroutine[Any, Any, None]]) -> None:
-            self._client.check_open()
+            self._client.statistics()  # raises unless it is open, here
             group.start_soon(function)
 
         self._run = BatchRun(spawn, driver, jobs)

@@ -186,7 +186,7 @@ class Submitter:
             # A permit that is asked for in a thread does not notice a stop that comes meanwhile.
             await anyio.lowlevel.checkpoint_if_cancelled()
             # Closed in the midst of a request it may have been sent; closed now it is not.
-            self._client.check_open()
+            self._client.statistics()  # raises unless it is open, here
         except BaseException:
             await self._ledger.write(undo)
             raise

@@ -329,4 +329,4 @@ def test_a_gateways_header_is_in_no_repr(service: FakeService) -> None:
     """A header may be a credential of its own."""
     client = service.client(headers={"X-Gateway-Key": "s3cret"})
 
-    assert "s3cret" not in repr(client) + repr(client._session.choices)
+    assert "s3cret" not in repr(client) + repr(client._session.settings)

@@ -40,10 +40,10 @@ from cyberun_async import (
     Pager,
     ProgressView,
     RetryPolicy,
+    RunOptions,
     TaskHandle,
     TaskResult,
     Timeouts,
-    Upload,
     WatchPolicy,
     Workflow,
     validate,
@@ -171,22 +171,20 @@ GOOD: Final[dict[str, dict[str, Any]]] = {
     "client.wait_many": {"tasks": [TASK]},
     "client.result_many": {"tasks": [TASK]},
     "client.submit_many": {"workflow": "text-to-image", "parameter_sets": [{"prompt": "a"}]},
+    "client.run_many": {"workflow": "text-to-image", "parameter_sets": [{"prompt": "a"}]},
     "client.raw_result": {"task": TASK},
     "client.cancel": {"task": TASK},
     "client.cancel_and_wait": {"task": TASK},
     "client.request": {"method": "GET", "path": "/r/workflows"},
     "client.with_options": {},
     "client.statistics": {},
-    "client.check_open": {},
     "client.aclose": {},
     "workflows.list": {},
     "workflows.get": {"workflow": "text-to-image"},
     "tasks.list": {},
     "tasks.get": {"task": TASK},
-    "tasks.cancel": {"task": TASK},
     "agents.list": {},
     "files.upload": {"source": b"abc", "name": "a.png"},
-    "files.sent_along": {"parameters": {"image": Upload(b"abc")}},
     "webhooks.create": {"display_name": "a", "url": "https://hooks.test/a"},
     "webhooks.get": {"webhook_id": HOOK},
     "webhooks.update": {"webhook_id": HOOK, "display_name": "b"},
@@ -197,6 +195,7 @@ GOOD: Final[dict[str, dict[str, Any]]] = {
     "handle.result": {},
     "handle.refresh": {},
     "handle.cancel": {},
+    "handle.cancel_and_wait": {},
     "result.download_to": {"directory": "out"},
     "artifact.aiter_bytes": {},
     "artifact.read": {},
@@ -211,10 +210,8 @@ GOOD: Final[dict[str, dict[str, Any]]] = {
 
 # Not for a user's arguments: (method) -> reason.
 LEFT_OUT: Final = {
-    "handle.bound_to": "client.handle() is what users call",
     "result.index": "of the sequence protocol",
     "result.count": "of the sequence protocol",
-    "files.sent_along": "submit() calls it, with parameters that were checked",
 }
 
 
@@ -291,7 +288,8 @@ def arguments() -> Iterator[Any]:
         for name, parameter in inspect.signature(function_of(method)).parameters.items():
             if name == "self" or method in LEFT_OUT:
                 continue
-            names = ("slug", "target_pool") if parameter.kind is parameter.VAR_KEYWORD else (name,)
+            is_many = parameter.kind is parameter.VAR_KEYWORD
+            names = tuple(RunOptions.__annotations__) if is_many else (name,)
             for one in names:
                 yield pytest.param(method, one, id=f"{method}-{one}")
 
@@ -399,7 +397,15 @@ def asks(method: str) -> bool:
     return inspect.iscoroutinefunction(function) or any(name in returned for name in READ)
 
 
-READ: Final = ("EventStream", "ProgressView", "MergedEvents", "Pump", "Pager", "ArtifactStream")
+READ: Final = (
+    "EventStream",
+    "ProgressView",
+    "MergedEvents",
+    "Outcomes",
+    "Submissions",
+    "Pager",
+    "ArtifactStream",
+)
 CHECKING: Final = [
     method
     for method in GOOD
@@ -490,7 +496,6 @@ def test_every_status_with_every_body_is_met_by_what_takes_long() -> None:
 # What may come of a spoilt answer without an error: (method) -> reason.
 TOLERANT: Final = {
     "client.cancel": "nothing at all says that an action was taken",
-    "tasks.cancel": "nothing at all says that an action was taken",
     "handle.cancel": "nothing at all says that an action was taken",
     "client.request": "any answer is handed over as it is",
     "client.as_completed": "the error stands in what is yielded",

@@ -112,7 +112,6 @@ SYNCHRONOUS: Final[dict[str, Callable[[Begun], Any]]] = {
     "as_completed": lambda b: b.client.as_completed([b.handle]),
     "submit_many": lambda b: b.client.submit_many("text-to-image", []),
     "statistics": lambda b: b.client.statistics(),
-    "check_open": lambda b: b.client.check_open(),
     "add": lambda b: b.iterators["watch_many"].add(b.handle),
 }
 

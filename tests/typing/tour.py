@@ -148,8 +148,21 @@ async def one_message(task: TaskHandle) -> str:
 
 async def many_tasks(client: CyberunClient, tasks: list[TaskHandle]) -> None:
     """Helpers take handles, ids and tokens; the plain forms of asyncio work, too."""
-    assert_type(await client.wait_many(tasks), list[TaskSnapshot | CyberunError])
-    assert_type(await client.result_many(tasks), list[TaskResult | CyberunError])
+    assert_type([one.status for one in await client.wait_many(tasks)], list[str])
+    assert_type(await client.wait_many(tasks), list[TaskSnapshot])
+    assert_type(
+        await client.wait_many(tasks, return_exceptions=True), list[TaskSnapshot | CyberunError]
+    )
+    assert_type(await client.result_many(tasks), list[TaskResult])
+    assert_type(
+        await client.result_many(tasks, return_exceptions=True), list[TaskResult | CyberunError]
+    )
+    sets = [{"prompt": "a fox"}, {"prompt": "a hare"}]
+    assert_type(await client.run_many("text-to-image", sets, target_pool="a"), list[TaskResult])
+    assert_type(
+        await client.run_many("text-to-image", sets, return_exceptions=True),
+        list[TaskResult | CyberunError],
+    )
     async for outcome in client.as_completed(tasks):
         assert_type(outcome, Outcome)
     async for submission in client.submit_many("text-to-image", [{"prompt": "a fox"}]):
