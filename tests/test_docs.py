@@ -71,7 +71,7 @@ def service(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Simulat
         monkeypatch.setenv("CYBERUN_API_KEY", simulator.key)
         # The service lives ten times as fast, so it is asked ten times as often.
         brisk = partial(cyberun_async.WatchPolicy, poll_interval=3.0 / FAST)
-        monkeypatch.setattr("cyberun_async._client._base.WatchPolicy", brisk)
+        monkeypatch.setattr("cyberun_async._client.client.WatchPolicy", brisk)
         monkeypatch.setenv("CYBERUN_BASE_URL", simulator.url)
         monkeypatch.chdir(tmp_path)
         yield simulator

@@ -133,7 +133,7 @@ class CyberunClient:
                     None,
                     api_key=api_key,
                     team_id=team_id,
-                    watch_policy=watch_policy,
+                    watch_policy=WatchPolicy() if watch_policy is None else watch_policy,
                     retries=retries,
                     timeouts=timeouts,
                     user_agent=user_agent,

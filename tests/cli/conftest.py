@@ -40,7 +40,7 @@ def env(cyberun_environment: Simulator, monkeypatch: pytest.MonkeyPatch) -> Mapp
 def brisk(monkeypatch: pytest.MonkeyPatch) -> None:
     """Commands in this process ask as often as befits tasks that live so short a time."""
     monkeypatch.setattr(
-        "cyberun_async._client._base.WatchPolicy", partial(WatchPolicy, poll_interval=0.2)
+        "cyberun_async._client.client.WatchPolicy", partial(WatchPolicy, poll_interval=0.2)
     )
     monkeypatch.setattr(
         "cyberun_async.cli._batch.BatchPolicy", partial(BatchPolicy, settle_time=0.0)
