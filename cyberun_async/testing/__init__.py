@@ -50,7 +50,7 @@ __all__ = [
 ]
 
 _OF_THE_EXTRA = frozenset({"starlette", "uvicorn"})
-# Imported when asked for: the clock and the transport work without the extra.
+# Imported on first use: the clock and the transport work without the extra.
 _LAZY = {
     "DeadlockError": "_clock",
     "FaultBook": "_simulator.faults",

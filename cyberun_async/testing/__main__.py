@@ -8,7 +8,7 @@ from . import Simulator
 
 
 def main() -> int:
-    """Serve until interrupted, having said where and with which key."""
+    """Print the URL and a key, and serve until interrupted."""
     parser = _parser()
     options = parser.parse_args()
     try:

@@ -37,7 +37,7 @@ class VirtualClockLoop(asyncio.SelectorEventLoop):
     Run asyncio in virtual time: whenever nothing is ready, jump to the next timer.
 
     The clock starts at 0.0 and moves by jumps only, so an hour of sleeping takes
-    microseconds, time-outs fire in their exact order, and what a program computes takes
+    microseconds, timeouts fire in their exact order, and what a program computes takes
     no time at all. :func:`asyncio.sleep`, :func:`asyncio.timeout`, anyio's sleeps, scopes
     and :func:`anyio.current_time` follow it; :func:`time.monotonic` and
     :class:`datetime.datetime` do not.
@@ -174,12 +174,12 @@ class _WorkOutside:
         """
         Say whether the loop has to go round once more before this can be known.
 
-        anyio tells its limiter only inside a task, so a task is started for asking, once
-        and not before there is another thread.
+        anyio has its limiter only inside a task, so a task is started to get it, once and
+        not before there is another thread.
         """
         if self._probe is not None or threading.active_count() == 1:
             return False
-        self._probe = self._loop.create_task(self._learn_limiter(), name="virtual clock's look")
+        self._probe = self._loop.create_task(self._learn_limiter(), name="virtual clock's limiter")
         return True
 
     async def _learn_limiter(self) -> None:

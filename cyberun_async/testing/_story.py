@@ -1,4 +1,4 @@
-"""The life of a task told in order, for tests that read like what they are about."""
+"""The life of a task as a story, for tests that are easy to read."""
 
 from collections.abc import Mapping
 from typing import Any, Self
@@ -14,10 +14,10 @@ from .faults import Action, Fault
 @attrs.frozen
 class Story:
     """
-    What one task is going to live through, told step by step.
+    What happens to one task, step by step.
 
-    Each method returns a longer story; :func:`story` begins one. A story is a value: it may
-    be told to a simulator as often as one likes, with
+    Each method returns a longer story; :func:`story` begins one. A story is a value: give it
+    to a simulator as often as you like, with
     :meth:`Simulator.tell <cyberun_async.testing.Simulator.tell>`.
 
     .. code-block:: python
@@ -57,15 +57,15 @@ class Story:
         return self.meets(faults.on("events", faults.drop_after(events=after), times=times))
 
     def has_no_stream(self, status: int = 403) -> Self:
-        """Its event stream is refused with *status* for ever."""
+        """Its event stream is always refused with *status*."""
         return self.meets(faults.on("events", faults.refuse(status), times=None))
 
     def goes_silent(self, after: int, seconds: float | None = None) -> Self:
-        """Its stream says nothing *after* so many events, for *seconds* or for ever."""
+        """Its stream is silent *after* so many events, for *seconds* or forever."""
         return self.meets(faults.on("events", faults.stall_after(events=after, seconds=seconds)))
 
     def meets(self, *trouble: Fault | Action) -> Self:
-        """It meets any other :mod:`fault <cyberun_async.testing.faults>`."""
+        """It has any other :mod:`fault <cyberun_async.testing.faults>`."""
         return self._with(faults=(*self.plan.faults, *trouble))
 
     def completes(self, *file_names: str, output: Mapping[str, object] | None = None) -> Self:
@@ -93,5 +93,5 @@ class Story:
 
 
 def story() -> Story:
-    """Begin the story of a task: it is accepted, and completes if nothing else is told."""
+    """Begin the story of a task: it is accepted, and completes if the story says nothing else."""
     return Story()

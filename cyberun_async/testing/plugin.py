@@ -1,7 +1,7 @@
 """
 The pytest plugin: a local service and a client of it, as fixtures.
 
-Installed with the package; nothing is loaded before a fixture is asked for. They need the
+Installed with the package; nothing is loaded before a fixture is requested. They need the
 extra ``testing``. Asynchronous tests are run by anyio's plugin, on asyncio or trio, which
 takes all of them with ``anyio_mode = "auto"`` in pytest's settings, and else those that are
 marked with ``@pytest.mark.anyio``::

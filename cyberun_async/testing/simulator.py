@@ -39,11 +39,11 @@ _IN_PROCESS_STORE = "http://store.cyberun.test"
 
 class Simulator:
     """
-    A local Cyberun Cloud: the documented service, with faults at will.
+    A local Cyberun Cloud: the documented service, with any faults you like.
 
     As a context manager, sync or async (asyncio and trio), it serves real HTTP on
     127.0.0.1 from a thread of its own; leaving the block cuts all connections and
-    ends the thread. Without being entered its :attr:`app` can be called in
+    ends the thread. Without entering it, its :attr:`app` can be called in
     process, also on a loop whose clock is virtual.
 
     Tasks cost nothing while they live: what a task does is computed from its
@@ -58,12 +58,12 @@ class Simulator:
         default_plan: The life of a task for which nothing else is planned.
         seed: Makes ids and keys the same each time; None makes them random.
         port: Where to serve; 0 takes a free port.
-        starts_at: The moment at which the service's clock starts; None is now.
+        starts_at: The date and time at which the service's clock starts; None is now.
         max_file_size: The largest file that may be uploaded, in bytes.
         allow_http_webhooks: Whether webhooks may go to `http` on loopback.
-        webhook_sender: What posts webhooks; None opens real connections.
-        record_limit: How many requests are remembered, oldest forgotten first.
-        team_id: What its team is called; None makes a UUID.
+        webhook_sender: Posts the webhooks; None opens real connections.
+        record_limit: How many requests are kept; the oldest are dropped first.
+        team_id: The id of the team; None makes a UUID.
         tls: Serves HTTPS with the certificate of this server-side context, at
             :attr:`url` and at :attr:`store_url`; None serves plain HTTP. In
             process there is no TLS.
@@ -186,7 +186,7 @@ class Simulator:
         """Deliver webhooks until cancelled; the server does so by itself."""
         await self._dispatcher.run()
 
-    # Where it is and who may use it.
+    # Addresses and credentials.
 
     @property
     def url(self) -> str:
@@ -243,7 +243,7 @@ class Simulator:
 
     @property
     def faults(self) -> FaultBook:
-        """The faults the service is told to have."""
+        """The faults of the service."""
         return self._state.faults
 
     def plan(self, *plans: TaskPlan) -> None:
@@ -281,10 +281,10 @@ class Simulator:
 
     def plan_by(self, planner: Planner | None) -> None:
         """
-        Ask *planner* for the life of each submission that has none in the queue.
+        Call *planner* for the plan of each submission that has none in the queue.
 
         It is called with the :class:`RunRequest`, in the server's thread; where it
-        answers None the default plan applies.
+        returns None the default plan applies.
 
         Raises:
             ValueError: It cannot be called.
@@ -402,7 +402,7 @@ class Simulator:
         """Cut the connections of all open event streams now."""
         self._state.streams.end(ConnectionCutError(reset=reset))
 
-    # What has happened.
+    # What happened.
 
     @property
     def now(self) -> float:

@@ -123,7 +123,7 @@ class Lifespan:
             self._was_asked = True
             return {"type": "lifespan.startup"}
         if not self._is_up:
-            # It does not look at what it is given, and would wait for a request for ever.
+            # It does not look at the message, and would wait for a request forever.
             self._answered.set()
             await anyio.sleep_forever()
         await self._stopping.wait()
@@ -345,18 +345,18 @@ class _Exchange:
         self._upload = _Upload(request)
         self._task: OwnedTask
 
-        # What the app has said
+        # What the app has sent
         self._begun = anyio.Event()
         self._start: Message | None = None
         self._is_complete = False
         self._was_read = False
         self._failure: Exception | None = None
 
-        # What the reader has left to hear, and whether anybody still listens
+        # What the reader has not read yet, and whether it is still there
         self._sender, self._parts = anyio.create_memory_object_stream[bytes](max_waiting_parts)
         self._is_gone = False
         self._dropped = 0
-        self._goodbyes = 0
+        self._disconnects = 0
         self._over = anyio.Event()
         # Whether the response is whole, or as much of it as there is room for
         self._filled = anyio.Event()
@@ -439,7 +439,7 @@ class _Exchange:
             raise self._failure
 
     def disconnect(self) -> None:
-        """Tell the app that the client is gone, and free whoever waits for a part."""
+        """Notify the app that the client is gone, and wake the reader of the next part."""
         self._is_gone = True
         self._over.set()
         self._sender.close()
@@ -466,8 +466,8 @@ class _Exchange:
         if self._over.is_set():
             # Without waiting, as servers do: `request.is_disconnected()` asks in a scope that
             # is cancelled already. But an app that never stops asking must run into its grace.
-            self._goodbyes += 1
-            if self._goodbyes > _MAX_DROPPED:
+            self._disconnects += 1
+            if self._disconnects > _MAX_DROPPED:
                 await anyio.sleep(self._grace)
             return {"type": "http.disconnect"}
         if not self._upload.is_over:

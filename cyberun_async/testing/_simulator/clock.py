@@ -1,4 +1,4 @@
-"""The service's clock, and the event loop of whoever asks for the time."""
+"""The service's clock, and the event loop of the caller."""
 
 import asyncio
 import sys
@@ -12,7 +12,7 @@ import attrs
 
 @attrs.frozen
 class RunningLoop:
-    """The event loop of the calling task: its identity, its clock, its post box."""
+    """The event loop of the calling task: its identity, its clock, and how to post to it."""
 
     identity: object
     time: Callable[[], float]
@@ -47,7 +47,7 @@ def _trio_loop() -> RunningLoop | None:
 
 class ServiceClock:
     """
-    Count the seconds of the service's life.
+    Count the seconds since the service began.
 
     In process the clock is that of the running event loop, virtual or not; once
     a server thread has been started it is the machine's monotonic clock, which
@@ -64,7 +64,7 @@ class ServiceClock:
         self._last = 0.0
 
     def follow_threads(self) -> None:
-        """Read the machine's clock from now on, whichever thread asks."""
+        """Read the machine's clock from now on, in every thread."""
         self._threaded = True
 
     def now(self) -> float:
@@ -84,13 +84,13 @@ class ServiceClock:
             self._shift += seconds
             self._last += seconds
 
-    def moment(self, at: float) -> datetime:
-        """Return the wall-clock moment of the service second *at*."""
+    def datetime_at(self, at: float) -> datetime:
+        """Return the date and time of the service second *at*."""
         return self._starts_at + timedelta(seconds=at)
 
     def stamp(self, at: float) -> str:
-        """Write the moment *at* as the service does: UTC, whole seconds, ``Z``."""
-        return self.moment(at).astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+        """Write the timestamp of second *at* as the service does: UTC, whole seconds, ``Z``."""
+        return self.datetime_at(at).astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
     def _read(self) -> tuple[object, float]:
         if self._threaded:

@@ -164,7 +164,7 @@ class RuntimeApi:
 
 def paging(call: Call) -> tuple[int, int]:
     """
-    Return the page and its size that a request asks for.
+    Return the page number and page size of a request.
 
     Raises:
         ServiceError: They are out of bounds.
@@ -262,13 +262,13 @@ class StoreApi:
         return Response(headers={"ETag": _tag(call.body)})
 
     async def download(self, call: Call) -> Response:
-        """Answer with a file, or the part of it that is asked for."""
+        """Answer with a file, or with the requested range of it."""
         headers, key = call.request.headers, call.path["key"]
         _refuse_credentials(headers)
         self._state.signer.check("GET", key, dict(call.request.query_params), headers)
         file = self._find(key)
         common = {"ETag": _tag(file.content), "Accept-Ranges": "bytes"}
-        span = _asked_span(headers, len(file.content), common["ETag"])
+        span = _requested_range(headers, len(file.content), common["ETag"])
         if span is None:
             return Response(file.content, 200, common, file.content_type)
         start, stop = span
@@ -315,12 +315,12 @@ def _tag(content: bytes) -> str:
     return f'"{hashlib.sha256(content).hexdigest()[:32]}"'
 
 
-def _asked_span(headers: Headers, size: int, tag: str) -> tuple[int, int] | None:
-    """Return the bytes asked for as start and stop, or None for the whole file."""
-    asked = re.fullmatch(r"bytes=(\d*)-(\d*)", headers.get("range", ""))
-    if asked is None or asked[0] == "bytes=-" or headers.get("if-range", tag) != tag:
+def _requested_range(headers: Headers, size: int, tag: str) -> tuple[int, int] | None:
+    """Return the requested range as start and stop, or None for the whole file."""
+    match = re.fullmatch(r"bytes=(\d*)-(\d*)", headers.get("range", ""))
+    if match is None or match[0] == "bytes=-" or headers.get("if-range", tag) != tag:
         return None
-    first, last = asked.groups()
+    first, last = match.groups()
     start = int(first) if first else max(size - int(last), 0)
     stop = min(int(last) + 1, size) if first and last else size
     if start >= size or stop <= start:

@@ -74,7 +74,7 @@ class Claim:
 
 class FaultBook:
     """
-    The faults a simulator is told to have.
+    The faults that a simulator has.
 
     Of the faults that concern a request, the first one added that is still due
     applies, a task's own before the general ones; faults added to the same

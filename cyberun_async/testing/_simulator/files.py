@@ -135,10 +135,10 @@ class Signer:
         query = {
             "X-Amz-Algorithm": "AWS4-HMAC-SHA256",
             "X-Amz-Credential": f"SIM{self._minted:08}/s3/aws4_request",
-            "X-Amz-Date": self._clock.moment(self._clock.now()).strftime("%Y%m%dT%H%M%SZ"),
+            "X-Amz-Date": self._clock.datetime_at(self._clock.now()).strftime("%Y%m%dT%H%M%SZ"),
             "X-Amz-Expires": str(int(lifetime)),
             "X-Amz-SignedHeaders": ";".join(sorted(["host", *map(str.lower, headers)])),
-            # The service's clock may be virtual, so the end is told in its own seconds.
+            # The service's clock may be virtual, so the expiry is given in its own seconds.
             "X-Sim-Until": repr(expires_at),
         }
         query[SIGNATURE] = self._sign(method, key, query, headers)

@@ -14,7 +14,7 @@ class LiveTask:
     """
     A task of the simulator, to be looked at and driven by hand.
 
-    Steering replaces whatever was planned from this moment on, takes effect at
+    Steering replaces whatever was planned from now on, takes effect at
     once and wakes the task's streams. It is safe from any thread. A task that
     has ended cannot be steered: ValueError.
     """

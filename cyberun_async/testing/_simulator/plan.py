@@ -39,7 +39,7 @@ class TaskPlan(Checked):
     The life of one task: how long each state lasts and how it ends.
 
     Durations are service seconds, divided by the simulator's speed. Nothing
-    runs while a planned task lives; its state at any moment is computed.
+    runs while a planned task lives; its state at any time is computed.
 
     Raises:
         ValueError: A field is of the wrong type or out of range; the message names it.

@@ -29,7 +29,7 @@ _DEFAULT_STEPS = 20
 
 @attrs.frozen
 class RunRequest:
-    """A run that is asked for, before it becomes a task."""
+    """A requested run, before it becomes a task."""
 
     workflow_id: str
     workflow_slug: str
@@ -75,7 +75,7 @@ class State:
 
     def new_id(self) -> str:
         """Return a new UUID of version 7, as the service's ids look."""
-        milliseconds = int(self.clock.moment(self.clock.now()).timestamp() * 1000)
+        milliseconds = int(self.clock.datetime_at(self.clock.now()).timestamp() * 1000)
         with self.lock:
             noise = self.chance.getrandbits(74)
         value = milliseconds << 80 | 0x7 << 76 | (noise >> 62) << 64 | 0b10 << 62
@@ -168,7 +168,7 @@ class State:
         return timeline(
             plan,
             plan.behaviour or self.behaviour,
-            steps=plan.steps or _steps_asked(run),
+            steps=plan.steps or _requested_steps(run),
             stages=nerf if plan.stages is None else plan.stages,
             speed=self.speed,
         )
@@ -189,7 +189,7 @@ def run_request(
     )
 
 
-def _steps_asked(run: RunRequest) -> int:
+def _requested_steps(run: RunRequest) -> int:
     steps = run.parameters.get("steps")
     return steps if isinstance(steps, int) and steps > 0 else _DEFAULT_STEPS
 

@@ -22,8 +22,8 @@ from .views import COMMENT, Frame, block, encoded, frames_of, payload_bytes
 _FOREIGN_TASK = "0197ffff-ffff-7fff-bfff-ffffffffffff"
 
 
-class Teller:
-    """Writes events, counts them, and lets the faults of this request strike."""
+class EventWriter:
+    """Writes events, counts them, and applies the faults of this request."""
 
     def __init__(
         self, behaviour: Behaviour, claim: Claim, write: Callable[[bytes], Awaitable[None]]
@@ -32,7 +32,7 @@ class Teller:
         self._claim = claim
         self._write = write
         self._replays = any(isinstance(action, Replay) for action in claim.actions)
-        self._told: list[bytes] = []
+        self._sent: list[bytes] = []
         self._count = 0
         self._size = 0
         self._close = next((a for a in claim.actions if isinstance(a, Close)), None)
@@ -42,7 +42,7 @@ class Teller:
 
     async def write(self, data: bytes) -> None:
         """
-        Write bytes that count as no event.
+        Write bytes that do not count as an event.
 
         Raises:
             StreamEndError: A fault closes the stream here.
@@ -73,24 +73,24 @@ class Teller:
             await self._write(data[start : start + 1])
             await anyio.sleep(drip.every)
 
-    async def tell(self, frame: Frame) -> None:
+    async def write_event(self, frame: Frame) -> None:
         """
-        Tell one event, as often and as well as the faults let it through.
+        Write one event, changed and repeated as the faults say.
 
         Raises:
             StreamEndError: A fault closes the stream.
             ConnectionCutError: A fault cuts the connection.
         """
-        data = self._worded(frame)
+        data = self._encoded(frame)
         for _ in range(self._copies()):
             await self.write(data)
             self._count += 1
             if self._replays:
-                self._told.append(data)
-            await self.strike()
+                self._sent.append(data)
+            await self.apply_faults()
 
-    async def strike(self) -> None:
-        """Let the faults strike that wait for as many events as were told."""
+    async def apply_faults(self) -> None:
+        """Apply the faults that are due after as many events as were sent."""
         for action in self._claim.actions:
             match action:
                 case Drop(events=self._count):
@@ -116,7 +116,7 @@ class Teller:
                 return action.copies
         return 1
 
-    def _worded(self, frame: Frame) -> bytes:
+    def _encoded(self, frame: Frame) -> bytes:
         for action in self._claim.actions:
             if isinstance(action, Corrupt) and action.events == self._count:
                 self._claim.fire(action)
@@ -126,7 +126,7 @@ class Teller:
     def _extra(self, action: Replay | Foreign | Raw) -> bytes:
         match action:
             case Replay():
-                return b"".join(self._told)
+                return b"".join(self._sent)
             case Raw(data=data):
                 return data
             case Foreign(name=name):
@@ -193,7 +193,7 @@ class EventStream(Response):
             case StreamEndError():
                 await send({"type": "http.response.body", "body": b"", "more_body": False})
             case None:
-                # The reader has left; there is nobody to end the answer for.
+                # The reader has left.
                 return
 
     async def _serve(
@@ -203,27 +203,27 @@ class EventStream(Response):
         async with anyio.create_task_group() as group:
             group.start_soon(_end_when_gone, receive, group.cancel_scope)
             try:
-                await self._tell(stream, send)
+                await self._write_all(stream, send)
             except (StreamEndError, ConnectionCutError) as reason:
                 ending = reason
             group.cancel_scope.cancel()
         return ending
 
-    async def _tell(self, stream: OpenStream, send: Send) -> None:
+    async def _write_all(self, stream: OpenStream, send: Send) -> None:
         await send({"type": "http.response.start", "status": 200, "headers": _HEADERS})
-        teller = Teller(self._behaviour, self._claim, _writer(send, self._behaviour))
+        writer = EventWriter(self._behaviour, self._claim, _chunked(send, self._behaviour))
         if self._behaviour.retry_hint is not None:
             hint = b"retry: %d" % self._behaviour.retry_hint
-            await teller.write(block([hint], self._behaviour))
-        await teller.strike()
-        told = await self._open(teller)
+            await writer.write(block([hint], self._behaviour))
+        await writer.apply_faults()
+        sent = await self._open(writer)
         while True:
             stream.arm()
-            told = await self._tell_since(told, teller)
-            await self._rest(stream, teller, told)
+            sent = await self._write_since(sent, writer)
+            await self._pause(stream, writer, sent)
 
-    async def _open(self, teller: Teller) -> int:
-        """Say what a new reader is told first, and return how many marks that covers."""
+    async def _open(self, writer: EventWriter) -> int:
+        """Send what a new reader gets first, and return how many marks that covers."""
         past = self._task.past(self._opened)
         resumed = self._resumed(len(past))
         if resumed is not None:
@@ -236,63 +236,63 @@ class EventStream(Response):
             case "nothing" if not past[-1].is_terminal:
                 return len(past)
             case _:
-                return await self._tell_present(len(past), teller)
+                return await self._write_present(len(past), writer)
 
     def _resumed(self, reached: int) -> int | None:
         last = self._resume_after
         if not self._behaviour.event_ids or last is None or not last.isdecimal():
             return None
-        # The id of the last status may be that of the end, which is told again then: each
+        # The id of the last status may be that of the end, which is sent again then: each
         # stream of a task that has ended ends itself.
-        told = min(int(last) + 1, reached)
-        return told - 1 if told == reached and self._task.marks[told - 1].is_terminal else told
+        sent = min(int(last) + 1, reached)
+        return sent - 1 if sent == reached and self._task.marks[sent - 1].is_terminal else sent
 
-    async def _tell_present(self, reached: int, teller: Teller) -> int:
+    async def _write_present(self, reached: int, writer: EventWriter) -> int:
         past = self._task.marks[:reached]
         if past[-1].is_terminal:
             return reached - 1
         state = max(n for n, mark in enumerate(past) if mark.name == "status")
-        ticks = [n for n, mark in enumerate(past) if n > state and mark.name == "progress"]
-        for number in (state, *ticks[-1:]):
-            await self._tell_mark(number, teller)
+        progress = [n for n, mark in enumerate(past) if n > state and mark.name == "progress"]
+        for number in (state, *progress[-1:]):
+            await self._write_mark(number, writer)
         return reached
 
-    async def _tell_since(self, told: int, teller: Teller) -> int:
+    async def _write_since(self, sent: int, writer: EventWriter) -> int:
         reached = self._task.reached(self._state.clock.now())
-        for number in range(told, reached):
-            await self._tell_mark(number, teller)
+        for number in range(sent, reached):
+            await self._write_mark(number, writer)
             mark = self._task.marks[number]
             if mark.is_terminal:
                 raise StreamEndError
             is_live = self._task.created + mark.at > self._opened
             if mark.name == "error" and is_live and self._behaviour.error_event == "drop":
                 raise ConnectionCutError
-        return max(told, reached)
+        return max(sent, reached)
 
-    async def _tell_mark(self, number: int, teller: Teller) -> None:
+    async def _write_mark(self, number: int, writer: EventWriter) -> None:
         mark = self._task.marks[number]
         clock = self._state.clock
         for frame in frames_of(self._task, number, mark, self._behaviour, clock):
-            await teller.tell(frame)
+            await writer.write_event(frame)
 
-    async def _rest(self, stream: OpenStream, teller: Teller, told: int) -> None:
+    async def _pause(self, stream: OpenStream, writer: EventWriter, sent: int) -> None:
         now = self._state.clock.now()
-        # By number, not by time: a mark may have become due since the last one was told.
-        due = [at - now for at in (self._task.due_at(told), self._closes_at()) if at is not None]
-        beat_in = self._beat_in(teller)
+        # By number, not by time: a mark may have become due since the last one was sent.
+        due = [at - now for at in (self._task.due_at(sent), self._closes_at()) if at is not None]
+        beat_in = self._beat_in(writer)
         await stream.pause(min([*due, beat_in]))
         if beat_in <= 0:
-            await teller.write(block([COMMENT], self._behaviour))
+            await writer.write(block([COMMENT], self._behaviour))
         closes_at = self._closes_at()
         if closes_at is not None and self._state.clock.now() >= closes_at:
             raise StreamEndError
 
-    def _beat_in(self, teller: Teller) -> float:
+    def _beat_in(self, writer: EventWriter) -> float:
         """Return in how many seconds a comment is due, exactly 0 if it is now."""
         period = self._behaviour.heartbeat
         if period is None:
             return float("inf")
-        seconds = teller.last_write + period - anyio.current_time()
+        seconds = writer.last_write + period - anyio.current_time()
         return seconds if seconds > ROUNDING else 0.0
 
     def _closes_at(self) -> float | None:
@@ -300,7 +300,7 @@ class EventStream(Response):
         return None if lifetime is None else self._opened + lifetime
 
 
-def _writer(send: Send, behaviour: Behaviour) -> Callable[[bytes], Awaitable[None]]:
+def _chunked(send: Send, behaviour: Behaviour) -> Callable[[bytes], Awaitable[None]]:
     async def write(data: bytes) -> None:
         size = behaviour.chunk_bytes or len(data) or 1
         for start in range(0, len(data), size):

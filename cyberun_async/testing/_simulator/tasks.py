@@ -1,4 +1,4 @@
-"""The tasks of a simulated service: each one a timeline read at the present moment."""
+"""The tasks of a simulated service: each one a timeline read at the present time."""
 
 import threading
 import zlib
@@ -16,7 +16,7 @@ from .workflows import Workflow
 @attrs.define(eq=False)
 class SimTask:
     """
-    One task: what was asked for and how its life goes.
+    One task: what was submitted and how its life goes.
 
     The life is a tuple of marks; nothing runs while a task lives. Reading and
     rewriting it are safe from any thread.

@@ -21,7 +21,7 @@ _NOTHING: Mapping[str, object] = {}
 @attrs.frozen
 class Mark:
     """
-    One moment of a task's life, with all that holds from then on.
+    One point of a task's life, with all that holds from then on.
 
     *at* and *started* are seconds since the task was created, *name* is the
     event on the stream, *details* what that event says beyond the state, and
@@ -81,7 +81,7 @@ def ended_unknown(last: Mark, at: float, state: str, error: str) -> Mark:
 
 def cancelled(marks: Sequence[Mark], elapsed: float, stop_seconds: float) -> tuple[Mark, ...]:
     """
-    Return the life of a task that is told to stop at *elapsed*.
+    Return the life of a task that is cancelled at *elapsed*.
 
     A running task needs *stop_seconds*, and keeps an end that comes before.
     """
@@ -168,7 +168,7 @@ class _Writer:
         self._extras()
         for step in range(1, min(steps, self._steps) + 1):
             self.wait(self._plan.step_seconds)
-            self._event("progress", details=self._tick(step))
+            self._event("progress", details=self._progress(step))
 
     def _extras(self) -> None:
         if self._behaviour.error_event is not None:
@@ -177,9 +177,9 @@ class _Writer:
             self._event("log", details={"line": "loading checkpoint"})
             self._event("preview", details={"image": "data:image/png;base64,"})
 
-    def _tick(self, step: int) -> dict[str, object]:
+    def _progress(self, step: int) -> dict[str, object]:
         share = round(step / self._steps, 4)
-        tick: dict[str, object] = {
+        progress: dict[str, object] = {
             "progress": share,
             "step_current": step,
             "step_total": self._steps,
@@ -188,9 +188,9 @@ class _Writer:
         if self._stages:
             index = min(int((step - 1) / self._steps * len(self._stages)), len(self._stages) - 1)
             stage = self._stages[index]
-            del tick["current_node"]
-            tick |= {"stage": stage, "message": f"{stage}: step {step} of {self._steps}"}
-        return tick
+            del progress["current_node"]
+            progress |= {"stage": stage, "message": f"{stage}: step {step} of {self._steps}"}
+        return progress
 
     def _status(self, status: str) -> None:
         # The first wait of a retried attempt is the mark of the retry itself.

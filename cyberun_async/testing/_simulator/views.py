@@ -39,12 +39,12 @@ def task_view(
         del fields["task_error"]
     if not behaviour.reports_retry_count:
         del fields["retry_count"]
-    return worded(with_empties(fields, behaviour.empties), behaviour.vocabulary, rest=True)
+    return renamed(with_empties(fields, behaviour.empties), behaviour.vocabulary, rest=True)
 
 
 def _error(mark: Mark) -> object:
-    is_told = mark.status == "failed" or mark.is_over
-    return mark.details.get("error", "") if is_told else ""
+    has_error = mark.status == "failed" or mark.is_over
+    return mark.details.get("error", "") if has_error else ""
 
 
 def _execution(task: SimTask, mark: Mark, clock: ServiceClock) -> Fields:
@@ -81,7 +81,7 @@ def result_view(
         "task_error": _error(mark),
         "completed_at": _stamp(clock, task, mark.at if mark.is_terminal else None),
     }
-    return worded(with_empties(fields, behaviour.empties), behaviour.vocabulary, rest=True)
+    return renamed(with_empties(fields, behaviour.empties), behaviour.vocabulary, rest=True)
 
 
 def output_of(task: SimTask) -> Mapping[str, object]:
@@ -129,7 +129,7 @@ def page_view(name: str, rows: Sequence[Fields], page: int, size: int, total: in
 
 
 def with_empties(fields: Fields, empties: Empties) -> Fields:
-    """Write unset fields in the way asked for; documented is what comes in."""
+    """Write unset fields in the way that *empties* names."""
     match empties:
         case "documented":
             return fields
@@ -144,7 +144,7 @@ def with_empties(fields: Fields, empties: Empties) -> Fields:
             }
 
 
-def worded(fields: Fields, vocabulary: Vocabulary, *, rest: bool) -> Fields:
+def renamed(fields: Fields, vocabulary: Vocabulary, *, rest: bool) -> Fields:
     """Name fields as documented for REST or events, as the other does, or both."""
     if vocabulary == "documented":
         return fields
@@ -214,7 +214,7 @@ class Frame:
 def frames_of(
     task: SimTask, number: int, mark: Mark, behaviour: Behaviour, clock: ServiceClock
 ) -> list[Frame]:
-    """Return the events that tell *mark*, which is the task's mark of this number."""
+    """Return the events that report *mark*, which is the task's mark of this number."""
     frame = Frame(mark.name, _payload(task, mark, behaviour, clock), number)
     if not mark.is_terminal:
         return [frame]
@@ -251,16 +251,16 @@ def block(lines: list[bytes], behaviour: Behaviour) -> bytes:
 
 
 def _payload(task: SimTask, mark: Mark, behaviour: Behaviour, clock: ServiceClock) -> Fields:
-    fields: Fields = {"task_id": task.id, **_told(task, mark, behaviour)}
+    fields: Fields = {"task_id": task.id, **_details(task, mark, behaviour)}
     if not mark.is_terminal or mark.name == "status" or behaviour.terminal_timestamp:
         fields["timestamp"] = clock.stamp(task.created + mark.at)
     if mark.name == "error":
         return fields
     fields = with_empties(fields, behaviour.empties)
-    return worded(fields, behaviour.vocabulary, rest=False)
+    return renamed(fields, behaviour.vocabulary, rest=False)
 
 
-def _told(task: SimTask, mark: Mark, behaviour: Behaviour) -> Fields:
+def _details(task: SimTask, mark: Mark, behaviour: Behaviour) -> Fields:
     match mark.name:
         case "status" if mark.is_over:
             return {"status": mark.status}

@@ -18,7 +18,7 @@ _LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
 
 @attrs.define(eq=False)
 class Webhook:
-    """One webhook; *since* is the moment from which on ends of tasks concern it."""
+    """One webhook; it is called for tasks that end after *since*."""
 
     id: str
     secret: str = attrs.field(repr=False)
