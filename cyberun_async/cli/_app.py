@@ -1,4 +1,4 @@
-"""The program: its commands, and the way from whatever happens to an exit code."""
+"""The program: its commands, and the exit code of whatever happens."""
 
 import sys
 import traceback
@@ -8,35 +8,35 @@ import click
 
 from .. import CyberunError
 from . import _batch, _lists, _local, _runs
-from ._exit_codes import MEANINGS, ExitCode, exit_code_of
+from ._exit_codes import ExitCode, exit_code_of
 from ._format import error_line
 from ._interrupt import alone
 from ._output import broken_output, discard_output
 from ._session import PROGRAM
 
 
-_CODES = "\n".join(f"  {int(code):>3}  {meaning}" for code, meaning in MEANINGS.items())
+_CODES = "\n".join(f"  {int(code):>3}  {code.meaning}" for code in ExitCode)
 
 HELP = f"""
 Run GPU workflows on Cyberun Cloud, follow them, and collect what they make.
 
-The API key comes from CYBERUN_API_KEY, from a file (--key-file), or is asked for;
-it is never an argument, which every user of the machine could read.
+The API key comes from CYBERUN_API_KEY, from a file (--key-file) or from a prompt.
+It is never an argument, because every user of the machine could read that.
 
 \b
 Try it without an account:
-  {PROGRAM} demo                              a show against a local service
-  {PROGRAM} simulate                          that service, to try the rest with
+  {PROGRAM} demo                              three runs against a local service
+  {PROGRAM} simulate                          that service, for trying the rest
 
 \b
 Then:
-  {PROGRAM} workflows                         what can be run
-  {PROGRAM} workflows text-to-image           and with which parameters
+  {PROGRAM} workflows                         list what can be run
+  {PROGRAM} workflows text-to-image           and its parameters
   {PROGRAM} run text-to-image -p prompt="a fox" --out pictures
   {PROGRAM} batch jobs.jsonl --out pictures   thousands, resumable
 
-On a terminal progress is shown in place, elsewhere as plain lines, with --json as
-JSON lines. COMMAND --help has examples.
+A terminal shows a live table, a pipe gets plain lines, and --json prints JSON lines.
+COMMAND --help has examples.
 """
 
 
@@ -59,7 +59,7 @@ for each in (_local.simulate, _local.demo, _local.completion):
 
 
 def invoke(arguments: Sequence[str]) -> int:
-    """Run the command that *arguments* say, and return its exit code."""
+    """Run the command in *arguments*, and return its exit code."""
     try:
         code: object = app.main(
             list(arguments), prog_name=PROGRAM, standalone_mode=False, obj=tuple(arguments)
@@ -68,16 +68,16 @@ def invoke(arguments: Sequence[str]) -> int:
         return code if isinstance(code, int) else ExitCode.DONE
     except click.ClickException as error:
         error.show()
-        # One without a code of its own comes from the arguments.
+        # An error without a code of its own comes from the arguments.
         return max(error.exit_code, ExitCode.USAGE)
     except (click.Abort, KeyboardInterrupt):
         return ExitCode.INTERRUPTED
-    except Exception as error:  # noqa: BLE001 - the last place that could say something
-        return _after(alone(error))
+    except Exception as error:  # noqa: BLE001 - nobody else would report it
+        return _report(alone(error))
 
 
-def _after(error: Exception) -> int:
-    """Say what went wrong, and return the exit code."""
+def _report(error: Exception) -> int:
+    """Print what went wrong, and return the exit code."""
     if isinstance(error, BrokenPipeError):
         discard_output()
         return ExitCode.BROKEN_PIPE

@@ -24,6 +24,7 @@ from ..batch import (
 )
 from ._exit_codes import ExitCode
 from ._format import clean, values_of
+from ._live_table import LiveTable
 from ._session import Session, command, service_command
 from ._values import value_of
 
@@ -32,11 +33,17 @@ Choice = Literal["resubmit", "skip", "raise"]
 CHOICES = click.Choice(["raise", "resubmit", "skip"])
 _DECISIONS = ("resubmit", "skip", "adopt")
 _DECIDE = "--decide"
+_BY_SEVERITY = (ExitCode.DONE, ExitCode.TRANSFER, ExitCode.FAILED)
+# Columns that are not parameters; others begin with one of the prefixes.
+_KEY, _WORKFLOW = "key", "workflow"
+_FILE, _OPTION = "file:", "option:"
+# Spreadsheets write a byte order mark.
+_ENCODING = "utf-8-sig"
 
 
 @attrs.frozen(kw_only=True)
 class Plan:
-    """What the command was told."""
+    """What the options of the command say."""
 
     ledger: str
     durable: bool
@@ -44,21 +51,21 @@ class Plan:
     policy: BatchPolicy
     again: tuple[str, ...]
 
-    def how_to_go_on(self, taken: Container[str] = ()) -> str:
-        """Say which command takes the batch up again, without the decisions *taken*."""
+    def resume_command(self, taken: Container[str] = ()) -> str:
+        """Return the hint that resumes the batch, without the decisions *taken*."""
         return f"go on with: {command(*_without(taken, self.again))}"
 
 
 @attrs.define
 class _Source:
-    """Where the jobs come from; without a path, from the ledger."""
+    """The source of the jobs: a file or, without a path, the ledger."""
 
     path: str | None
     workflow: str | None
     _read: Sequence[Job | JobFault] | None = attrs.field(default=None, init=False)
 
     def read_ahead(self) -> None:
-        """Read now what somebody may have yet to write; a file is read when it is needed."""
+        """Read input that may have yet to be typed; a regular file is read when it is needed."""
         if self.path is not None and Path(self.path).exists() and not Path(self.path).is_file():
             self._read = list(jobs_of(self.path, workflow=self.workflow))
 
@@ -87,7 +94,7 @@ class _Source:
       cyberun-async batch jobs.jsonl --out pictures
       cyberun-async batch jobs.csv --workflow text-to-image --ledger fox.ledger
       cyberun-async batch jobs.jsonl --report
-      cyberun-async batch jobs.jsonl --max-submissions 2      failed jobs once more
+      cyberun-async batch jobs.jsonl --max-submissions 2      retry failed jobs
       cyberun-async batch jobs.jsonl --decide fox-1=skip --decide fox-2=resubmit
     """
 )
@@ -96,9 +103,9 @@ class _Source:
     "--ledger",
     type=click.Path(dir_okay=False),
     metavar="FILE",
-    help="Where every step is noted. [default: the jobs' name, with .ledger]",
+    help="Where every step is recorded. [default: the jobs' name, with .ledger]",
 )
-@click.option("--workflow", help="For rows of a CSV file that name none.")
+@click.option("--workflow", help="For CSV rows without a workflow.")
 @click.option(
     "--out", type=click.Path(file_okay=False), metavar="FOLDER", help="Files, a folder per job."
 )
@@ -107,47 +114,49 @@ class _Source:
     type=click.IntRange(min=1),
     default=BatchPolicy().concurrency,
     show_default=True,
-    help="Jobs under way at once.",
+    help="How many jobs run at once.",
 )
 @click.option(
     "--max-submissions",
     type=click.IntRange(min=1),
     default=1,
     show_default=True,
-    help="How often a job whose task failed is submitted in all; each one is paid for.",
+    help="Submissions of a job whose task fails, in all; each one is billed.",
 )
 @click.option("--fail-fast", is_flag=True, help="Stop at the first job that does not complete.")
-@click.option("--cancel-rest", is_flag=True, help="When stopping so, cancel what still runs.")
+@click.option(
+    "--cancel-rest", is_flag=True, help="With --fail-fast, cancel the jobs that still run."
+)
 @click.option(
     "--on-uncertain",
     type=CHOICES,
     default="raise",
     show_default=True,
-    help="A submission whose answer was lost, with tasks that it may have become.",
+    help="What to do with a lost submission for which there are candidate tasks.",
 )
 @click.option(
     "--on-probably-not-submitted",
     type=CHOICES,
     default="raise",
     show_default=True,
-    help="One without such tasks.",
+    help="What to do with one without candidates.",
 )
 @click.option(
     _DECIDE,
     "decisions",
     metavar="KEY=CHOICE",
     multiple=True,
-    help="About one such job: resubmit, skip, or adopt:TASK.",
+    help="The decision for one such job: resubmit, skip, or adopt:TASK.",
 )
-@click.option("--durable", is_flag=True, help="Let each step reach the disk itself.")
-@click.option("--report", is_flag=True, help="Only print what the ledger has.")
+@click.option("--durable", is_flag=True, help="Sync each step to the disk.")
+@click.option("--report", is_flag=True, help="Only print the ledger's report.")
 @service_command
 def batch(session: Session, *, workflow: str | None, report: bool, **options: Any) -> ExitCode:
     """
-    Run the jobs of the file JOBS, and note every step in a ledger.
+    Run the jobs of the file JOBS, and record every step in a ledger.
 
-    Run again, after whatever ended it, the same command goes on where the ledger ends:
-    no job is submitted twice. Without JOBS the jobs of the ledger are taken up.
+    The same command, run again, continues where the ledger ends: no job is submitted
+    twice. Without JOBS, it continues the jobs of the ledger.
     """
     source = _Source(options["jobs"], workflow)
 
@@ -202,7 +211,7 @@ async def _report(session: Session, client: CyberunClient, plan: Plan) -> ExitCo
         raise InvalidInputError(f"there is no ledger {plan.ledger}")
     async with Batch(client, plan.ledger) as batch:
         report = await batch.report()
-    session.output.tell(str(report), _report_record(report))
+    session.output.report(str(report), _report_record(report))
     return ExitCode.DONE
 
 
@@ -218,12 +227,12 @@ async def _run(session: Session, client: CyberunClient, plan: Plan, source: _Sou
             session.output.hint("decide with --decide KEY=resubmit|skip|adopt:TASK and run again")
             raise
         finally:
-            session.go_on_with(
-                f"{batch.progress}; every step is in {plan.ledger}", plan.how_to_go_on(taken)
+            session.on_stop(
+                f"{batch.progress}; every step is in {plan.ledger}", plan.resume_command(taken)
             )
         report = await batch.report()
-    session.output.tell(str(report), _report_record(report))
-    return max(codes, default=ExitCode.DONE, key=_severity)
+    session.output.report(str(report), _report_record(report))
+    return max(codes, default=ExitCode.DONE, key=_BY_SEVERITY.index)
 
 
 async def _outcomes(
@@ -231,24 +240,19 @@ async def _outcomes(
 ) -> set[ExitCode]:
     """Run the batch to its end and return the codes of its outcomes, each once."""
     codes: set[ExitCode] = set()
-    showing = session.output.showing(
-        keeps_ended=False,
-        names=batch.in_flight,
-        summary=lambda: str(batch.progress),
-        lit_by=client,
-    )
-    with showing:
+    table = LiveTable(keeps_ended=False, names=batch.in_flight, counts=lambda: str(batch.progress))
+    with session.output.showing(table, client=client):
         async with batch.run(source.jobs()) as outcomes:
             async for outcome in outcomes:
                 codes.add(_code_of(outcome))
-                _tell(session, outcome)
+                _report_outcome(session, outcome)
     return codes
 
 
 async def _decide(session: Session, batch: Batch, text: str) -> None:
-    """Take one decision; one that the ledger has is no mistake, as commands are repeated."""
-    key, sign, said = text.rpartition("=")
-    choice, _, task = said.partition(":")
+    """Apply one decision; one that the ledger has already is fine, as commands are repeated."""
+    key, sign, decision = text.rpartition("=")
+    choice, _, task = decision.partition(":")
     if not sign or choice not in _DECISIONS:
         raise InvalidInputError(
             f"a decision is written KEY=resubmit, KEY=skip or KEY=adopt:TASK, not {text!r}"
@@ -263,15 +267,15 @@ async def _decide(session: Session, batch: Batch, text: str) -> None:
 
 
 def _without(taken: Container[str], arguments: Sequence[str]) -> Iterator[str]:
-    """Yield *arguments* but for the decisions *taken*."""
+    """Yield *arguments* without the decisions *taken*."""
     rest = iter(arguments)
-    for word in rest:
-        if word == _DECIDE:
+    for argument in rest:
+        if argument == _DECIDE:
             text = next(rest, "")
             if text not in taken:
-                yield from (word, text)
-        elif not word.startswith(f"{_DECIDE}=") or word.partition("=")[2] not in taken:
-            yield word
+                yield from (argument, text)
+        elif not argument.startswith(f"{_DECIDE}=") or argument.partition("=")[2] not in taken:
+            yield argument
 
 
 def _code_of(outcome: JobOutcome) -> ExitCode:
@@ -280,26 +284,17 @@ def _code_of(outcome: JobOutcome) -> ExitCode:
     return ExitCode.TRANSFER if outcome.error else ExitCode.DONE
 
 
-def _severity(code: ExitCode) -> int:
-    return (ExitCode.DONE, ExitCode.TRANSFER, ExitCode.FAILED).index(code)
-
-
-def _tell(session: Session, outcome: JobOutcome) -> None:
-    record = {"type": "outcome", **values_of(outcome)}
+def _report_outcome(session: Session, outcome: JobOutcome) -> None:
     if session.output.is_live and outcome.state == JobState.COMPLETED and not outcome.error:
-        # The summary counts it; what scrolls by is what somebody has to look at.
+        # The summary counts it; only what needs attention is printed.
         return
-    session.output.tell(_line(outcome), record)
-
-
-def _line(outcome: JobOutcome) -> str:
-    words = [outcome.key, str(outcome.state)]
+    parts = [outcome.key, str(outcome.state)]
     if outcome.is_replayed:
-        words.append("(by an earlier run)")
+        parts.append("(by an earlier run)")
     if outcome.error:
-        words.append(clean(outcome.error))
-    words += [str(path) for path in outcome.files]
-    return " ".join(words)
+        parts.append(clean(outcome.error))
+    line = " ".join([*parts, *map(str, outcome.files)])
+    session.output.report(line, {"type": "outcome", **values_of(outcome)})
 
 
 def _report_record(report: BatchReport) -> dict[str, Any]:
@@ -312,22 +307,15 @@ def _report_record(report: BatchReport) -> dict[str, Any]:
     }
 
 
-# Columns that are no parameter; further ones begin with one of the prefixes.
-_KEY, _WORKFLOW = "key", "workflow"
-_FILE, _OPTION = "file:", "option:"
-# As spreadsheets write it: a mark in front of the first name.
-_ENCODING = "utf-8-sig"
-
-
 def jobs_of(
     path: str | os.PathLike[str], *, workflow: str | None = None
 ) -> Iterator[Job | JobFault]:
     """
-    Read jobs from *path*: CSV where its name ends so, JSON lines otherwise.
+    Read jobs from *path*: CSV by its file name, JSON lines otherwise.
 
     Args:
         path: The file.
-        workflow: Of the rows of a CSV file that name none.
+        workflow: The workflow of CSV rows without one.
 
     Raises:
         InvalidInputError: The file cannot be read.

@@ -1,7 +1,8 @@
-"""What the exit code of a command says, and which error leads to which."""
+"""The exit codes of a command, and which error leads to which."""
 
 import enum
 from collections.abc import Iterable, Mapping
+from typing import Self
 
 import attrs
 
@@ -23,53 +24,39 @@ from ..batch import BatchStoppedError, LedgerError, UncertainSubmissionsError
 
 
 class ExitCode(enum.IntEnum):
-    """Every exit code of the program."""
+    """Every exit code of the program, with its meaning."""
 
-    DONE = 0
-    FAILED = 1
-    USAGE = 2
-    CANCELLED = 3
-    TIMED_OUT = 4
-    KEY = 5
-    NOT_FOUND = 6
-    REFUSED = 7
-    UNREACHABLE = 8
-    UNCERTAIN = 9
-    LEDGER = 10
-    TRANSFER = 11
-    NO_EXTRA = 12
-    OUTPUT = 13
-    BUG = 70
-    INTERRUPTED = 130
-    BROKEN_PIPE = 141
-    TERMINATED = 143
+    meaning: str
 
+    def __new__(cls, value: int, meaning: str) -> Self:
+        """Keep the meaning beside the number."""
+        code = int.__new__(cls, value)
+        code._value_ = value
+        code.meaning = meaning
+        return code
 
-MEANINGS: Mapping[ExitCode, str] = {
-    ExitCode.DONE: "all that was asked for is done",
-    ExitCode.FAILED: "a task failed, or a job of a batch did not complete",
-    ExitCode.USAGE: "the command, the parameters or the jobs are wrong; nothing was sent",
-    ExitCode.CANCELLED: "a task was cancelled",
-    ExitCode.TIMED_OUT: "the time given with --timeout or --start-timeout was up",
-    ExitCode.KEY: "the key or the base URL is missing or malformed, or the key is not accepted "
-    "or may not do this",
-    ExitCode.NOT_FOUND: "there is no such task or workflow, or it is not yours",
-    ExitCode.REFUSED: "the service refused the request for another reason",
-    ExitCode.UNREACHABLE: "the service could not be reached, kept failing, or was not understood",
-    ExitCode.UNCERTAIN: "a run may or may not have been accepted; look before running again",
-    ExitCode.LEDGER: "the ledger of a batch is in use, damaged, or cannot be written",
-    ExitCode.TRANSFER: "a file could not be uploaded or downloaded",
-    ExitCode.NO_EXTRA: "an extra that the command needs is not installed",
-    ExitCode.OUTPUT: "standard output is closed or cannot be written",
-    ExitCode.BUG: "the program itself failed; please report what it printed",
-    ExitCode.INTERRUPTED: "interrupted with Ctrl-C",
-    ExitCode.BROKEN_PIPE: "whoever read the output has gone",
-    ExitCode.TERMINATED: "ended with SIGTERM",
-}
+    DONE = 0, "everything was done"
+    FAILED = 1, "a task failed, or a job of a batch did not complete"
+    USAGE = 2, "the command, the parameters or the jobs are wrong; nothing was sent"
+    CANCELLED = 3, "a task was cancelled"
+    TIMED_OUT = 4, "the time given with --timeout or --start-timeout was up"
+    KEY = 5, "the key or the base URL is missing or malformed, or the service refused the key"
+    NOT_FOUND = 6, "there is no such task or workflow, or it is not yours"
+    REFUSED = 7, "the service refused the request for another reason"
+    UNREACHABLE = 8, "the service could not be reached, kept failing, or was not understood"
+    UNCERTAIN = 9, "a run may or may not have been accepted; look before running again"
+    LEDGER = 10, "the ledger of a batch is in use, damaged, or cannot be written"
+    TRANSFER = 11, "a file could not be uploaded or downloaded"
+    NO_EXTRA = 12, "an extra that the command needs is not installed"
+    OUTPUT = 13, "standard output is closed or cannot be written"
+    BUG = 70, "the program itself failed; please report what it printed"
+    INTERRUPTED = 130, "interrupted with Ctrl-C"
+    BROKEN_PIPE = 141, "the reader of the output has gone"
+    TERMINATED = 143, "ended with SIGTERM"
 
 
 class OutputError(CyberunError):
-    """What a command has to say cannot be written; what it has begun goes on."""
+    """Standard output cannot be written; what the command started keeps running."""
 
 
 # The first that fits decides.
@@ -84,7 +71,7 @@ _BY_ERROR: tuple[tuple[type[CyberunError], ExitCode], ...] = (
     (NotFoundError, ExitCode.NOT_FOUND),
     (RequestRejectedError, ExitCode.REFUSED),
     (InvalidInputError, ExitCode.USAGE),
-    # Before a time that is up, for it matters more.
+    # Before a timeout, because it matters more.
     (SubmissionUncertainError, ExitCode.UNCERTAIN),
     (WaitTimeoutError, ExitCode.TIMED_OUT),
     (UncertainSubmissionsError, ExitCode.UNCERTAIN),

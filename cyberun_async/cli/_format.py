@@ -1,4 +1,4 @@
-"""What is said about events: a line for people, a JSON object for programs. No output here."""
+"""The format of events and errors: a line for people, a JSON object for programs."""
 
 import json
 import re
@@ -29,26 +29,26 @@ from ._exit_codes import exit_code_of
 
 
 LONGEST = 300
-# Ticks come by the hundred; a log gets a line where another tenth is done.
+# Progress events come by the hundred; a log gets a line for every tenth.
 _TENTHS = 10
 
 
 def harmless(text: str) -> str:
-    """Return *text*, lines and spaces as they are, without anything a terminal would obey."""
+    """Return *text*, lines and spaces as they are, without control characters."""
     return "".join(
         char if char.isprintable() or char == "\n" else "\N{REPLACEMENT CHARACTER}" for char in text
     )
 
 
 def clean(text: str, limit: int = LONGEST) -> str:
-    """Return *text* on one line, without anything that a terminal would obey."""
+    """Return *text* on one line, without control characters."""
     line = "".join(char if char.isprintable() else " " for char in text)
     line = " ".join(line.split())
     return line if len(line) <= limit else f"{line[: limit - 1]}…"
 
 
 def note_of(item: Event | Notice) -> str:
-    """Say what *item* means in a few words, or nothing where there is nothing to say."""
+    """Return *item* in a few words; nothing where there is nothing to say."""
     match item:
         case StreamLost(cause=cause):
             return clean(f"stream lost, reconnecting ({cause})")
@@ -67,10 +67,10 @@ def note_of(item: Event | Notice) -> str:
 
 
 def line_of(item: Event | Notice) -> str:
-    """Return the line that a log gets for *item*; nothing for what nobody needs to read."""
+    """Return the log line for *item*; nothing for what nobody needs to read."""
     match item:
         case ProgressEvent():
-            return " ".join(_tick_words(item))
+            return " ".join(_progress_parts(item))
         case StatusEvent(status=status, attempt=attempt):
             return clean(status) if attempt == 1 else f"{clean(status)} (attempt {attempt})"
         case FailedEvent(error=error):
@@ -83,19 +83,19 @@ def line_of(item: Event | Notice) -> str:
             return note_of(item)
 
 
-def _tick_words(tick: ProgressEvent) -> list[str]:
-    words = [clean(tick.stage)] if tick.stage else []
-    if tick.progress is not None:
-        words.append(f"{tick.progress * 100:.0f} %")
-    if tick.step_current is not None and tick.step_total:
-        words.append(f"(step {tick.step_current}/{tick.step_total})")
-    return words
+def _progress_parts(event: ProgressEvent) -> list[str]:
+    parts = [clean(event.stage)] if event.stage else []
+    if event.progress is not None:
+        parts.append(f"{event.progress * 100:.0f} %")
+    if event.step_current is not None and event.step_total:
+        parts.append(f"(step {event.step_current}/{event.step_total})")
+    return parts
 
 
-def mark_of(tick: ProgressEvent) -> object:
-    """Return what has to change between two ticks for both to be worth a line."""
-    tenth = None if tick.progress is None else int(tick.progress * _TENTHS + 1e-9)
-    return tick.attempt, tick.stage, tenth
+def rough_progress(event: ProgressEvent) -> object:
+    """Return what has to change between two progress events for both to be worth a line."""
+    tenth = None if event.progress is None else int(event.progress * _TENTHS + 1e-9)
+    return event.attempt, event.stage, tenth
 
 
 def record_of(item: Event | Notice) -> dict[str, Any]:
@@ -126,17 +126,17 @@ def error_record(error: CyberunError) -> dict[str, Any]:
 
 
 def error_line(error: CyberunError) -> str:
-    """Return *error* for people, with what was noted on it, each note on a line of its own."""
+    """Return *error* for people, with its notes, each on a line of its own."""
     return harmless("\n  ".join([f"error: {error}", *notes_of(error)]))
 
 
 def notes_of(error: CyberunError) -> list[str]:
-    """Return what was noted on *error*: further things that went wrong with it."""
+    """Return the notes of *error*: what else went wrong."""
     return list(getattr(error, "__notes__", ()))
 
 
 def task_of(error: CyberunError) -> str | None:
-    """Return the task that *error* is about, where it is about one."""
+    """Return the id of the task that *error* is about, if it is about one."""
     if error.resume_token is not None:
         return error.resume_token.task_id
     found: object = getattr(error, "task_id", None)

@@ -1,4 +1,4 @@
-"""Ctrl-C: the first one ends things in order, the second one at once."""
+"""Ctrl-C: the first one stops cleanly, the second one at once."""
 
 import os
 import signal
@@ -12,7 +12,7 @@ from ._exit_codes import ExitCode
 
 
 class InterruptedRunError(Exception):
-    """The program was asked to stop, and everything that was open has been closed."""
+    """A signal stopped the program, and everything open has been closed."""
 
     def __init__(self, code: ExitCode) -> None:
         self.code = code
@@ -28,58 +28,60 @@ async def stoppable(
     """
     Return what *work* returns, or cancel it at the first SIGINT or SIGTERM.
 
-    The second ends the process on the spot.
+    The second ends the process at once.
 
     Args:
-        work: What is done; cancelled, it leaves everything sound.
-        beside: What is done meanwhile, as long as there is work.
-        on_first: Called when the first signal comes; must not wait.
+        work: The work, which cleans up when it is cancelled.
+        beside: Runs beside it, as long as there is work.
+        on_first: Called at the first signal; must not wait.
 
     Raises:
         InterruptedRunError: After the cancellation, when *work* is over.
     """
     scope = anyio.CancelScope()
-    asked: list[ExitCode] = []
+    signals: list[ExitCode] = []
     outcome: list[ExitCode] = []
-    failure: list[Exception] = []
+    failure: Exception | None = None
 
-    def ask(code: ExitCode) -> None:
-        if asked:
-            # The work takes too long to end, or hangs: nothing more can be done about it.
+    def on_signal(code: ExitCode) -> None:
+        if signals:
+            # The work takes too long to end, or hangs.
             os._exit(code)
-        asked.append(code)
+        signals.append(code)
         on_first()
         scope.cancel()
 
-    async with anyio.create_task_group() as group:
-        await group.start(_listen, ask)
-        group.start_soon(beside)
-        with scope:
-            try:
+    try:
+        async with anyio.create_task_group() as group:
+            await group.start(_listen, on_signal)
+            group.start_soon(beside)
+            with scope:
                 outcome.append(await work())
-            except Exception as error:  # noqa: BLE001 - raised below, outside the group
-                failure.append(error)
-        group.cancel_scope.cancel()
-    if failure:
-        raise alone(failure[0])
+            group.cancel_scope.cancel()
+    except Exception as error:  # noqa: BLE001 - raised below, without its groups
+        failure = error
+    if failure is not None:
+        raise alone(failure)
     if outcome:
         return outcome[0]
-    raise InterruptedRunError(asked[0])
+    raise InterruptedRunError(signals[0])
 
 
 def alone(error: Exception) -> Exception:
     """Return the first error of a group, of whatever depth, or *error* itself."""
     found: Exception = error
     while isinstance(found, ExceptionGroup):
-        # Task groups wrap what their tasks raise; nobody who waits for an answer cares.
+        # Task groups wrap the errors of their tasks.
         found = cast("ExceptionGroup[Exception]", found).exceptions[0]
     return found
 
 
 async def _listen(
-    ask: Callable[[ExitCode], None], *, task_status: TaskStatus[None] = anyio.TASK_STATUS_IGNORED
+    on_signal: Callable[[ExitCode], None],
+    *,
+    task_status: TaskStatus[None] = anyio.TASK_STATUS_IGNORED,
 ) -> None:
     with anyio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
         task_status.started()
         async for number in signals:
-            ask(ExitCode.INTERRUPTED if number == signal.SIGINT else ExitCode.TERMINATED)
+            on_signal(ExitCode.INTERRUPTED if number == signal.SIGINT else ExitCode.TERMINATED)

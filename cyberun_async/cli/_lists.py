@@ -27,10 +27,10 @@ def workflows(session: Session, workflow: str | None) -> ExitCode:
     async def work(client: CyberunClient) -> ExitCode:
         if workflow is not None:
             found = await client.workflows.get(workflow)
-            session.output.tell(_described(found), _workflow_record(found))
+            session.output.report(_described(found), _workflow_record(found))
             return ExitCode.DONE
         async for each in client.workflows.list():
-            session.output.tell(_workflow_line(each), _workflow_record(each))
+            session.output.report(_workflow_line(each), _workflow_record(each))
         return ExitCode.DONE
 
     return session.run(work)
@@ -87,7 +87,7 @@ def tasks(session: Session, status: str | None, limit: int) -> ExitCode:
     async def work(client: CyberunClient) -> ExitCode:
         left = limit
         async for task in client.tasks.list(status=status, per_page=min(limit, 100)):
-            session.output.tell(_task_line(task), {"type": "task", **values_of(task)})
+            session.output.report(_task_line(task), {"type": "task", **values_of(task)})
             left -= 1
             if not left:
                 break
@@ -97,11 +97,11 @@ def tasks(session: Session, status: str | None, limit: int) -> ExitCode:
 
 
 def _task_line(task: TaskSnapshot) -> str:
-    words = [task.id, f"{task.status:<12}", _moment(task.created_at)]
+    words = [task.id, f"{task.status:<12}", _timestamp(task.created_at)]
     if task.error:
         words.append(clean(task.error, 80))
     return " ".join(words).rstrip()
 
 
-def _moment(at: datetime | None) -> str:
+def _timestamp(at: datetime | None) -> str:
     return "" if at is None else f"{at:%Y-%m-%d %H:%M:%S}"

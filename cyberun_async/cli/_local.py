@@ -14,8 +14,8 @@ from ._exit_codes import ExitCode
 from ._session import PROGRAM
 
 
-# Beside this file where the package is installed, else where the checkout has it.
-_SHOWS = (
+# Beside this file in an installation, else in the checkout.
+_DEMOS = (
     Path(__file__).with_name("_show.py"),
     Path(__file__).parents[2] / "docs" / "examples" / "demo.py",
 )
@@ -25,16 +25,6 @@ class MissingExtraError(click.ClickException):
     """A command needs an extra that is not installed."""
 
     exit_code = ExitCode.NO_EXTRA
-
-
-class NoPortError(click.ClickException):
-    """The local service cannot be served where it was to be."""
-
-    exit_code = ExitCode.USAGE
-
-    def __init__(self, port: int, error: OSError) -> None:
-        where = f"on port {port}" if port else "on any port"
-        super().__init__(f"cannot serve {where}: {error.strerror}; leave --port out for a free one")
 
 
 def need_testing() -> None:
@@ -74,7 +64,7 @@ def simulate(port: int, speed: float, seed: int | None) -> int:
     """
     Serve a local Cyberun Cloud until Ctrl-C, for trying things out.
 
-    Prints the two variables that lead to it, as a shell takes them.
+    Prints the two environment variables to set, for a shell.
     """
     need_testing()
     from ..testing import Simulator
@@ -83,7 +73,9 @@ def simulate(port: int, speed: float, seed: int | None) -> int:
     try:
         service.restart()
     except OSError as error:
-        raise NoPortError(port, error) from error
+        where = f"on port {port}" if port else "on any port"
+        message = f"cannot serve {where}: {error.strerror}; leave --port out for a free one"
+        raise click.ClickException(message) from error
     with service:
         click.echo(f"export CYBERUN_BASE_URL={service.url}\nexport CYBERUN_API_KEY={service.key}")
         click.echo("serving until Ctrl-C; set both variables in another terminal", err=True)
@@ -112,18 +104,18 @@ def simulate(port: int, speed: float, seed: int | None) -> int:
 )
 def demo(out: str | None, speed: float) -> int:
     """
-    Show three runs against a local service, two of them in trouble.
+    Show three runs against a local service, two of them with problems.
 
     One stream is cut and recovers; one task gets no stream and is polled. The program
     is docs/examples/demo.py of the project.
     """
     need_testing()
     where = [] if out is None else ["--out", out]
-    return int(_show().run([*where, "--speed", str(speed)]))
+    return int(_demo().run([*where, "--speed", str(speed)]))
 
 
-def _show() -> ModuleType:
-    path = next((path for path in _SHOWS if path.exists()), None)
+def _demo() -> ModuleType:
+    path = next((path for path in _DEMOS if path.exists()), None)
     if path is None:
         raise click.ClickException("this installation has no demo")
     spec = importlib.util.spec_from_file_location("cyberun_async_demo", path)

@@ -18,10 +18,13 @@ from .. import (
 )
 from ._exit_codes import Ending, ExitCode, overall
 from ._format import as_line, clean, values_of
+from ._live_table import LiveTable
 from ._output import Output
 from ._session import Session, command, service_command
 from ._values import object_of, parameters_of
 
+
+Follower = Callable[[str], Awaitable[str | None]]
 
 seconds = click.FloatRange(min=0, min_open=True)
 TASKS = click.argument("tasks", metavar="TASK...", nargs=-1, required=True)
@@ -67,9 +70,7 @@ OUT = click.option(
 @click.option("--detach", is_flag=True, help="Print the task's id and do not wait.")
 @OUT
 @TIMEOUT
-@click.option(
-    "--cancel-on-exit", is_flag=True, help="Cancel the task on Ctrl-C or when time is up."
-)
+@click.option("--cancel-on-exit", is_flag=True, help="Cancel the task on Ctrl-C or on timeout.")
 @service_command
 def run(
     session: Session,
@@ -83,10 +84,10 @@ def run(
     cancel_on_exit: bool,
 ) -> ExitCode:
     """
-    Submit a run of WORKFLOW, follow it to its end, and say what it made.
+    Submit a run of WORKFLOW, follow it to its end, and print what it made.
 
     WORKFLOW is a slug, slug@version or an id; `cyberun-async workflows` lists them.
-    Stopped with Ctrl-C, the task itself goes on, and the way to it is printed.
+    Ctrl-C stops following; the task keeps running, and the command to follow it is printed.
     """
     parameters: dict[str, Any] = {}
 
@@ -94,22 +95,22 @@ def run(
         parameters.update(parameters_of(pairs, _base(source)))
 
     async def work(client: CyberunClient) -> ExitCode:
-        session.go_on_with(
+        session.on_stop(
             f"the run may have been accepted; look before running again: {command('tasks')}"
         )
         task = await client.submit(workflow, parameters, validate=check)
-        session.go_on_with(*_ways_on(task.id, is_cancelled=cancel_on_exit))
+        session.on_stop(*_hints(task.id, is_cancelled=cancel_on_exit))
         line = task.id if detach else f"submitted {task.id}"
-        session.owes_an_id = True
-        session.output.tell(line, {"type": "submitted", "task_id": task.id, "workflow": workflow})
-        session.owes_an_id = False
+        session.has_unprinted_id = True
+        session.output.report(line, {"type": "submitted", "task_id": task.id, "workflow": workflow})
+        session.has_unprinted_id = False
         if detach:
             return ExitCode.DONE
-        with session.output.showing(total=1):
+        with session.output.showing(LiveTable(total=1)):
             status = await followed(
                 client, session.output, task.id, timeout=timeout, cancel=cancel_on_exit
             )
-        if is_completed(status):
+        if status == TaskStatus.COMPLETED:
             await deliver(await client.result(task), out, session.output)
         else:
             # Raises what the exit code and the message are made of.
@@ -130,11 +131,11 @@ def _base(source: str | None) -> dict[str, Any]:
         raise InvalidInputError(f"{source} cannot be read: {error.strerror}") from error
 
 
-def _ways_on(task_id: str, *, is_cancelled: bool) -> list[str]:
+def _hints(task_id: str, *, is_cancelled: bool) -> list[str]:
     if is_cancelled:
         return [f"task {task_id} was asked to cancel"]
     return [
-        f"task {task_id} goes on, and is paid for",
+        f"task {task_id} keeps running and will be billed",
         f"  follow it: {command('watch', task_id)}",
         f"  cancel it: {command('cancel', task_id)}",
     ]
@@ -155,17 +156,17 @@ def watch(session: Session, tasks: tuple[str, ...], timeout: float | None) -> Ex
     """
     Follow tasks to their ends, with progress.
 
-    Lost connections are replaced, and where streaming does not work it is polled.
+    Lost connections are replaced. Where streaming does not work, status is polled.
     Exits with 0 if all completed.
     """
 
     async def work(client: CyberunClient) -> ExitCode:
-        session.go_on_with(f"the tasks go on; follow them with: {command('watch', *tasks)}")
+        session.on_stop(f"the tasks keep running; follow them with: {command('watch', *tasks)}")
 
         async def follow(task_id: str) -> str | None:
             return await followed(client, session.output, task_id, timeout=timeout, cancel=False)
 
-        with session.output.showing(total=len(set(tasks))):
+        with session.output.showing(LiveTable(total=len(set(tasks)))):
             endings = await follow_all(tasks, follow, session.output)
         return overall(endings)
 
@@ -186,9 +187,9 @@ def watch(session: Session, tasks: tuple[str, ...], timeout: float | None) -> Ex
     "--start-timeout",
     type=seconds,
     metavar="SECONDS",
-    help="Stop waiting for a task that has not left the queue after this.",
+    help="Stop waiting for a task that is still queued after this.",
 )
-@click.option("--cancel-on-timeout", is_flag=True, help="Cancel a task whose time is up.")
+@click.option("--cancel-on-timeout", is_flag=True, help="Cancel a task that timed out.")
 @service_command
 def wait(
     session: Session,
@@ -204,7 +205,7 @@ def wait(
     """
 
     async def work(client: CyberunClient) -> ExitCode:
-        session.go_on_with(f"the tasks go on; wait again with: {command('wait', *tasks)}")
+        session.on_stop(f"the tasks keep running; wait again with: {command('wait', *tasks)}")
 
         async def follow(task_id: str) -> str | None:
             final = await client.wait(
@@ -213,12 +214,12 @@ def wait(
                 start_timeout=start_timeout,
                 cancel_on_timeout=cancel_on_timeout,
             )
-            said = f": {final.error}" if final.error else ""
+            reason = f": {final.error}" if final.error else ""
             record = {"type": "task", **values_of(final)}
-            session.output.tell(f"{final.id} {final.status}{said}", record)
+            session.output.report(f"{final.id} {final.status}{reason}", record)
             return final.status
 
-        with session.output.showing(total=len(set(tasks))):
+        with session.output.showing(LiveTable(total=len(set(tasks)))):
             endings = await follow_all(tasks, follow, session.output)
         return overall(endings)
 
@@ -241,8 +242,8 @@ def result(session: Session, task: str, out: str | None, timeout: float | None) 
     """Wait for TASK and print what it made; with --out, download its files."""
 
     async def work(client: CyberunClient) -> ExitCode:
-        session.go_on_with(f"ask again with: {command('result', task)}")
-        with session.output.showing(total=1):
+        session.on_stop(f"try again with: {command('result', task)}")
+        with session.output.showing(LiveTable(total=1)):
             made = await client.result(task, timeout=timeout)
         await deliver(made, out, session.output)
         return ExitCode.DONE
@@ -259,30 +260,29 @@ def result(session: Session, task: str, out: str | None, timeout: float | None) 
     """
 )
 @TASKS
-@click.option("--wait", "waits", is_flag=True, help="Wait for the state it really ended in.")
+@click.option("--wait", "waits", is_flag=True, help="Wait for the final states.")
 @TIMEOUT
 @service_command
 def cancel(
     session: Session, tasks: tuple[str, ...], waits: bool, timeout: float | None
 ) -> ExitCode:
     """
-    Ask the service to cancel tasks.
+    Request the cancellation of tasks.
 
-    That it was asked does not mean that a task is cancelled: it may complete first.
-    With --wait the state in which each really ended is printed; that a task was
-    cancelled counts as success.
+    A task may complete before it is cancelled. With --wait, the final state of each
+    task is printed, and a cancelled task counts as success.
     """
 
     async def work(client: CyberunClient) -> ExitCode:
         async def one(task_id: str) -> str | None:
             if not waits:
                 await client.cancel(task_id)
-                session.output.tell(
+                session.output.report(
                     f"{task_id} asked to cancel", {"type": "cancel_requested", "task_id": task_id}
                 )
                 return "completed"
             final = await client.cancel_and_wait(task_id, timeout=timeout)
-            session.output.tell(f"{task_id} {final.status}", {"type": "task", **values_of(final)})
+            session.output.report(f"{task_id} {final.status}", {"type": "task", **values_of(final)})
             return final.status
 
         endings = await follow_all(tasks, one, session.output)
@@ -296,14 +296,11 @@ def _as_wanted(ending: Ending) -> Ending:
     return Ending(task_id=ending.task_id, status="completed") if is_done else ending
 
 
-Follower = Callable[[str], Awaitable[str | None]]
-
-
 async def follow_all(task_ids: Sequence[str], follow: Follower, output: Output) -> list[Ending]:
     """
     Follow all tasks at once and return how each ended, in their order.
 
-    An error of one does not disturb the others; it is told when it comes.
+    An error of one does not affect the others; it is reported at once.
     """
     endings: dict[str, Ending] = {}
 
@@ -332,26 +329,21 @@ async def followed(
     Follow one task and return its final status.
 
     Raises:
-        WaitTimeoutError: It did not end within *timeout* seconds; asked to be cancelled
-            with *cancel*.
+        WaitTimeoutError: It did not end within *timeout* seconds; its cancellation was
+            requested with *cancel*.
     """
     with anyio.move_on_after(timeout):
         return await output.follow(client, task_id, cancel_on_exit=cancel)
-    token_holder = client.watch(task_id)
+    token = client.watch(task_id).token()
     raise WaitTimeoutError(
-        task_id=token_holder.task_id, timeout=timeout or 0.0, cancel_requested=cancel
-    ).with_token(token_holder.token())
-
-
-def is_completed(status: str | None) -> bool:
-    """Return whether there is a result to fetch."""
-    return status == TaskStatus.COMPLETED
+        task_id=token.task_id, timeout=timeout or 0.0, cancel_requested=cancel
+    ).with_token(token)
 
 
 async def deliver(result: TaskResult, out: str | None, output: Output) -> None:
-    """Tell what *result* holds; download its files into the folder *out*, where given."""
+    """Report *result*; download its files into the folder *out*, where given."""
     paths = [] if out is None else await result.download_to(out)
-    output.tell(_lines(result, paths, is_fetched=out is not None), _record(result, paths))
+    output.report(_lines(result, paths, is_fetched=out is not None), _record(result, paths))
 
 
 def _record(result: TaskResult, paths: list[Path]) -> dict[str, Any]:

@@ -15,15 +15,17 @@ import click
 
 from .. import ConfigurationError, CyberunClient, CyberunError
 from ._exit_codes import ExitCode, exit_code_of
-from ._format import task_of
-from ._interrupt import InterruptedRunError, alone, stoppable
+from ._interrupt import InterruptedRunError, stoppable
 from ._output import Output, broken_output, discard_output, output_for
 
 
+PROGRAM = "cyberun-async"
 KEY_VARIABLES = ("CYBERUN_API_KEY", "CYBERUN_KEY")
-# With the mark that some editors put in front of the first character.
-_ENCODING = "utf-8-sig"
 FILE_VARIABLE = "CYBERUN_API_KEY_FILE"
+# Some editors write a byte order mark.
+_ENCODING = "utf-8-sig"
+
+Work = Callable[[CyberunClient], Awaitable[ExitCode]]
 
 
 def key_from(key_file: str | None, warn: Callable[[str], None]) -> str:
@@ -67,86 +69,72 @@ def _read(path: str, warn: Callable[[str], None]) -> str:
     return key
 
 
-PROGRAM = "cyberun-async"
-
-Work = Callable[[CyberunClient], Awaitable[ExitCode]]
-
-
 @attrs.define
 class Session:
-    """What every command that talks to the service is given."""
+    """What every command that talks to the service gets."""
 
     url: str | None
     key_file: str | None
     team: str | None
     output: Output
-    # Behind the program's name, to be said again.
+    # The arguments after the program's name, for hints.
     arguments: tuple[str, ...] = ()
     hints: list[str] = attrs.field(factory=list[str], init=False)
-    # Whether the hints have an id that was not written anywhere else yet.
-    owes_an_id: bool = attrs.field(default=False, init=False)
+    # Whether the hints have an id that was not printed elsewhere.
+    has_unprinted_id: bool = attrs.field(default=False, init=False)
 
-    def client(self, *, sends: bool = True) -> CyberunClient:
-        """Return a client, not opened yet; one that never *sends* has no key."""
-        return CyberunClient(
-            key_from(self.key_file, self.output.hint) if sends else _no_key,
-            base_url=self.url,
-            team_id=self.team,
-            observer=self.output.observer,
-        )
-
-    def go_on_with(self, *lines: str) -> None:
-        """Remember what to say if the command is stopped from here on."""
+    def on_stop(self, *lines: str) -> None:
+        """Set the hints that are printed if the command is stopped from here on."""
         self.hints = list(lines)
 
     def run(
         self, work: Work, *, before: Callable[[], None] | None = None, sends: bool = True
     ) -> ExitCode:
         """
-        Do *work* with an open client, and turn what it raises into words and a code.
+        Do *work* with an open client, and turn its errors into messages and an exit code.
 
         Args:
             work: What is done, in an event loop.
-            before: Called ahead of the loop, behind the key: what may wait for somebody to
-                type belongs here, as Ctrl-C does not interrupt it within the loop.
-            sends: Whether the service is asked for anything, which needs a key.
+            before: Called before the loop and after the key is read: what may wait for typed
+                input belongs here, because Ctrl-C does not interrupt it within the loop.
+            sends: Whether anything is sent to the service, which needs a key.
         """
         try:
-            client = self.client(sends=sends)
+            client = CyberunClient(
+                key_from(self.key_file, self.output.hint) if sends else _no_key,
+                base_url=self.url,
+                team_id=self.team,
+                observer=self.output.observer,
+            )
             if before is not None:
                 before()
-            return self._run_in_a_loop(client, work)
+            return anyio.run(self._run, client, work)
         except CyberunError as error:
             self.output.close()
             self.output.problem(error)
-            self._hint(error)
+            if error.resume_token is not None:
+                self.output.hint(f"go on with: {command('watch', error.resume_token.task_id)}")
             return exit_code_of(error)
         except InterruptedRunError as stop:
-            self._leave()
+            self._print_hints()
             return stop.code
         except BrokenPipeError:
             discard_output()
-            if self.owes_an_id:
-                self._leave()
+            if self.has_unprinted_id:
+                self._print_hints()
             return ExitCode.BROKEN_PIPE
         except OSError as error:
             if (problem := broken_output(error)) is None:
                 raise
             self.output.problem(problem)
-            self._leave()
+            self._print_hints()
             return exit_code_of(problem)
 
-    def _leave(self) -> None:
-        """Say how to go on with what was begun."""
+    def _print_hints(self) -> None:
+        """Say how to continue what was started."""
         self.output.close()
         for line in self.hints:
             self.output.hint(line)
-
-    def _run_in_a_loop(self, client: CyberunClient, work: Work) -> ExitCode:
-        try:
-            return anyio.run(self._run, client, work)
-        except ExceptionGroup as error:
-            raise alone(error) from error
 
     async def _run(self, client: CyberunClient, work: Work) -> ExitCode:
         async def inside() -> ExitCode:
@@ -157,25 +145,20 @@ class Session:
 
     def _stopping(self) -> None:
         self.output.close()
-        self.output.hint("stopping; once more stops at once")
-
-    def _hint(self, error: CyberunError) -> None:
-        task_id = task_of(error)
-        if error.resume_token is not None and task_id:
-            self.output.hint(f"go on with: {command('watch', task_id)}")
+        self.output.hint("stopping; press Ctrl-C again to stop at once")
 
 
 def _no_key() -> str:
-    raise ConfigurationError("this command was not to send anything, and asked for no key")
+    raise ConfigurationError("this command sends nothing, and has no key")
 
 
 def command(*words: str) -> str:
-    """Return a command of this program as one types it."""
+    """Return a command of this program as typed in a shell."""
     return shlex.join([PROGRAM, *words])
 
 
 def service_command(function: Callable[..., ExitCode]) -> Callable[..., int]:
-    """Add the options that lead to the service, and pass a :class:`Session` in their place."""
+    """Add the options of the connection, and pass a :class:`Session` in their place."""
 
     @click.option("--json", "as_json", is_flag=True, help="One JSON object a line.")
     @click.option(

@@ -18,7 +18,7 @@ import pytest
 
 from cyberun_async.cli import main
 from cyberun_async.cli._app import app
-from cyberun_async.cli._exit_codes import MEANINGS
+from cyberun_async.cli._exit_codes import ExitCode
 from cyberun_async.testing import Simulator, TaskPlan, faults
 
 from .conftest import QUICK
@@ -67,15 +67,15 @@ def test_json_lines_tell_the_whole_life(sim: Simulator, capsys: pytest.CaptureFi
     sim.default_plan = CALM
     assert main(["run", *FOX, "-p", "steps=4", "--json"]) == 0
 
-    told = records(capsys.readouterr().out)
-    assert {one["task_id"] for one in told} == {task.id for task in sim.tasks}
-    kinds = [one["type"] for one in told]
+    printed = records(capsys.readouterr().out)
+    assert {one["task_id"] for one in printed} == {task.id for task in sim.tasks}
+    kinds = [one["type"] for one in printed]
     assert kinds[0] == "submitted"
     assert kinds[-2:] == ["completed", "result"]
-    ticks = [one["progress"] for one in told if one["type"] == "progress"]
+    progress = [one["progress"] for one in printed if one["type"] == "progress"]
     # Under load the first may have passed before anybody listened.
-    assert ticks
-    assert ticks == [0.25, 0.5, 0.75, 1.0][-len(ticks) :]
+    assert progress
+    assert progress == [0.25, 0.5, 0.75, 1.0][-len(progress) :]
 
 
 def test_detached_only_the_id_is_printed(
@@ -112,8 +112,8 @@ def test_wait_and_result_print_the_end(
     assert main(["result", task]) == 0
     assert "made out_00001_.png\n" in capsys.readouterr().out
     assert main(["result", task, "--out", str(tmp_path), "--json"]) == 0
-    [told] = records(capsys.readouterr().out)
-    assert told["files"] == [str(tmp_path / "out_00001_.png")]
+    [printed] = records(capsys.readouterr().out)
+    assert printed["files"] == [str(tmp_path / "out_00001_.png")]
 
 
 def test_cancel_says_that_it_was_asked_or_how_it_ended(
@@ -220,8 +220,8 @@ def test_a_service_that_fails_has_its_exit_code(
     assert main(["run", *FOX]) == 9
     monkeypatch.setenv("CYBERUN_BASE_URL", "http://127.0.0.1:9/api/v1")
     assert main(["workflows", "--json"]) == 8
-    [told] = records(capsys.readouterr().err.splitlines()[-1])
-    assert (told["error"], told["exit_code"]) == ("ServiceUnavailableError", 8)
+    [printed] = records(capsys.readouterr().err.splitlines()[-1])
+    assert (printed["error"], printed["exit_code"]) == ("ServiceUnavailableError", 8)
 
 
 def test_the_key_may_be_in_a_file(
@@ -268,7 +268,7 @@ def test_every_command_teaches_by_example(capsys: pytest.CaptureFixture[str]) ->
 def test_a_batch_from_csv_runs_and_resumes(
     sim: Simulator, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """A CSV file is a batch; run again, its outcomes are told without a new submission."""
+    """A CSV file is a batch; run again, its outcomes are printed without a new submission."""
     jobs = tmp_path / "jobs.csv"
     jobs.write_text("\ufeffkey,prompt,steps\na,a fox,2\nb,two foxes,\n", encoding="utf-8")
     command = ["batch", str(jobs), "--workflow", "text-to-image"]
@@ -276,7 +276,7 @@ def test_a_batch_from_csv_runs_and_resumes(
     assert main(command) == 0
     first = capsys.readouterr().out
     assert main([*command, "--json"]) == 0
-    told = records(capsys.readouterr().out)
+    printed = records(capsys.readouterr().out)
 
     assert sorted(first.splitlines()) == [
         "2 of 2 jobs have an outcome (2 completed)",
@@ -287,8 +287,8 @@ def test_a_batch_from_csv_runs_and_resumes(
         {"prompt": "a fox", "steps": 2},
         {"prompt": "two foxes"},
     ]
-    assert [one["is_replayed"] for one in told if one["type"] == "outcome"] == [True, True]
-    assert told[-1]["counts"] == {"completed": 2}
+    assert [one["is_replayed"] for one in printed if one["type"] == "outcome"] == [True, True]
+    assert printed[-1]["counts"] == {"completed": 2}
     assert (tmp_path / "jobs.ledger").exists()
 
 
@@ -315,12 +315,12 @@ def test_a_killed_batch_is_taken_up_by_its_ledger(
     first = main(["batch", "--ledger", str(ledger), "--report"])
     report = capsys.readouterr().out
     again = main(["batch", "--ledger", str(ledger)])
-    told = capsys.readouterr().out.splitlines()
+    printed = capsys.readouterr().out.splitlines()
 
     assert (first, again) == (0, 0)
     assert report == "2 of 6 jobs have an outcome (2 planned, 2 running, 2 completed)\n"
-    assert told[-1] == "6 of 6 jobs have an outcome (6 completed)"
-    replayed = [line.split()[0] for line in told if line.endswith("(by an earlier run)")]
+    assert printed[-1] == "6 of 6 jobs have an outcome (6 completed)"
+    replayed = [line.split()[0] for line in printed if line.endswith("(by an earlier run)")]
     assert sorted(replayed) == keys[:2]
     assert len(sim.submissions) == len(keys)
     assert states_in(ledger) == {"completed": 6}
@@ -388,7 +388,7 @@ def test_a_batch_with_a_failed_job_exits_with_one(
     assert main(["batch", str(jobs), "--report"]) == 0
 
 
-def test_a_rest_that_cannot_be_cancelled_is_told(
+def test_a_rest_that_cannot_be_cancelled_is_printed(
     sim: Simulator, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """With --cancel-rest whoever pays learns what goes on."""
@@ -399,14 +399,14 @@ def test_a_rest_that_cannot_be_cancelled_is_told(
     stopping = ("--fail-fast", "--cancel-rest", "--json")
 
     assert main(["batch", str(jobs), "--workflow", "text-to-image", *stopping]) == 1
-    [told] = records(capsys.readouterr().err)
-    assert "a task could not be cancelled" in str(told["notes"])
+    [printed] = records(capsys.readouterr().err)
+    assert "a task could not be cancelled" in str(printed["notes"])
 
 
 def test_a_report_needs_no_key(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What the ledger has is told without a key, since nothing is sent."""
+    """What the ledger has is printed without a key, since nothing is sent."""
     (tmp_path / "jobs.jsonl").write_text("", encoding="utf-8")
     command = ["batch", str(tmp_path / "jobs.jsonl")]
     assert main(command) == 0
@@ -624,8 +624,8 @@ def test_the_exit_codes_are_documented_as_they_are() -> None:
     table = re.findall(r"^\| (\d+) \| (.+) \|$", text, re.MULTILINE)
     help_text = click.Context(app).get_help()
 
-    assert table == [(str(int(code)), meaning) for code, meaning in MEANINGS.items()]
-    assert all(f"{int(code):>3}  {meaning}" in help_text for code, meaning in MEANINGS.items())
+    assert table == [(str(int(code)), code.meaning) for code in ExitCode]
+    assert all(f"{int(code):>3}  {code.meaning}" in help_text for code in ExitCode)
 
 
 def test_every_command_is_documented() -> None:

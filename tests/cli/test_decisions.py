@@ -29,7 +29,7 @@ from cyberun_async import (
 )
 from cyberun_async.batch import BatchPolicy
 from cyberun_async.cli._batch import Plan
-from cyberun_async.cli._exit_codes import MEANINGS, Ending, ExitCode, exit_code_of, overall
+from cyberun_async.cli._exit_codes import Ending, ExitCode, exit_code_of, overall
 from cyberun_async.cli._format import (
     as_line,
     clean,
@@ -107,7 +107,8 @@ def test_each_error_has_its_exit_code(error: CyberunError, code: ExitCode) -> No
 
 def test_every_exit_code_has_a_meaning() -> None:
     """No code is left unexplained."""
-    assert list(MEANINGS) == list(ExitCode)
+    assert all(code.meaning for code in ExitCode)
+    assert [int(code) for code in ExitCode] == sorted({int(code) for code in ExitCode})
 
 
 def test_the_worst_ending_decides() -> None:
@@ -132,67 +133,67 @@ def test_a_terminal_obeys_nothing_that_a_task_said() -> None:
 
 def test_a_record_holds_all_fields_but_the_raw() -> None:
     """A JSON line has the event's own names and nothing that is empty."""
-    tick = ProgressEvent(task_id=ID, progress=0.5, step_current=1, step_total=2, raw={"x": 1})
+    event = ProgressEvent(task_id=ID, progress=0.5, step_current=1, step_total=2, raw={"x": 1})
     lost = StreamLost(task_id=ID, cause="reset", delay=1.5)
 
-    assert as_line(record_of(tick)) == (
+    assert as_line(record_of(event)) == (
         f'{{"type": "progress", "task_id": "{ID}", "attempt": 1, "origin": "stream", '
         '"progress": 0.5, "step_current": 1, "step_total": 2}'
     )
     assert record_of(lost) == {"type": "stream_lost", "task_id": ID, "cause": "reset", "delay": 1.5}
 
 
-def board_of(*statuses: str) -> LiveTable:
-    board = LiveTable(0.0, total=len(statuses))
+def table_of(*statuses: str) -> LiveTable:
+    table = LiveTable(0.0, total=len(statuses))
     for index, status in enumerate(statuses):
         task_id = f"task-{index:08}"
-        board.begin(task_id, float(index))
-        board.take(StatusEvent(task_id=task_id, status=status), float(index))
-    return board
+        table.begin(task_id, float(index))
+        table.apply(StatusEvent(task_id=task_id, status=status), float(index))
+    return table
 
 
 def test_what_runs_is_shown_first() -> None:
     """Where a screen is too low, waiting tasks give way to running ones, in a steady order."""
-    board = board_of("queued", "running", "queued", "running")
+    table = table_of("queued", "running", "queued", "running")
 
-    rows, hidden = board.visible(3)
+    rows, hidden = table.visible(3)
 
     assert [row.name for row in rows] == ["…00000001", "…00000003"]
     assert hidden == 2
-    assert [row.name for row in board.visible(4)[0]] == [f"…{i:08}" for i in range(4)]
+    assert [row.name for row in table.visible(4)[0]] == [f"…{i:08}" for i in range(4)]
 
 
 def test_the_summary_counts_every_task() -> None:
     """Running, waiting and ended tasks are counted, the shown and the hidden alike."""
-    board = board_of("queued", "running", "running")
-    board.take(FailedEvent(task_id="task-00000002", error="boom"), 9.0)
+    table = table_of("queued", "running", "running")
+    table.apply(FailedEvent(task_id="task-00000002", error="boom"), 9.0)
 
-    assert board.summary(65.0).text == "1 running · 1 waiting · 1 of 3 ended (1 failed) · 1:05"
-    assert board.ends == Counter(failed=1)
+    assert table.summary(65.0) == "1 running · 1 waiting · 1 of 3 ended (1 failed) · 1:05"
+    assert table.ends == Counter(failed=1)
 
 
 def test_a_batch_forgets_the_lines_of_what_has_ended() -> None:
-    """A board that keeps no ended tasks stays as small as what is under way."""
-    board = LiveTable(0.0, keeps_ended=False)
-    board.begin(ID, 0.0)
-    board.take(FailedEvent(task_id=ID), 1.0)
-    board.take(StatusEvent(task_id=ID, status="running"), 2.0)
+    """A table that keeps no ended tasks stays as small as what is under way."""
+    table = LiveTable(0.0, keeps_ended=False)
+    table.begin(ID, 0.0)
+    table.apply(FailedEvent(task_id=ID), 1.0)
+    table.apply(StatusEvent(task_id=ID, status="running"), 2.0)
 
-    assert board.rows == {}
-    assert board.ends == Counter(failed=1)
+    assert table.rows == {}
+    assert table.ends == Counter(failed=1)
 
 
 def test_trouble_is_shown_until_it_is_over() -> None:
     """A lost stream stands on the task's line until it streams again."""
-    board = board_of("running")
-    board.take(StreamLost(task_id="task-00000000", cause="reset", delay=1.0), 1.0)
-    lost = board.rows["task-00000000"].note
-    board.take(PollingStarted(task_id="task-00000000", cause="refused"), 2.0)
-    polling = board.rows["task-00000000"].note
-    board.show(ProgressUpdate(task_id="task-00000000", status="running", is_live=True), 3.0)
+    table = table_of("running")
+    table.apply(StreamLost(task_id="task-00000000", cause="reset", delay=1.0), 1.0)
+    lost = table.rows["task-00000000"].note
+    table.apply(PollingStarted(task_id="task-00000000", cause="refused"), 2.0)
+    polling = table.rows["task-00000000"].note
+    table.apply_update(ProgressUpdate(task_id="task-00000000", status="running", is_live=True), 3.0)
 
     assert (lost, polling) == ("stream lost, reconnecting (reset)", "polling, no live progress")
-    assert board.rows["task-00000000"].note == ""
+    assert table.rows["task-00000000"].note == ""
 
 
 def test_time_reads_as_a_clock() -> None:
@@ -211,7 +212,7 @@ def test_the_way_on_has_no_decision_that_was_taken() -> None:
         again=(*arguments, "--json"),
     )
 
-    assert plan.how_to_go_on({"a=skip", "b=skip"}) == (
+    assert plan.resume_command({"a=skip", "b=skip"}) == (
         "go on with: cyberun-async batch a=skip --decide c=skip --json"
     )
 

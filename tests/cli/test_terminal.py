@@ -73,7 +73,7 @@ def test_ctrl_c_leaves_the_terminal_sound_and_says_how_to_go_on(
         [task] = sim.tasks
         assert code == 130
         assert terminal.is_as_before()
-        assert f"task {task.id} goes on, and is paid for" in terminal.text
+        assert f"task {task.id} keeps running and will be billed" in terminal.text
         assert f"cyberun-async watch {task.id}" in terminal.text
         assert task.state == "running"
 
