@@ -10,6 +10,7 @@ what was kept, unless the task has ended by then.
 from collections.abc import Sequence
 
 import anyio
+import attrs
 
 from .._model import (
     CyberunError,
@@ -28,6 +29,7 @@ _OVERFLOW_FACTOR = 8
 _STATUS_FACTOR = 16
 
 
+@attrs.define(eq=False)
 class EventBuffer:
     """
     What waits for one reader. Filled by the follower, emptied by :meth:`next`.
@@ -39,31 +41,17 @@ class EventBuffer:
         has_lost: Whether more than progress was dropped: it ends with :class:`SlowReaderError`.
     """
 
-    __slots__ = (
-        "_buffer",
-        "_capacity",
-        "_failure",
-        "_finished",
-        "_make_event",
-        "_waker",
-        "dropped_progress",
-        "has_lost",
-        "last_read_status",
-        "notices",
-    )
-
-    def __init__(self, capacity: int, *, notices: bool = False) -> None:
-        # No deque, which has room for 64 items from the start: mostly there is one at most.
-        self._buffer: list[Event | Notice] = []
-        self._capacity = capacity
-        self._failure: CyberunError | None = None
-        self._finished = False
-        self._waker: anyio.Event | None = None
-        self._make_event: type[anyio.Event] = anyio.Event
-        self.dropped_progress: int = 0
-        self.has_lost: bool = False
-        self.notices: bool = notices
-        self.last_read_status: StatusEvent | None = None
+    _capacity: int
+    notices: bool = attrs.field(default=False, kw_only=True)
+    dropped_progress: int = attrs.field(default=0, init=False)
+    has_lost: bool = attrs.field(default=False, init=False)
+    last_read_status: StatusEvent | None = attrs.field(default=None, init=False)
+    # No deque, which has room for 64 items from the start: mostly there is one at most.
+    _buffer: list[Event | Notice] = attrs.field(factory=list[Event | Notice], init=False)
+    _failure: CyberunError | None = attrs.field(default=None, init=False)
+    _finished: bool = attrs.field(default=False, init=False)
+    _waker: anyio.Event | None = attrs.field(default=None, init=False)
+    _make_event: type[anyio.Event] = attrs.field(default=anyio.Event, init=False)
 
     def push(self, item: Event | Notice) -> None:
         """Add *item*, or put it in the place of an older tick when full; after the end, nothing."""

@@ -68,49 +68,28 @@ class Shared:
     settled: Callable[["Follower"], None]
 
 
+@attrs.define(eq=False)
 class Follower:
     """The one follower of a task that all its readers and waiters share."""
 
-    __slots__ = (
-        "__weakref__",
-        "_checked",
-        "_connection",
-        "_done",
-        "_end_known",
-        "_fetching",
-        "_has_ended",
-        "_has_stream",
-        "_logged",
-        "_ran",
-        "_shared",
-        "_stream_closed",
-        "_stream_scope",
-        "departures",
-        "readers",
-        "waiters",
-        "was_shared",
-        "watch",
-    )
-
-    def __init__(self, shared: Shared, watch: Watch) -> None:
-        self._shared = shared
-        self.watch: Watch = watch
-        self.readers: list[EventBuffer] = []
-        self.waiters: int = 0
-        self.was_shared: bool = False
-        self.departures: int = 0
-        self._connection: EventConnection | None = None
-        self._stream_scope: anyio.CancelScope | None = None
-        self._has_stream = False
-        self._stream_closed: anyio.Event | None = None
-        self._fetching = False
-        self._has_ended = False
-        self._logged: Phase | None = None
-        self._ran = watch.is_running
-        self._done: anyio.Event | None = None
-        self._end_known: anyio.Event | None = None
-        # For an answer to a check sent from that time on.
-        self._checked: tuple[float, anyio.Event] | None = None
+    _shared: Shared
+    watch: Watch
+    readers: list[EventBuffer] = attrs.field(factory=list[EventBuffer], init=False)
+    waiters: int = attrs.field(default=0, init=False)
+    was_shared: bool = attrs.field(default=False, init=False)
+    departures: int = attrs.field(default=0, init=False)
+    _connection: EventConnection | None = attrs.field(default=None, init=False)
+    _stream_scope: anyio.CancelScope | None = attrs.field(default=None, init=False)
+    _has_stream: bool = attrs.field(default=False, init=False)
+    _stream_closed: anyio.Event | None = attrs.field(default=None, init=False)
+    _fetching: bool = attrs.field(default=False, init=False)
+    _has_ended: bool = attrs.field(default=False, init=False)
+    _logged: Phase | None = attrs.field(default=None, init=False)
+    _was_running: bool = attrs.field(default=False, init=False)
+    _done: anyio.Event | None = attrs.field(default=None, init=False)
+    _end_known: anyio.Event | None = attrs.field(default=None, init=False)
+    # For an answer to a check sent from that time on.
+    _checked: tuple[float, anyio.Event] | None = attrs.field(default=None, init=False)
 
     # Readers and waiters.
 
@@ -285,8 +264,8 @@ class Follower:
     def advance(self) -> None:
         """Deliver what is due and begin what the machine orders next."""
         self._deliver()
-        if self.is_running is not self._ran:
-            self._ran = not self._ran
+        if self.is_running is not self._was_running:
+            self._was_running = not self._was_running
             self._shared.slots.moved(self)
         step = self.watch.next_step()
         phase = self.watch.phase

@@ -93,8 +93,8 @@ class Followers:
         self._counters = economy.counters
         self.by_task: dict[str, Follower] = {}
         self.requests = TaskRequests(
-            transport,
-            caller,
+            transport=transport,
+            caller=caller,
             policy=policy,
             timeouts=timeouts,
             usage=economy.usage,

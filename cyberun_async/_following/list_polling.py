@@ -113,6 +113,7 @@ _COURSE = tuple(TaskStatus)
 ListPage = Callable[[str, int], Awaitable[Page[Sighting]]]
 
 
+@attrs.frozen
 class ListPolling:
     """
     Answers status checks from list pages.
@@ -129,17 +130,10 @@ class ListPolling:
             that are due; returns whether that was an answer to anybody.
     """
 
-    def __init__(
-        self,
-        list_page: ListPage,
-        now: Callable[[], float],
-        memory: ListMemory,
-        answer: Callable[[Sighting, float, bool], bool],
-    ) -> None:
-        self._list_page = list_page
-        self._now = now
-        self._memory = memory
-        self._answer = answer
+    _list_page: ListPage
+    _now: Callable[[], float]
+    _memory: ListMemory
+    _answer: Callable[[Sighting, float, bool], bool]
 
     async def run(self, due: Mapping[str, str | None], states: Iterable[str]) -> list[str]:
         """

@@ -7,7 +7,7 @@ pages, whichever costs fewer requests.
 """
 
 import heapq
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
 from itertools import count
 from typing import Any
 
@@ -81,49 +81,45 @@ class _Check:
     confirms: bool = False
 
 
+@attrs.define(kw_only=True, eq=False)
 class Poller:
     """Wakes followers and answers their status checks, for one client."""
 
-    def __init__(
-        self,
-        *,
-        now: Callable[[], float],
-        spawn: Callable[..., Any],
-        check_status: Callable[[str], Awaitable[TaskSnapshot]],
-        list_page: ListPage,
-        pace: RateLimit,
-        places: Places,
-        policy: WatchPolicy,
-    ) -> None:
-        self._now = now
-        self._spawn = spawn
-        self._check_status = check_status
-        self._list_page = list_page
-        self._policy = policy
-        self._pace = pace
-        self._places = places
-        # By whether the task waits for a GPU.
-        self._lags = {waits: Lately(policy.poll_interval_waiting) for waits in (False, True)}
-        self._entries: dict[str, _Entry] = {}
-        self._heap: list[tuple[float, int, _Entry]] = []
-        self._sequence = count()
-        self._waker: anyio.Event | None = None
-        self._due: DuePolls[_Entry] = DuePolls()
-        # What lists did not show, to be confirmed; and due checks whose last one hung: all
-        # others go before them.
-        self._unconfirmed: dict[_Entry, _Check] = {}
-        self._standing_back: dict[_Entry, _Check] = {}
-        self._confirmed_last = False
-        self._spread_at = 0.0
-        self._offset = wall_minus_monotonic()
-        self._running = False
-        self._memory = ListMemory(now)
-        self._lists = ListPolling(self._paced_page, now, self._memory, self._answer_row)
-        self._listing: set[str | None] = set()
-        self._no_lists_until = 0.0
-        self._list_rests = 0
-        self._single_answered_at = float("-inf")
-        self._list_failed_at = float("-inf")
+    _now: Callable[[], float]
+    _spawn: Callable[..., Any]
+    _check_status: Callable[[str], Awaitable[TaskSnapshot]]
+    _list_page: ListPage
+    _pace: RateLimit
+    _places: Places
+    _policy: WatchPolicy
+    # By whether the task waits for a GPU.
+    _lags: dict[bool, Lately] = attrs.field(init=False)
+    _entries: dict[str, _Entry] = attrs.field(factory=dict[str, _Entry], init=False)
+    _heap: list[tuple[float, int, _Entry]] = attrs.field(factory=list[Any], init=False)
+    _sequence: Iterator[int] = attrs.field(factory=count, init=False)
+    _waker: anyio.Event | None = attrs.field(default=None, init=False)
+    _due: DuePolls[_Entry] = attrs.field(factory=DuePolls[_Entry], init=False)
+    # What lists did not show, to be confirmed; and due checks whose last one hung: all
+    # others go before them.
+    _unconfirmed: dict[_Entry, _Check] = attrs.field(factory=dict[_Entry, _Check], init=False)
+    _standing_back: dict[_Entry, _Check] = attrs.field(factory=dict[_Entry, _Check], init=False)
+    _confirmed_last: bool = attrs.field(default=False, init=False)
+    _spread_at: float = attrs.field(default=0.0, init=False)
+    _offset: float = attrs.field(default=0.0, init=False)
+    _running: bool = attrs.field(default=False, init=False)
+    _memory: ListMemory = attrs.field(init=False)
+    _lists: ListPolling = attrs.field(init=False)
+    _listing: set[str | None] = attrs.field(factory=set[str | None], init=False)
+    _no_lists_until: float = attrs.field(default=0.0, init=False)
+    _list_rests: int = attrs.field(default=0, init=False)
+    _single_answered_at: float = attrs.field(default=float("-inf"), init=False)
+    _list_failed_at: float = attrs.field(default=float("-inf"), init=False)
+
+    def __attrs_post_init__(self) -> None:
+        span = self._policy.poll_interval_waiting
+        self._lags = {waits: Lately(span) for waits in (False, True)}
+        self._memory = ListMemory(self._now)
+        self._lists = ListPolling(self._paced_page, self._now, self._memory, self._answer_row)
 
     def add(self, follower: Follower) -> None:
         """Look after *follower* until :meth:`remove`."""

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import anyio
+import attrs
 
 from .._http import Caller, EventConnection, Secret, Transport, Usage, retry_after_of
 from .._model import (
@@ -38,25 +39,16 @@ logger = logging.getLogger("cyberun_async")
 _OUTPUT_TRIES = 3
 
 
+@attrs.frozen(kw_only=True, eq=False)
 class TaskRequests:
     """What followers ask of the service, with the headers of the observer."""
 
-    def __init__(
-        self,
-        transport: Transport,
-        caller: Caller,
-        *,
-        policy: WatchPolicy,
-        timeouts: Timeouts,
-        usage: Usage,
-        notifier: Notifier,
-    ) -> None:
-        self._transport = transport
-        self._caller = caller
-        self._policy = policy
-        self._timeouts = timeouts
-        self._usage = usage
-        self._notifier = notifier
+    _transport: Transport
+    _caller: Caller
+    _policy: WatchPolicy
+    _timeouts: Timeouts
+    _usage: Usage
+    _notifier: Notifier
 
     async def status(self, task_id: str) -> TaskSnapshot:
         """Return the task's state. Not retried here, but by the watch, at the client's rate."""

@@ -8,7 +8,6 @@ first, and is then read into the error that follows, which unwinds all of them.
 """
 
 import contextlib
-from collections.abc import Callable
 from typing import Protocol, TypeVar
 
 import anyio
@@ -80,9 +79,9 @@ class Body:
             self._is_reading = False
         return chunk
 
-    async def each(self, take: Callable[[bytes], bool]) -> None:
+    async def collect(self, into: bytearray, limit: int) -> None:
         """
-        Give every piece to *take*, until it returns True, or to the end.
+        Add every piece to *into*, until it holds *limit* bytes, or to the end.
 
         Raises:
             httpx.StreamClosed: This side has closed the body before its end.
@@ -91,7 +90,8 @@ class Body:
         self._is_reading = True
         try:
             async for chunk in self._chunks:
-                if chunk and take(chunk):
+                into += chunk
+                if len(into) >= limit:
                     return
             self._check_open()
             self.is_over = True

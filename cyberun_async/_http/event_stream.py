@@ -66,8 +66,7 @@ class EventConnection:
         self.last_byte_at = clock()
         self.retry: int | None = None
         self.last_event_id = last_event_id
-        self._waiting: list[bytes] = []
-        self._waiting_bytes = 0
+        self._waiting = bytearray()
 
     @property
     def content_type(self) -> str | None:
@@ -110,7 +109,7 @@ class EventConnection:
         """
         while True:
             # By hand what `await` does, to act between a read and the wait that it asks for.
-            reading = self._body.each(self._take)
+            reading = self._body.collect(self._waiting, _PAUSE_AT_BYTES)
             resume: Callable[[Any], Any] = reading.send
             value: Any = None
             while True:
@@ -132,19 +131,11 @@ class EventConnection:
                 return
             yield from anyio.lowlevel.checkpoint().__await__()
 
-    def _take(self, chunk: bytes) -> bool:
-        """Keep *chunk*; return whether so much waits that reading pauses."""
-        self._waiting.append(chunk)
-        self._waiting_bytes += len(chunk)
-        return self._waiting_bytes >= _PAUSE_AT_BYTES
-
     def _hand_over(self, deliver: Deliver) -> None:
-        waiting = self._waiting
-        if not waiting:
+        data = bytes(self._waiting)
+        if not data:
             return
-        data = waiting[0] if len(waiting) == 1 else b"".join(waiting)
-        waiting.clear()
-        self._waiting_bytes = 0
+        self._waiting.clear()
         self.last_byte_at = self._clock()
         framer = self._framer
         try:
