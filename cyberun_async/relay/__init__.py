@@ -2,7 +2,7 @@
 Progress for browsers: one task's events, re-streamed to any number of them (extra ``asgi``).
 
 A browser's ``EventSource`` cannot send the bearer header, and must not know the key.
-:class:`TaskRelay` follows a task once in each process and tells every authorised browser.
+:class:`TaskRelay` follows a task once in each process and streams it to every authorised browser.
 
 .. code-block:: python
 
@@ -31,7 +31,7 @@ event            data, one JSON object
 ``failed``       ``task_id``, ``attempt``, ``status``, ``error``
 ``cancelled``    ``task_id``, ``attempt``, ``status``
 ``liveness``     ``progress_is_live``: false while reconnecting, and while polling, when there
-                 are no ticks
+                 are no progress events
 ``server-error`` ``task_id``, ``attempt``, ``message``: the service's event ``error``,
                  renamed, as ``EventSource`` dispatches ``error`` for a lost connection
 ``unknown``      ``task_id``, ``attempt``, ``name``, ``data``: an event of a later service

@@ -21,7 +21,7 @@ from .. import (
     InvalidInputError,
     ServiceUnavailableError,
 )
-from ._follower import Bell, Browser, Follower, passing_failure
+from ._follower import Browser, Follower, Notifier, passing_failure
 from ._history import History, is_end
 from ._signals import StopSignals
 
@@ -35,12 +35,12 @@ Authorize = Callable[[Request, str], bool | Awaitable[bool]]
 
 _LOGGER = logging.getLogger("cyberun_async")
 _HEADERS = {
-    # Neither kept, nor compressed, nor held back by a proxy that asks to be told.
+    # Neither cached, nor compressed, nor buffered by a proxy.
     "cache-control": "no-store, no-transform",
     "x-accel-buffering": "no",
 }
-# A refusal is of this moment: the next page may be let in, the next task may exist.
-_NOT_KEPT = {"cache-control": "no-store"}
+# A refusal holds for now only: the next page may be allowed, the next task may exist.
+_NO_STORE = {"cache-control": "no-store"}
 # How FastAPI sees a relay that is given to it as an endpoint: it takes the request.
 _SIGNATURE = inspect.Signature(
     [inspect.Parameter("scope", inspect.Parameter.POSITIONAL_OR_KEYWORD, annotation=Request)]
@@ -60,21 +60,21 @@ class TaskRelay:
 
     Enter it beside its client, in the lifespan of the application: ``async with client,
     relay``. It may be made before, as routes are. Each task is followed once, however many
-    browsers look at it, from the first until *keep* seconds after the last has gone; a task of
-    which nothing was heard, or of which no browser was sent anything, only until then.
+    browsers look at it, from the first until *keep* seconds after the last has gone; a task
+    without an event, or of which no browser was sent anything, only until then.
 
     A browser that comes back with an id of this relay gets what it missed; with any other
     id, or none, a snapshot of the present state. With the id of the end it gets 204, upon
-    which ``EventSource`` stops. A browser that reads slowly misses ticks, as far as the
-    history reaches no status, and never the end.
+    which ``EventSource`` stops. A browser that reads slowly misses progress events, as
+    far as the history reaches no status, and never the end.
 
     Answers 403 unless *authorize* returns True, 404 for what cannot be the id of a task,
     405 for methods other than GET. It adds no CORS headers; that is for the application.
 
     It ends its streams when the process gets SIGINT or SIGTERM, since servers wait for open
     responses before they end the lifespan. A server that is stopped in another way has to
-    be preceded by :meth:`close`. What a browser that has stopped reading holds up is given
-    up after two seconds; the connection below it is the server's.
+    be preceded by :meth:`close`. A stream whose browser has stopped reading is
+    dropped after two seconds; the connection below it is the server's.
 
     Args:
         client: Follows the tasks. Its key stays with it.
@@ -95,8 +95,8 @@ class TaskRelay:
             after 15 seconds.
 
         retry:
-            Seconds after which a browser comes back when its connection broke. Each is told
-            a moment between this and twice this, so that not all come at once.
+            Seconds after which a browser comes back when its connection broke. Each gets a
+            number between this and twice this, so that not all come at once.
 
         close_on_signals: Whether to end the streams upon SIGINT and SIGTERM.
 
@@ -127,7 +127,7 @@ class TaskRelay:
         self._close_on_signals = close_on_signals
         self._followers: dict[str, Follower] = {}
         self._open: set[anyio.CancelScope] = set()
-        self._ended = Bell()
+        self._ended = Notifier()
         self._stack = AsyncExitStack()
         self._group: TaskGroup | None = None
         self._is_closed = False
@@ -157,7 +157,7 @@ class TaskRelay:
         """End all streams, stop following, and wait until that is done."""
         self.close()
         with anyio.CancelScope(shield=True):
-            await self._give_up()
+            await self._end_streams()
         if self._group is not None:
             self._group.cancel_scope.cancel()
         if _may_be_cancellation(exc):
@@ -168,18 +168,18 @@ class TaskRelay:
 
     def close(self) -> None:
         """
-        End the streams of all browsers, which are going to come back.
+        End the streams of all browsers, which will come back.
 
-        Who comes while the process still lives is told to come again. Call it from the
-        event loop, before a server is stopped by anything but a signal.
+        A browser that connects while the process still runs is sent away to come back. Call
+        it from the event loop, before a server is stopped by anything but a signal.
         """
         if self._group is not None and not self._is_closed:
-            self._group.start_soon(self._give_up)
+            self._group.start_soon(self._end_streams)
         self._is_closed = True
         for follower in self._followers.values():
-            follower.told.ring()
+            follower.changed.notify()
 
-    async def _give_up(self) -> None:
+    async def _end_streams(self) -> None:
         """Let the open streams end by themselves, and end those that do not."""
         with anyio.move_on_after(_SECONDS_TO_LEAVE):
             while self._open:
@@ -188,8 +188,8 @@ class TaskRelay:
             scope.cancel()
 
     async def _close_on_signal(self) -> None:
-        # Looked for rather than waited for: a handler that Python calls amid anything
-        # must not touch the event loop, and one of the loop would replace the server's.
+        # Polled rather than waited for: a handler that Python calls at any point must not
+        # touch the event loop, and one of the loop would replace the server's.
         while not self._signals.received:  # noqa: ASYNC110 - see above
             await anyio.sleep(_SECONDS_BETWEEN_LOOKS)
         self.close()
@@ -235,13 +235,13 @@ class TaskRelay:
     async def _refusal(self, request: Request, task_id: str | None) -> Response | None:
         """Return the answer that is no stream, or None where there is to be one."""
         if request.method != "GET":
-            return PlainTextResponse("use GET", 405, {"allow": "GET", **_NOT_KEPT})
+            return PlainTextResponse("use GET", 405, {"allow": "GET", **_NO_STORE})
         if task_id is None:
-            return PlainTextResponse("no such task", 404, _NOT_KEPT)
+            return PlainTextResponse("no such task", 404, _NO_STORE)
         if not await self._may_see(request, task_id):
-            return PlainTextResponse("not allowed to see this task", 403, _NOT_KEPT)
+            return PlainTextResponse("not allowed to see this task", 403, _NO_STORE)
         if is_end(request.headers.get("last-event-id")):
-            return Response(status_code=204, headers=_NOT_KEPT)
+            return Response(status_code=204, headers=_NO_STORE)
         return None
 
     async def _may_see(self, request: Request, task_id: str) -> bool:
@@ -280,18 +280,18 @@ class TaskRelay:
             is_leaving=lambda: self._is_closed,
         )
         answer = StreamingResponse(browser, headers=_HEADERS, media_type="text/event-stream")
-        with browser, self._until_given_up(), suppress(ClientDisconnect):
+        with browser, self._tracked(), suppress(ClientDisconnect):
             await answer(request.scope, request.receive, send)
 
     @contextmanager
-    def _until_given_up(self) -> Generator[None]:
+    def _tracked(self) -> Generator[None]:
         with anyio.CancelScope() as scope:
             self._open.add(scope)
             try:
                 yield
             finally:
                 self._open.discard(scope)
-                self._ended.ring()
+                self._ended.notify()
 
     def _follower(self, task_id: str) -> Follower | None:
         """Return the task's follower, made if need be; None if there is no room for one more."""

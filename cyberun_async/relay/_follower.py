@@ -1,4 +1,4 @@
-"""The one follower of a task in this process, and what each browser reads of it."""
+"""The one follower of a task in this process, and the stream that each browser reads."""
 
 import logging
 from collections.abc import Callable, Sequence
@@ -21,24 +21,29 @@ from .. import (
     StreamLost,
     TaskNotFoundError,
 )
-from ._history import HEARTBEAT, Entry, History, frame, retry_after, told
+from ._history import HEARTBEAT, Entry, History, frame, message_of, retry_after
+
+
+_LOGGER = logging.getLogger("cyberun_async")
+# Seconds after which browsers come back where the client could not reach the service.
+_RETRY_AFTER_FAILURE = 15.0
 
 
 @attrs.define
 class Liveness:
     """
-    What a page is told of the watch behind it; None where nothing is known yet.
+    Whether the watch has live progress, as pages see it; None where that is not known yet.
 
-    Taken from the notices, which come in their order between the events. What the watch
-    says of itself is ahead of them, and counts only until the first of them came: a watch
-    that was begun for somebody else told its own before.
+    It follows the notices, which come in order between the events. The watch's own state is
+    ahead of them, and counts only until the first of them: a watch that somebody else began
+    reported its notices before.
     """
 
     is_live: bool | None = attrs.field(default=None, init=False)
     _is_polling: bool = attrs.field(default=False, init=False)
 
     def changed(self, item: Event | Notice, *, is_live: bool, phase: str) -> bool:
-        """Take note of *item*; return whether the page has to be told."""
+        """Apply *item*; return whether pages have to be notified."""
         before = self.is_live
         match item:
             case StreamLost():
@@ -52,38 +57,27 @@ class Liveness:
             case Connected():
                 # After polling, a stream has to prove itself with an event first.
                 self.is_live = before if self._is_polling else True
-            case _ if before is None:
-                self._begin(is_live=is_live, phase=phase)
+            case _ if before is None and (is_live or phase == "polling"):
+                self._is_polling = not is_live
+                self.is_live = is_live
             case _:
                 pass
         return self.is_live is not before
 
-    def _begin(self, *, is_live: bool, phase: str) -> None:
-        if is_live:
-            self.is_live = True
-        elif phase == "polling":
-            self._is_polling = True
-            self.is_live = False
 
-
-_LOGGER = logging.getLogger("cyberun_async")
-# After an outage that the client gave up on, browsers come back with some patience.
-_RETRY_AFTER_FAILURE = 15.0
-
-
-class Bell:
-    """Wakes everybody who waits at the moment."""
+class Notifier:
+    """Wakes everybody who waits now."""
 
     def __init__(self) -> None:
         self._event = anyio.Event()
 
-    def ring(self) -> None:
+    def notify(self) -> None:
         """Wake them."""
         self._event.set()
         self._event = anyio.Event()
 
     async def wait(self) -> None:
-        """Wait for the next ring."""
+        """Wait for the next notification."""
         await self._event.wait()
 
 
@@ -95,20 +89,19 @@ class Follower:
     ) -> None:
         self.task_id: str = task_id
         self.history: History = history
-        self.farewell: bytes = b""
+        self.last_frame: bytes = b""
         self.is_usable: bool = True
         self._is_known = False
         self._was_read = False
-        self._is_dismissed = False
         self._client = client
         self._keep = keep
         self._browsers = 0
         self._liveness = Liveness()
-        self.told: Bell = Bell()
-        self._use_changed = Bell()
+        self.changed: Notifier = Notifier()
+        self._use_changed = Notifier()
 
     async def run(self) -> None:
-        """Follow the task; return when it has not been asked about for a while, or failed."""
+        """Follow the task; return when it was not used for a while, or failed."""
         try:
             async with anyio.create_task_group() as group:
                 group.start_soon(self._follow, group.cancel_scope)
@@ -117,49 +110,48 @@ class Follower:
         finally:
             self.is_usable = False
             self.history.stop()
-            self.told.ring()
+            self.changed.notify()
 
     def joined(self) -> None:
-        """Take note of a browser."""
+        """Count a browser in."""
         self._browsers += 1
-        self._use_changed.ring()
+        self._use_changed.notify()
 
     def dismiss(self) -> None:
-        """Go now rather than later, as somebody else needs the place; nobody looks at it."""
+        """Stop now rather than later, to make room for another task; no browser uses it."""
         self.is_usable = False
-        self._is_dismissed = True
-        self._use_changed.ring()
+        self._use_changed.notify()
 
     def was_read(self) -> None:
-        """Take note that a browser is sent something that it can come back for."""
+        """Note that a browser got an id with which it can come back."""
         self._was_read = True
 
     def left(self) -> None:
-        """Take note that a browser has gone."""
+        """Count a browser out."""
         self._browsers -= 1
-        self._use_changed.ring()
+        self._use_changed.notify()
 
     @property
     def is_in_use(self) -> bool:
-        """Whether a browser looks at it now."""
+        """Whether a browser uses it now."""
         return self._browsers > 0
 
     async def _wait_unused(self) -> None:
         """
-        Return when nobody looks any more, and nobody is waited for.
+        Return when no browser uses it any more, and none is expected to come back.
 
-        That is at once where nothing was heard of the task, or no browser took anything of
-        it: it has no id to come back with.
+        None is expected where no event came, or where no browser was sent one: it has no id
+        to come back with.
         """
         is_unused = False
         while not is_unused:
             while self._browsers:
                 await self._use_changed.wait()
-            if not (self._is_known and self._was_read) or self._is_dismissed:
+            if not (self._is_known and self._was_read) or not self.is_usable:
                 return
             with anyio.move_on_after(self._keep) as patience:
                 await self._use_changed.wait()
-            is_unused = patience.cancelled_caught or self._is_dismissed
+            is_unused = patience.cancelled_caught or not self.is_usable
 
     def _end(self, scope: anyio.CancelScope) -> None:
         # Before the watch is closed, so that no browser joins what is about to end.
@@ -177,35 +169,37 @@ class Follower:
         except Exception:
             # A fault must not take down the task group, and with it the whole service.
             _LOGGER.exception("the relay failed to follow task %s", self.task_id)
-            self.farewell = passing_failure(self.task_id, CyberunError.__name__)
+            self.last_frame = passing_failure(self.task_id, CyberunError.__name__)
         self._end(scope)
 
     async def _read(self) -> None:
-        # A page looks right after its task was submitted, perhaps by another process: as if
-        # that was now, a replica that does not know the task yet is given time to.
+        # A page is often opened right after its task was submitted, perhaps by another process.
+        # The time of the submission gives a replica that does not know the task yet some time.
         start = ResumeToken(task_id=self.task_id, submitted_at=datetime.now(UTC))
         async with self._client.watch(start, notices=True) as events:
             async for item in events:
                 if isinstance(item, Event):
                     self._is_known = True
-                    name, data = told(item)
+                    name, data = message_of(item)
                     self.history.add(name, data, attempt=item.attempt)
                 if self._liveness.changed(
                     item, is_live=events.progress_is_live, phase=events.phase
                 ):
                     self.history.add("liveness", {"progress_is_live": self._liveness.is_live})
-                self.told.ring()
+                self.changed.notify()
 
     def _fail(self, error: CyberunError) -> None:
         name = type(error).__name__
         if isinstance(error, TaskNotFoundError):
-            self.history.add_end("relay-error", _failure(self.task_id, name, is_final=True))
+            self.history.add(
+                "relay-error", _failure(self.task_id, name, is_final=True), is_end=True
+            )
         else:
-            self.farewell = passing_failure(self.task_id, name)
+            self.last_frame = passing_failure(self.task_id, name)
 
 
 def passing_failure(task_id: str, error: str) -> bytes:
-    """Return the event after which a browser comes back, with some patience."""
+    """Return the event after which a browser comes back, later."""
     data = _failure(task_id, error, is_final=False)
     return retry_after(_RETRY_AFTER_FAILURE) + frame("relay-error", data)
 
@@ -215,7 +209,7 @@ def _failure(task_id: str, error: str, *, is_final: bool) -> dict[str, object]:
 
 
 class Browser:
-    """What one browser reads, in parts: a context manager and an iterator of bytes."""
+    """The stream of one browser, in parts: a context manager and an iterator of bytes."""
 
     def __init__(
         self,
@@ -229,11 +223,11 @@ class Browser:
         self._follower = follower
         self._last_event_id = last_event_id
         self._heartbeat = heartbeat
-        # Goes within the block of the first event; until then it is owed.
+        # Sent within the block of the first event.
         self._retry = retry_after(retry)
         self._is_leaving = is_leaving
         self._position: int | None = None
-        # What was missed before it came back, ticks included, goes up to this entry.
+        # Up to this entry it gets everything that it missed, progress included.
         self._whole_to = 0
         self._is_over = False
 
@@ -261,7 +255,7 @@ class Browser:
         """Return what comes next, a heartbeat if that takes long, or nothing at the end."""
         with anyio.move_on_after(self._heartbeat):
             while not self._is_over:
-                await self._follower.told.wait()
+                await self._follower.changed.wait()
                 if part := self._take():
                     return part
             return b""
@@ -278,7 +272,7 @@ class Browser:
         is_ending = history.is_over or self._is_leaving()
         self._is_over = is_ending and self._position == history.last
         if self._is_over:
-            parts.append(self._follower.farewell)
+            parts.append(self._follower.last_frame)
         return b"".join(parts)
 
     def _entries(self) -> Sequence[Entry]:

@@ -1,5 +1,5 @@
 """
-What a task has told so far, numbered, and what each browser is told of it.
+The events of a task so far, numbered, and which of them each browser gets.
 
 One history per task and process, of bounded length; each browser is a position in it. A
 browser that comes back with an id of this history gets what it missed. One with an id that
@@ -7,8 +7,8 @@ this history did not give - the process is another, or was started again - gets 
 the newest of each kind of state.
 
 A browser that reads slowly is not buffered for: it takes one entry at a time. Its position
-stays behind, and when it reads on, only the newest tick is there for it; statuses and the
-end are all there.
+stays behind, and when it reads on, only the newest progress event is there for it; statuses
+and the end are all there.
 """
 
 import json
@@ -35,14 +35,23 @@ from .. import (
 # end, not two: parsers that dispatch at every empty line would make an empty event of it.
 HEARTBEAT = b":\n"
 
-_TICK_FIELDS = (
+_ENDS = frozenset({"completed", "failed", "cancelled"})
+# Of these only the newest matters to a browser that has fallen behind.
+_OVERWRITTEN = frozenset({"progress", "liveness"})
+# A snapshot has the newest of each: the state or the end, the progress, and the liveness.
+_SLOTS = {
+    **dict.fromkeys(("status", *_ENDS), "state"),
+    **{name: name for name in _OVERWRITTEN},
+}
+_END_MARK = "end"
+_PROGRESS_FIELDS = (
     *("progress", "step_current", "step_total"),
     *("current_node", "stage", "message"),
 )
 
 
-def told(event: Event) -> tuple[str, dict[str, Any]]:
-    """Return the name and the data under which a browser hears of *event*."""
+def message_of(event: Event) -> tuple[str, dict[str, Any]]:
+    """Return the name and the data of *event* for a browser."""
     name, details = _details(event)
     return name, {"task_id": event.task_id, "attempt": event.attempt, **details}
 
@@ -69,14 +78,15 @@ def _details(event: Event) -> tuple[str, dict[str, Any]]:
 
 
 def _known(event: ProgressEvent) -> dict[str, Any]:
-    values = ((name, getattr(event, name)) for name in _TICK_FIELDS)
+    values = ((name, getattr(event, name)) for name in _PROGRESS_FIELDS)
     return {name: value for name, value in values if value is not None}
 
 
 def frame(name: str, data: Mapping[str, Any], event_id: str | None = None) -> bytes:
     """Return one event as bytes; JSON has no line breaks, so its data is one line."""
     first = f"id: {event_id}\n" if event_id is not None else ""
-    return f"{first}event: {name}\ndata: {_json(data)}\n\n".encode()
+    text = json.dumps(_finite(data), separators=(",", ":"), allow_nan=False)
+    return f"{first}event: {name}\ndata: {text}\n\n".encode()
 
 
 def retry_after(seconds: float) -> bytes:
@@ -89,10 +99,6 @@ def retry_after(seconds: float) -> bytes:
     return f"retry: {round(seconds * 1000)}\n".encode()
 
 
-def _json(data: Mapping[str, Any]) -> str:
-    return json.dumps(_finite(data), separators=(",", ":"), allow_nan=False)
-
-
 def _finite(value: object) -> object:
     """Return *value* with null for numbers beyond all bounds, which JSON does not have."""
     if isinstance(value, Mapping):
@@ -103,29 +109,18 @@ def _finite(value: object) -> object:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
-_ENDS = frozenset({"completed", "failed", "cancelled"})
-# Of these only the newest matters to who has fallen behind.
-_OVERWRITTEN = frozenset({"progress", "liveness"})
-# A snapshot has the newest of each: the state or the end, the tick, and whether ticks come.
-_SLOTS = {
-    **dict.fromkeys(("status", *_ENDS), "state"),
-    **{name: name for name in _OVERWRITTEN},
-}
-_END_MARK = "end"
-
-
 def is_end(event_id: str | None) -> bool:
     """
     Return whether a browser that has seen *event_id* has seen everything.
 
-    Any process can tell, so a browser is not told again of an end by each worker in turn.
+    Any process can see it, so that not every worker in turn sends the end again.
     """
     return event_id is not None and event_id.endswith(f"-{_END_MARK}")
 
 
 @attrs.frozen
 class Entry:
-    """One thing told: its number, its name, the attempt it belongs to, and its bytes."""
+    """One event: its number, its name, the attempt it belongs to, and its bytes."""
 
     number: int
     name: str
@@ -136,11 +131,11 @@ class Entry:
 @attrs.define
 class History:
     """
-    The last things told of one task.
+    The last events of one task.
 
     Args:
-        epoch: Tells the ids of this history from those of any other; no hyphens.
-        limit: How many entries are kept; ticks go first.
+        epoch: Distinguishes the ids of this history from all others; no hyphens.
+        limit: How many entries are kept; progress is dropped first.
     """
 
     epoch: str
@@ -152,32 +147,42 @@ class History:
     # The highest number that was dropped though no newer entry stands for it.
     _lost: int = attrs.field(default=0, init=False)
 
-    def add(self, name: str, data: Mapping[str, Any], *, attempt: int = 1) -> None:
-        """Number and keep one thing told."""
-        self._append(name, data, attempt, ends=name in _ENDS)
-
-    def add_end(self, name: str, data: Mapping[str, Any]) -> None:
-        """Add something other than the task's own end after which nothing can come."""
-        self._append(name, data, attempt=1, ends=True)
+    def add(
+        self, name: str, data: Mapping[str, Any], *, attempt: int = 1, is_end: bool = False
+    ) -> None:
+        """Number and keep one event; nothing can follow a task's own end, or *is_end*."""
+        if self.is_over:
+            return
+        self.last += 1
+        self.is_over = is_end or name in _ENDS
+        event_id = f"{self.epoch}-{self.last}" + (f"-{_END_MARK}" if self.is_over else "")
+        entry = Entry(self.last, name, attempt, frame(name, data, event_id))
+        self._note_newest(entry)
+        self._entries.append(entry)
+        if len(self._entries) > self.limit:
+            self._drop_one()
 
     def stop(self) -> None:
         """Let nothing more come, without an end: browsers are to come back."""
         self.is_over = True
 
     def position(self, event_id: str | None) -> int | None:
-        """Return where a browser goes on that comes with *event_id*; None for a snapshot."""
-        position = self._position(event_id)
-        return None if position is None or position < self._lost else position
+        """Return where a browser continues that comes with *event_id*; None for a snapshot."""
+        epoch, _, number = (event_id or "").partition("-")
+        if epoch != self.epoch or not (number.isascii() and number.isdigit()):
+            return None
+        position = int(number) if len(number) <= len(str(self.last)) else self.last + 1
+        return position if self._lost <= position <= self.last else None
 
     def snapshot(self) -> Sequence[Entry]:
         """Return the newest of each kind of state, in their order."""
         return sorted(self._newest.values(), key=lambda entry: entry.number)
 
     def since(self, position: int, *, whole_to: int = 0) -> Sequence[Entry]:
-        """Return what comes after *position*; of ticks after *whole_to* only the newest."""
+        """Return what comes after *position*; of progress after *whole_to* only the newest."""
         if position < self._lost:
             return [entry for entry in self.snapshot() if entry.number > position]
-        missed = self._after(position)
+        missed = [entry for entry in self._entries if entry.number > position]
         newest = {entry.name: entry for entry in missed}
         return [
             entry
@@ -187,24 +192,12 @@ class History:
             or newest[entry.name] is entry
         ]
 
-    def _append(self, name: str, data: Mapping[str, Any], attempt: int, *, ends: bool) -> None:
-        if self.is_over:
-            return
-        self.last += 1
-        self.is_over = ends
-        event_id = f"{self.epoch}-{self.last}" + (f"-{_END_MARK}" if ends else "")
-        entry = Entry(self.last, name, attempt, frame(name, data, event_id))
-        self._note_newest(entry)
-        self._entries.append(entry)
-        if len(self._entries) > self.limit:
-            self._drop_one()
-
     def _note_newest(self, entry: Entry) -> None:
         slot = _SLOTS.get(entry.name, "state" if self.is_over else None)
         if slot is None:
             return
-        tick = self._newest.get("progress")
-        if tick is not None and tick.attempt < entry.attempt:
+        progress = self._newest.get("progress")
+        if progress is not None and progress.attempt < entry.attempt:
             del self._newest["progress"]
         self._newest[slot] = entry
 
@@ -214,19 +207,3 @@ class History:
                 del self._entries[index]
                 return
         self._lost = self._entries.popleft().number
-
-    def _position(self, event_id: str | None) -> int | None:
-        epoch, _, number = (event_id or "").partition("-")
-        if epoch != self.epoch or not (number.isascii() and number.isdigit()):
-            return None
-        position = int(number) if len(number) <= len(str(self.last)) else self.last + 1
-        return position if position <= self.last else None
-
-    def _after(self, position: int) -> list[Entry]:
-        found: list[Entry] = []
-        for entry in reversed(self._entries):
-            if entry.number <= position:
-                break
-            found.append(entry)
-        found.reverse()
-        return found

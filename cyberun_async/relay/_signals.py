@@ -1,4 +1,4 @@
-"""How a relay learns that its server is told to stop."""
+"""How a relay notices that its server is stopped."""
 
 import signal
 import threading
@@ -14,9 +14,9 @@ _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 class StopSignals:
     """
-    Notes the first signal to stop, and passes each on to whoever handled it before.
+    Notes the first signal to stop, and passes each on to the earlier handler.
 
-    A server waits for open responses before it tells its application to end, and a stream
+    A server waits for open responses before it ends its application, and a stream
     to a browser stays open; so the signal itself has to be seen. Within the block, in the
     main thread only. A signal that no Python code handles is left alone.
     """
@@ -36,7 +36,7 @@ class StopSignals:
 
     def __exit__(self, *_: object) -> None:
         for number, previous in self._previous.items():
-            # Whoever came later passes on to us, or has forgotten us: not ours to undo.
+            # A later handler passes on to ours, or does not: either way it stays.
             if signal.getsignal(number) == self._note:
                 signal.signal(number, previous)
 

@@ -16,7 +16,15 @@ from cyberun_async import (
     StatusEvent,
     UnknownEvent,
 )
-from cyberun_async.relay._history import HEARTBEAT, Entry, History, frame, is_end, retry_after, told
+from cyberun_async.relay._history import (
+    HEARTBEAT,
+    Entry,
+    History,
+    frame,
+    is_end,
+    message_of,
+    retry_after,
+)
 
 
 def status(history: History, text: str, attempt: int = 1) -> None:
@@ -199,14 +207,14 @@ def test_events_have_the_names_of_the_service(
     event: Event, expected: tuple[str, dict[str, object]]
 ) -> None:
     """Each event keeps its name, but for those that `EventSource` would misunderstand."""
-    assert told(event) == expected
+    assert message_of(event) == expected
 
 
 def test_what_the_service_sent_beside_is_not_passed_on() -> None:
     """Only the documented fields reach a browser, not whatever the payload had."""
     event = StatusEvent(task_id="t", status="running", raw={"agent_key": "ak-1"})
 
-    assert told(event) == ("status", {"task_id": "t", "attempt": 1, "status": "running"})
+    assert message_of(event) == ("status", {"task_id": "t", "attempt": 1, "status": "running"})
 
 
 def test_a_frame_is_one_line_of_json() -> None:
