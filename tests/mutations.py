@@ -155,7 +155,7 @@ MUTATIONS = (
         "_following/followers.py",
         "            follower.merge_token(token)",
         "            pass",
-        (f"{HUB}a_late_reader_that_knows_more_is_not_told_less[virtual-asyncio]",),
+        (f"{HUB}a_late_reader_that_knows_more_gets_no_less[virtual-asyncio]",),
     ),
     Mutation(
         "Never mute",
@@ -327,8 +327,8 @@ MUTATIONS = (
         "        if len(buffer) >= self._capacity or self.has_lost:",
         "        if False:",
         (
-            "tests/following/test_event_buffer.py::test_a_slow_reader_loses_ticks_only[asyncio]",
-            "tests/following/test_event_buffer.py::test_a_reader_that_never_reads_is_told_so[asyncio]",
+            "tests/following/test_event_buffer.py::test_a_slow_reader_loses_progress_only[asyncio]",
+            "tests/following/test_event_buffer.py::test_a_reader_that_never_reads_ends_with_an_error[asyncio]",
         ),
     ),
     Mutation(

@@ -1,4 +1,4 @@
-"""The asks that are due, by the state in which each task was last seen."""
+"""The status checks that are due, by the state in which each task was last seen."""
 
 from typing import Generic, TypeVar
 
@@ -7,7 +7,7 @@ T = TypeVar("T")
 
 
 class DuePolls(Generic[T]):
-    """Who is to be asked about and since when; oldest first within a state."""
+    """Who is to be checked and since when; oldest first within a state."""
 
     def __init__(self) -> None:
         self._by_state: dict[str | None, dict[T, float]] = {}
@@ -17,7 +17,7 @@ class DuePolls(Generic[T]):
         return len(self._state_of)
 
     def add(self, who: T, state: str | None, since: float) -> None:
-        """*who*, last seen in *state*, is due *since* that moment."""
+        """*who*, last seen in *state*, is due *since* then."""
         self.discard(who)
         self._state_of[who] = state
         self._by_state.setdefault(state, {})[who] = since

@@ -1,7 +1,7 @@
 """
-The bounded, coalescing slot between a task's follower and one reader of it.
+The bounded buffer between a task's follower and one reader; of progress it keeps the newest.
 
-A reader that falls behind loses ticks (the newest overwrites the one before), never a
+A reader that falls behind loses progress (the newest replaces the one before), never a
 status and never the end. Where it does not read at all, what is bounded by nothing else
 (errors of the service, unknown events) is dropped in the end, and an error says so behind
 what was kept, unless the task has ended by then.
@@ -36,7 +36,7 @@ class EventBuffer:
 
     Attributes:
         notices: Whether notices are pushed, too.
-        dropped_progress: How many ticks were overwritten.
+        dropped_progress: How many progress events were dropped.
         last_read_status: The status event that was read last.
         has_lost: Whether more than progress was dropped: it ends with :class:`SlowReaderError`.
     """
@@ -54,7 +54,7 @@ class EventBuffer:
     _make_event: type[anyio.Event] = attrs.field(default=anyio.Event, init=False)
 
     def push(self, item: Event | Notice) -> None:
-        """Add *item*, or put it in the place of an older tick when full; after the end, nothing."""
+        """Add *item*, when full in place of older progress; after the end, nothing."""
         if self._finished:
             return
         buffer = self._buffer

@@ -412,7 +412,7 @@ class Follower:
         if failure.kind in (FailureKind.TLS, FailureKind.PROXY):
             self.watch.failed(unavailable(failure))
         elif failure.kind is FailureKind.REDIRECT:
-            # Not followed, so no stream can be had; whether all else works, an ask shows.
+            # Not followed, so no stream can be had; whether all else works, a status check shows.
             self.watch.refused(unavailable(failure), self._shared.now(), was_reached=False)
         else:
             self.watch.lost(failure.reason, self._shared.now())

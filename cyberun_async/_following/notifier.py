@@ -78,7 +78,7 @@ class Notifier:
         self._observer = observer
         self._on_notice = on_notice
         self._faults = faults or Faults()
-        # None where nobody listens: the one question asked for each event.
+        # None where nobody listens: all that is looked at for each event.
         self.received: Callable[[Event], None] | None = None if observer is None else self._received
 
     @contextmanager

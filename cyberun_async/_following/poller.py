@@ -52,7 +52,7 @@ class _Entry:
 
     Attributes:
         scheduled_at: When it is looked at next.
-        is_checking: Whether a status check is due, or under way.
+        is_checking: Whether a status check is due, or in flight.
         is_hung: Whether its last check hung.
         unlisted: How often in a row the list did not show it.
     """
@@ -351,7 +351,7 @@ class Poller:
             self._answer_unsent(entry, error, sent_at)
 
     def _answer_row(self, row: Sighting, sent_at: float, is_due: bool) -> bool:
-        """Answer whom the *row* is about, unless another request about it is under way."""
+        """Answer whom the *row* is about, unless another request about it is in flight."""
         entry = self._entries.get(row.id)
         if entry is None or entry.follower.is_done:
             return False

@@ -19,7 +19,7 @@ _RECOVERY = 0.9
 
 class RateLimit:
     """
-    The moments at which requests about one tenant's tasks may leave.
+    When requests about one tenant's tasks may be sent.
 
     What the service asks of one tenant slows no other; all of them together keep to the
     rate of *shared*, in turn.
@@ -31,9 +31,9 @@ class RateLimit:
         tenant: Who this is, among them.
 
     Attributes:
-        status_checks: How many tasks were asked about singly.
-        pages: How many pages of the list were asked for.
-        slowed_until: Before this moment nothing is asked.
+        status_checks: How many status checks were sent singly.
+        pages: How many list pages were requested.
+        slowed_until: Before this time nothing is sent.
     """
 
     def __init__(
@@ -62,14 +62,14 @@ class RateLimit:
 
     async def turn(self) -> None:
         """
-        Wait for the next moment, behind all who came before.
+        Wait for the next turn, behind all who came before.
 
         Cancelled, it uses up none.
         """
         async with self._line:
             # Slowed down while it waits, the first waits on, and so all behind it.
             while True:
-                if (left := self._own_moment() - self._now()) > 0:
+                if (left := self._own_turn_at() - self._now()) > 0:
                     await anyio.sleep(left)
                     continue
                 await self._shared.turn(self._tenant)
@@ -77,7 +77,7 @@ class RateLimit:
                     break
             self._next_at = self._now() + self._pause
 
-    def _own_moment(self) -> float:
+    def _own_turn_at(self) -> float:
         # Unless it is slowed down, a tenant alone may have all of the rate.
         is_slowed = self._pause > self._usual_pause
         return max(self._next_at, self.slowed_until) if is_slowed else self.slowed_until
@@ -96,7 +96,7 @@ class RateLimit:
         """The service said, of all tasks, that it is asked too much; wait *cap* at most."""
         now = self._now()
         if now >= self.slowed_until:
-            # Those that were under way already are told the same once more.
+            # Those that were in flight already get the same answer once more.
             self._slow_downs += 1
             self._pause = min(self._pause * _SLOW_DOWN, self._usual_pause * _SLOWEST)
         unnamed = _UNNAMED_PAUSE * 2.0 ** min(self._slow_downs - 1, 10)

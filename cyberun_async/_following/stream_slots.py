@@ -2,7 +2,7 @@
 Who may hold an event stream, and when it may be opened.
 
 At most so many streams are open. Running tasks come first; while there is room, a task
-that still waits may have one too, and gives it back the moment a running one needs it.
+that still waits may have one too, and gives it back as soon as a running one needs it.
 Between tenants they are shared out evenly: who has fewer is served first, and who has more
 gives some back to a running task of one who has fewer. A slot changes hands only when the
 stream that held it is closed. After an outage, streams return spread over some seconds.
@@ -114,7 +114,7 @@ class StreamSlots:
         self._spread = reconnect_spread
         self._holders = _Ranked()
         self._revoked = _Ranked()
-        # Notifier to go, and not gone yet: their streams are still open. For whom, by tenant.
+        # Revoked, and not closed yet: their streams are still open. For whom, by tenant.
         self._leaving: dict[Streamer, Usage | None] = {}
         self._promised: Counter[Usage | None] = Counter()
         self._next_start = 0.0
@@ -131,7 +131,7 @@ class StreamSlots:
         return len(self._revoked)
 
     def request(self, streamer: Streamer) -> bool:
-        """Take a slot for *streamer*; False when it has to wait, to be stream_granted later."""
+        """Take a slot for *streamer*; False when it has to wait until it is granted one."""
         if streamer in self._holders:
             return True
         if self.held >= self._capacity:
@@ -145,12 +145,12 @@ class StreamSlots:
         return True
 
     def release(self, streamer: Streamer) -> None:
-        """*streamer*'s stream is closed: grant_stream the next, running tasks first."""
+        """*streamer*'s stream is closed: the next gets the slot, running tasks first."""
         self._holders.discard(streamer)
         if streamer in self._leaving:
             self._promised[self._leaving.pop(streamer)] -= 1
             self._promised = +self._promised
-        self._invite()
+        self._grant()
 
     def forget(self, streamer: Streamer) -> None:
         """*streamer* wants no slot; one that it holds is released with its stream."""
@@ -165,13 +165,13 @@ class StreamSlots:
         self._claim_share(streamer)
 
     def start_time(self, now: float) -> float:
-        """Reserve a moment for a reconnection, so that they do not come all at once."""
+        """Reserve a time for a reconnection, so that they do not come all at once."""
         # What the service has carried counts, not how much of it is back already.
         pause = self._spread / max(self._most_held, _FEW_STREAMS)
         self._next_start = max(now, self._next_start + pause)
         return self._next_start
 
-    def _invite(self) -> None:
+    def _grant(self) -> None:
         while len(self._revoked) and self.held < self._capacity:
             waiting = self._revoked.running or self._revoked.waiting
             chosen = waiting.first_of(min(waiting.tenants, key=self._holders.count))

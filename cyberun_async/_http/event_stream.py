@@ -40,7 +40,7 @@ class EventConnection:
     def __init__(
         self,
         response: httpx.Response,
-        lane: Connection,
+        connection: Connection,
         *,
         host: str,
         limits: Limits,
@@ -50,7 +50,7 @@ class EventConnection:
         last_event_id: str = "",
     ) -> None:
         self._body = Body(response)
-        self._lane = lane
+        self._connection = connection
         self._host = host
         self._body_timeout = body_timeout
         self._clock = clock
@@ -183,7 +183,7 @@ class EventConnection:
         try:
             await self._body.aclose()
         finally:
-            await self._lane.aclose()
+            await self._connection.aclose()
 
 
 def _malformed(error: FramingError) -> ExchangeFailedError:

@@ -1,4 +1,4 @@
-"""A stream that the test plays by hand, for everything that follows one."""
+"""A stream that the test plays by hand, foreverything that follows one."""
 
 import json
 from collections.abc import Callable, Mapping, Sequence
@@ -27,7 +27,7 @@ def status_message(name: str) -> ServerSentEvent:
     return message("status", status=name)
 
 
-def tick_message(step: int) -> ServerSentEvent:
+def progress_message(step: int) -> ServerSentEvent:
     return message("progress", step_current=step)
 
 

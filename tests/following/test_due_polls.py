@@ -1,4 +1,4 @@
-"""Asks that are due, by state, and the pace at which they leave."""
+"""Status checks that are due, by state, and the rate at which they leave."""
 
 from itertools import pairwise
 
@@ -55,7 +55,7 @@ async def test_requests_leave_at_the_pace() -> None:
 
 
 async def test_a_429_stops_and_slows_everybody() -> None:
-    """Nothing leaves for as long as was asked for, then less, and success mends it."""
+    """Nothing leaves for as long as was asked for, then less, and success restores it."""
     pace = RateLimit(anyio.current_time, 10.0)
     began = anyio.current_time()
     pace.slow_down(30.0, cap=300.0)

@@ -28,7 +28,7 @@ async def test_what_was_pushed_comes_out_in_order() -> None:
     assert reader.dropped_progress == 0
 
 
-async def test_a_slow_reader_loses_ticks_only() -> None:
+async def test_a_slow_reader_loses_progress_only() -> None:
     """When full, the newest tick takes the place of an older one, and statuses stay."""
     reader = EventBuffer(3)
     reader.push_all([status("queued"), status("running")])
@@ -40,7 +40,7 @@ async def test_a_slow_reader_loses_ticks_only() -> None:
     assert reader.dropped_progress == 100
 
 
-async def test_the_newest_tick_is_the_one_that_stays() -> None:
+async def test_the_newest_progress_stays() -> None:
     """A reader that catches up sees where the task is, not where it was."""
     reader = EventBuffer(2)
     reader.push(status("running"))
@@ -50,7 +50,7 @@ async def test_the_newest_tick_is_the_one_that_stays() -> None:
     assert await everything(reader) == [status("running"), tick(0.99)]
 
 
-async def test_a_reader_that_never_reads_is_told_so() -> None:
+async def test_a_reader_that_never_reads_ends_with_an_error() -> None:
     """What may come without limit is bounded: behind what was kept stands the error."""
     reader = EventBuffer(4)
     for _ in range(10_000):
@@ -108,7 +108,7 @@ async def test_what_is_buffered_comes_before_the_end(failure: ClientClosedError 
             await reader.next()
 
 
-async def test_equal_ticks_are_no_special_case() -> None:
+async def test_equal_progress_is_no_special_case() -> None:
     """Coalescing looks at room, never at contents."""
     reader = EventBuffer(3)
     same: list[ProgressEvent] = [tick(0.5)] * 3

@@ -46,10 +46,10 @@ from .kit import (
     end_message,
     lost,
     message,
+    progress_message,
     read_all,
     settle,
     status_message,
-    tick_message,
     waiting_in,
 )
 
@@ -169,7 +169,7 @@ def status(name: str) -> StatusEvent:
     return StatusEvent(task_id=TASK, status=name)
 
 
-def tick(step: int) -> ProgressEvent:
+def progress(step: int) -> ProgressEvent:
     return ProgressEvent(task_id=TASK, step_current=step)
 
 
@@ -209,7 +209,7 @@ async def test_the_next_stream_is_opened_only_when_the_last_one_is_closed() -> N
 
 
 async def test_without_a_slot_it_polls_and_streams_when_one_frees() -> None:
-    """The reader is told; the invitation opens the stream."""
+    """The reader gets a notice; the slot opens the stream."""
     async with a_follower(max_streams=1) as setting:
         other = Environment(setting.environment.spawn, FakeStreams(), setting.environment.slots)
         holder = Follower(
@@ -240,7 +240,7 @@ async def test_closing_the_stream_waits_for_its_connection() -> None:
     assert (held, left) == (1, (0, 0))
 
 
-async def test_a_lost_stream_is_told_and_opened_again_by_time() -> None:
+async def test_a_lost_stream_is_reported_and_opened_again_by_time() -> None:
     """Nothing is opened before the pause is over."""
     async with a_follower() as setting:
         reader = await setting.reader(notices=True)
@@ -276,9 +276,9 @@ async def test_a_pause_that_the_stream_asks_for_is_kept(way: str) -> None:
         if way != "in-front-of-nonsense":
             stream.break_off()
         await settle()
-        told = waiting_in(reader)
+        first_read = waiting_in(reader)
 
-    (lost_notice,) = [item for item in told if isinstance(item, StreamLost)]
+    (lost_notice,) = [item for item in first_read if isinstance(item, StreamLost)]
     assert 20 <= lost_notice.delay <= 22
 
 
@@ -318,7 +318,7 @@ async def test_the_id_of_the_last_event_goes_with_the_next_request() -> None:
     ],
 )
 async def test_what_stands_in_the_place_of_a_stream(answer: Any, expected: Phase) -> None:
-    """A refusal is asked about, a loss rested from, and what no repetition mends ends it."""
+    """A refusal is asked about, a loss rested from, and what no repetition helps ends it."""
     async with a_follower(answer) as setting:
         await setting.reader()
         phase = setting.follower.watch.phase
@@ -327,7 +327,7 @@ async def test_what_stands_in_the_place_of_a_stream(answer: Any, expected: Phase
     assert len(setting.environment.streams.asked) == 1
 
 
-async def test_what_is_told_of_an_answer_in_place_of_a_stream_holds_no_link() -> None:
+async def test_what_is_reported_of_an_answer_in_place_of_a_stream_holds_no_link() -> None:
     """It is named as the cause of polling, with neither signatures nor keys of its body."""
     body = b'{"url": "https://s3.example/a.png?X-Amz-Signature=very-secret", "key": "sk-abcdef"}'
     answer = lambda: FakeConnection(content_type=None, body=body)  # noqa: E731
@@ -358,7 +358,7 @@ async def test_what_is_told_of_an_answer_in_place_of_a_stream_holds_no_link() ->
         pytest.param(TaskSnapshot(id=TASK, status="failed"), Phase.DONE, id="failed"),
     ],
 )
-async def test_an_answer_ends_the_feed_or_leaves_it_polling(
+async def test_an_answer_ends_the_follower_or_leaves_it_polling(
     answer: TaskSnapshot | CyberunError, expected: Phase
 ) -> None:
     """What may pass is tried again; the rest is the end, of the task or of the watch."""
@@ -370,8 +370,8 @@ async def test_an_answer_ends_the_feed_or_leaves_it_polling(
     assert is_done is (expected is Phase.DONE)
 
 
-async def test_a_certificate_that_fails_an_ask_ends_the_feed() -> None:
-    """No repetition mends it."""
+async def test_a_certificate_that_fails_a_check_ends_the_follower() -> None:
+    """No repetition helps."""
     error = ServiceUnavailableError("no trusted TLS connection")
     error.is_final = True
     async with a_follower() as setting:
@@ -382,7 +382,7 @@ async def test_a_certificate_that_fails_an_ask_ends_the_feed() -> None:
 
 
 async def test_a_fault_within_ends_the_readers_with_an_error() -> None:
-    """Nobody waits for ever for a line that has crashed."""
+    """Nobody waits forever for a stream that has crashed."""
 
     def loads(_: str) -> Any:
         raise RuntimeError("a bug")
@@ -398,7 +398,7 @@ async def test_a_fault_within_ends_the_readers_with_an_error() -> None:
 
 
 async def test_a_fault_while_the_output_is_read_ends_the_readers_with_an_error() -> None:
-    """Nobody waits for ever for an output whose reading has crashed."""
+    """Nobody waits forever for an output whose reading has crashed."""
     async with a_follower(fault=LookupError("mine")) as setting:
         reader = await setting.reader()
         await setting.bring(message("completed", status="completed"))
@@ -417,11 +417,11 @@ async def test_events_and_notices_go_where_they_are_wanted() -> None:
     async with a_follower(observe=seen.append) as setting:
         plain = await setting.reader()
         curious = await setting.reader(notices=True)
-        await setting.bring(status_message("running"), tick_message(1))
+        await setting.bring(status_message("running"), progress_message(1))
         setting.follower.revoke_stream()
         heard = bare(waiting_in(plain)), bare(waiting_in(curious))
 
-    events = [status("running"), tick(1)]
+    events = [status("running"), progress(1)]
     notice = PollingStarted(task_id=TASK, cause="all stream slots are taken")
     assert heard == (events, [*events, notice])
     assert bare([*seen]) == events
@@ -434,7 +434,7 @@ async def test_what_cannot_be_read_is_skipped_and_what_is_unknown_is_passed_on()
         reader = await setting.reader()
         odd = message("progress")
         odd._data = "{"
-        await setting.bring(odd, message("novelty", a=1), tick_message(1))
+        await setting.bring(odd, message("novelty", a=1), progress_message(1))
         heard = bare(waiting_in(reader))
 
     assert [type(one) for one in heard] == [UnknownEvent, ProgressEvent]
@@ -468,7 +468,7 @@ async def test_the_end_closes_the_stream_and_wakes_who_waits() -> None:
         async with anyio.create_task_group() as group:
             group.start_soon(setting.follower.wait_done)
             await settle()
-            await setting.bring(end_message(OUTPUT), tick_message(9))
+            await setting.bring(end_message(OUTPUT), progress_message(9))
         heard: list[Event | Notice] = []
         await read_all(reader, heard)
         await settle()
@@ -506,7 +506,7 @@ async def test_a_wait_alone_fetches_no_output() -> None:
     assert (is_done, setting.environment.outputs_read) == (True, 0)
 
 
-async def test_a_feed_fails_once_and_tells_each_reader_apart() -> None:
+async def test_a_follower_fails_once_with_an_error_for_each_reader() -> None:
     """A later failure changes nothing; each reader has an error of its own to raise."""
     async with a_follower() as setting:
         readers = [await setting.reader() for _ in range(2)]
@@ -527,14 +527,14 @@ async def test_a_reader_that_left_hears_nothing_more() -> None:
     """And the follower, read by nobody, opens no stream again."""
     async with a_follower() as setting:
         reader = await setting.reader()
-        await setting.bring(tick_message(1))
+        await setting.bring(progress_message(1))
         setting.follower.detach(reader)
         setting.follower.detach(reader)
-        await setting.bring(tick_message(2))
+        await setting.bring(progress_message(2))
         setting.stream.break_off()
         await settle()
         heard, phase = bare(waiting_in(reader)), setting.follower.watch.phase
 
-    assert heard == [tick(1)]
+    assert heard == [progress(1)]
     assert phase is Phase.POLLING
     assert len(setting.environment.streams.asked) == 1

@@ -49,10 +49,10 @@ from .kit import (
     FakeStreams,
     end_message,
     lost,
+    progress_message,
     read_all,
     settle,
     status_message,
-    tick_message,
     waiting_in,
 )
 
@@ -62,7 +62,7 @@ def anyio_backend(request: pytest.FixtureRequest) -> tuple[str, dict[str, object
     return virtual_backend(request.param)
 
 
-# Of a reader that knows what the first ask says.
+# Of a reader that knows what the first status check says.
 TOKEN = ResumeToken(task_id=TASK, status="pending", retry_count=0)
 LINGER = 1.0
 
@@ -157,7 +157,7 @@ def status(name: str, **fields: Any) -> StatusEvent:
     return StatusEvent(task_id=TASK, status=name, raw={"task_id": TASK, "status": name}, **fields)
 
 
-def tick(step: int) -> ProgressEvent:
+def progress(step: int) -> ProgressEvent:
     return ProgressEvent(
         task_id=TASK, step_current=step, raw={"task_id": TASK, "step_current": step}
     )
@@ -189,64 +189,64 @@ async def test_readers_of_one_task_share_one_stream() -> None:
     """However many subscribe, one follower and one connection serve them, each with everything."""
     async with following() as setting:
         followers, readers = zip(*[await setting.reader() for _ in range(5)], strict=True)
-        setting.stream.bring(status_message("running"), tick_message(1))
+        setting.stream.bring(status_message("running"), progress_message(1))
         await settle()
         heard = [waiting_in(reader) for reader in readers]
         streams = len(setting.service.streams.asked)
 
     assert len(set(followers)) == streams == 1
-    assert heard == [[status("running"), tick(1)]] * 5
+    assert heard == [[status("running"), progress(1)]] * 5
 
 
-async def test_a_late_reader_is_told_the_present_state_first() -> None:
+async def test_a_late_reader_gets_the_present_state_first() -> None:
     """Status and newest progress come first, then what all see; the others get nothing twice."""
     async with following() as setting:
         _, early = await setting.reader()
-        setting.stream.bring(status_message("running"), tick_message(1), tick_message(2))
+        setting.stream.bring(status_message("running"), progress_message(1), progress_message(2))
         await settle()
         _, late = await setting.reader()
-        setting.stream.bring(tick_message(3))
+        setting.stream.bring(progress_message(3))
         await settle()
         heard = waiting_in(early), waiting_in(late)
 
     assert heard == (
-        [status("running"), tick(1), tick(2), tick(3)],
-        [StatusEvent(task_id=TASK, status="running", origin="poll"), tick(2), tick(3)],
+        [status("running"), progress(1), progress(2), progress(3)],
+        [StatusEvent(task_id=TASK, status="running", origin="poll"), progress(2), progress(3)],
     )
 
 
-async def test_a_late_reader_that_knows_the_status_is_not_told_it_again() -> None:
+async def test_a_late_reader_that_knows_the_status_does_not_get_it_again() -> None:
     """Who resumes from a token with the present status begins with the progress."""
     async with following() as setting:
         await setting.reader()
-        setting.stream.bring(status_message("running"), tick_message(1))
+        setting.stream.bring(status_message("running"), progress_message(1))
         await settle()
         late = EventBuffer(512)
         setting.followers.subscribe(ResumeToken(task_id=TASK, status="running"), late)
         heard = waiting_in(late)
 
-    assert heard == [tick(1)]
+    assert heard == [progress(1)]
 
 
-async def test_a_late_reader_that_knows_more_is_not_told_less() -> None:
-    """What its token says is learnt: the others are told it, and the stream's word is no news."""
+async def test_a_late_reader_that_knows_more_gets_no_less() -> None:
+    """What its token says is merged: the others get it, and the stream brings no news."""
     async with following() as setting:
         _, early = await setting.reader()
         late = EventBuffer(512)
         token = ResumeToken(task_id=TASK, status="running", retry_count=0)
         setting.followers.subscribe(token, late)
-        setting.stream.bring(status_message("running"), tick_message(1))
+        setting.stream.bring(status_message("running"), progress_message(1))
         await settle()
         heard = waiting_in(early), waiting_in(late)
 
     assert heard == (
-        [StatusEvent(task_id=TASK, status="running", origin="poll"), tick(1)],
-        [tick(1)],
+        [StatusEvent(task_id=TASK, status="running", origin="poll"), progress(1)],
+        [progress(1)],
     )
 
 
-async def test_a_late_reader_of_an_earlier_attempt_is_told_the_present_one() -> None:
-    """The same status in a new attempt is news to whoever was told it in the old one."""
+async def test_a_late_reader_of_an_earlier_attempt_gets_the_present_one() -> None:
+    """The same status in a new attempt is news to whoever had it in the old one."""
     async with following(Service(status="running", retry_count=1)) as setting:
         await setting.reader()
         late = EventBuffer(512)
@@ -257,7 +257,7 @@ async def test_a_late_reader_of_an_earlier_attempt_is_told_the_present_one() -> 
     assert heard == [StatusEvent(task_id=TASK, status="running", attempt=2, origin="poll")]
 
 
-async def test_a_late_reader_of_a_polling_watch_is_told_that_it_polls() -> None:
+async def test_a_late_reader_of_a_polling_watch_learns_that_it_polls() -> None:
     """The notice comes first, with its cause, to those who want notices; its end comes to all."""
     streams = FakeStreams([lost(FailureKind.CONNECT)] * 3 + [FakeConnection])
     service = Service(status="running", streams=streams)
@@ -267,18 +267,18 @@ async def test_a_late_reader_of_a_polling_watch_is_told_that_it_polls() -> None:
         await anyio.sleep(10)
         _, late = await setting.reader(notices=True)
         _, quiet = await setting.reader()
-        told, told_quiet = waiting_in(late), waiting_in(quiet)
+        first_read, read_quiet = waiting_in(late), waiting_in(quiet)
         await anyio.sleep(100)  # streaming is tried again
-        setting.stream.bring(tick_message(1))
+        setting.stream.bring(progress_message(1))
         await settle()
         heard = waiting_in(early), waiting_in(late)
 
     cause = "played: could not connect"
     present = StatusEvent(task_id=TASK, status="running", origin="poll")
-    assert told == [PollingStarted(task_id=TASK, cause=cause), present]
-    assert told_quiet == [present]
-    assert [item for item in heard[0] if isinstance(item, PollingStarted)] == told[:1]
-    assert heard[1][2:] == [Connected(task_id=TASK), tick(1), StreamingResumed(task_id=TASK)]
+    assert first_read == [PollingStarted(task_id=TASK, cause=cause), present]
+    assert read_quiet == [present]
+    assert [item for item in heard[0] if isinstance(item, PollingStarted)] == first_read[:1]
+    assert heard[1][2:] == [Connected(task_id=TASK), progress(1), StreamingResumed(task_id=TASK)]
 
 
 async def test_a_late_reader_of_a_streaming_watch_hears_nothing_of_polling() -> None:
@@ -288,26 +288,26 @@ async def test_a_late_reader_of_a_streaming_watch_hears_nothing_of_polling() -> 
     async with following(service) as setting:
         await setting.reader()
         await anyio.sleep(60)
-        setting.stream.bring(tick_message(1))
+        setting.stream.bring(progress_message(1))
         await settle()
         _, late = await setting.reader(notices=True)
-        told = waiting_in(late)
+        first_read = waiting_in(late)
 
-    assert told == [StatusEvent(task_id=TASK, status="running", origin="poll"), tick(1)]
+    assert first_read == [StatusEvent(task_id=TASK, status="running", origin="poll"), progress(1)]
 
 
 # A slow reader is isolated.
 
 
 async def test_a_slow_reader_is_coalesced_for_and_holds_nobody_up() -> None:
-    """It loses ticks but no status and not the end; another one of the same task loses nothing."""
+    """It loses progress but no status and not the end; another reader loses nothing."""
     async with following() as setting:
         _, slow = await setting.reader(capacity=4)
         _, other = await setting.reader()
         setting.stream.bring(status_message("queued"))
         await settle()
         for step in range(1, 101):
-            setting.stream.bring(tick_message(step))
+            setting.stream.bring(progress_message(step))
             await settle(3)
         setting.stream.bring(status_message("running"), end_message(OUTPUT))
         await settle()
@@ -317,7 +317,7 @@ async def test_a_slow_reader_is_coalesced_for_and_holds_nobody_up() -> None:
     end = heard[1][-1]
     assert heard[1] == [
         status("queued"),
-        *(tick(step) for step in range(1, 101)),
+        *(progress(step) for step in range(1, 101)),
         status("running"),
         end,
     ]
@@ -332,11 +332,11 @@ async def test_a_slow_reader_is_coalesced_for_and_holds_nobody_up() -> None:
     assert dropped_progress >= 97
 
 
-async def test_ticks_overwritten_are_counted_beyond_their_reader() -> None:
+async def test_dropped_progress_is_counted_beyond_their_reader() -> None:
     """What a reader lost stays in the count when it has left."""
     async with following() as setting:
         follower, slow = await setting.reader(capacity=2)
-        setting.stream.bring(*(tick_message(step) for step in range(10)))
+        setting.stream.bring(*(progress_message(step) for step in range(10)))
         await settle()
         before = setting.dropped_progress
         await setting.followers.unsubscribe(follower, slow)
@@ -355,12 +355,12 @@ async def test_a_reader_that_leaves_disturbs_no_other() -> None:
         _, second = await setting.reader()
         await setting.followers.unsubscribe(follower, first)
         await anyio.sleep(10 * LINGER)
-        setting.stream.bring(tick_message(1))
+        setting.stream.bring(progress_message(1))
         await settle()
         heard = waiting_in(first), waiting_in(second)
         streams = setting.service.streams.open_now
 
-    assert heard == ([], [tick(1)])
+    assert heard == ([], [progress(1)])
     assert (streams, len(setting.service.streams.asked)) == (1, 1)
 
 
@@ -379,7 +379,7 @@ async def test_a_sole_reader_that_leaves_gives_the_connection_back_at_once() -> 
 
 
 async def test_a_reader_that_leaves_before_anything_ran_costs_no_request() -> None:
-    """Neither a stream nor an ask is begun for what nobody follows any more."""
+    """Neither a stream nor a status check is begun for what nobody follows any more."""
     async with following() as setting:
         reader = EventBuffer(512)
         follower = setting.followers.subscribe(TOKEN, reader)
@@ -445,11 +445,11 @@ async def test_a_reader_that_is_cancelled_disturbs_none() -> None:
         with anyio.CancelScope() as scope:
             scope.cancel()
             await setting.followers.unsubscribe(follower, first)
-        setting.stream.bring(tick_message(1))
+        setting.stream.bring(progress_message(1))
         await settle()
         heard, readers = waiting_in(second), follower.readers.copy()
 
-    assert (heard, readers) == ([tick(1)], [second])
+    assert (heard, readers) == ([progress(1)], [second])
 
 
 async def test_readers_that_leave_a_task_that_is_waited_for_close_its_stream_only() -> None:
@@ -553,7 +553,7 @@ async def test_closing_ends_every_reader_and_every_wait() -> None:
     assert heard == [status("running")]
 
 
-async def test_a_closed_hub_keeps_nothing_of_what_it_followed() -> None:
+async def test_a_closed_client_keeps_nothing_of_what_it_followed() -> None:
     """Who keeps a closed client for long keeps no follower with it."""
     async with following() as setting:
         for _ in range(3):
@@ -569,7 +569,7 @@ async def test_a_closed_hub_keeps_nothing_of_what_it_followed() -> None:
     assert followers._poller._heap == []
 
 
-async def test_a_closed_hub_follows_nothing_new() -> None:
+async def test_closed_followers_follow_nothing_new() -> None:
     """It says so."""
     async with following() as setting:
         setting.followers.close()
@@ -577,7 +577,7 @@ async def test_a_closed_hub_follows_nothing_new() -> None:
             setting.followers.check_open()
 
 
-async def test_an_output_that_cannot_be_read_is_told_as_none_with_the_reason() -> None:
+async def test_an_output_that_cannot_be_read_comes_with_the_reason() -> None:
     """Neither a refusal of the result nor a result without output is an error."""
     async with following(Service(refusal=404)) as setting:
         refused = await setting.followers.requests.output(TASK)
@@ -590,7 +590,7 @@ async def test_an_output_that_cannot_be_read_is_told_as_none_with_the_reason() -
 
 
 async def test_a_cancellation_that_is_refused_or_slow_is_no_error() -> None:
-    """Asking to cancel on the way out must not hide why one leaves, nor take for ever."""
+    """Asking to cancel on the way out must not hide why one leaves, nor take forever."""
     async with following(Service(refusal=409)) as setting:
         was_taken = await setting.followers.requests.try_to_cancel(TASK)
         setting.service.refusal = None

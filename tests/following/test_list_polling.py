@@ -199,7 +199,7 @@ async def test_a_refusal_that_is_not_of_the_state_is_soon_forgotten(error: Excep
     ],
 )
 async def test_trouble_is_no_refusal(error: Exception) -> None:
-    """What will pass is left to whoever paces the asks, and nothing is remembered."""
+    """What will pass is left to whoever paces the checks, and nothing is remembered."""
     failing = FakeList({}, error=error)
     memory = ListMemory(lambda: failing.now)
 

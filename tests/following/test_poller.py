@@ -14,7 +14,7 @@ from cyberun_async import (
     TaskSnapshot,
     WatchPolicy,
 )
-from cyberun_async._following import Places, Poller, RateLimit, poller as roster_module
+from cyberun_async._following import Places, Poller, RateLimit, poller as poller_module
 from cyberun_async._protocol import Page, Sighting
 from cyberun_async._watch import Watch
 
@@ -74,7 +74,7 @@ class FakeFollower:
 
 @attrs.define
 class Service:
-    """Counts what is asked, and answers as it is told."""
+    """Counts requests, and answers as it is set up."""
 
     singles: list[str] = attrs.field(factory=list[str])
     pages: int = 0
@@ -118,7 +118,7 @@ async def followed(
 
 
 async def test_few_are_asked_about_singly() -> None:
-    """Up to ten due asks need no list."""
+    """Up to ten due checks need no list."""
     service = Service()
     followers = await followed(service, tasks=8, seconds=2.9)
 
@@ -140,7 +140,7 @@ async def listed(state: str, number: int) -> Page[Sighting]:
 
 
 async def test_many_are_answered_from_the_list() -> None:
-    """Fifty due asks are answered by a page for each state that a task may be in."""
+    """Fifty due checks are answered by a page for each state that a task may be in."""
     service = Service(page=listed)
     followers = await followed(service, tasks=50, seconds=2.9)
 
@@ -162,7 +162,7 @@ async def test_a_list_that_does_not_answer_holds_nobody_up_for_long() -> None:
     assert all(isinstance(follower.answers[-1], TaskSnapshot) for follower in followers)
 
 
-async def test_what_one_ask_is_told_to_wait_holds_for_all() -> None:
+async def test_what_one_check_has_to_wait_holds_for_all() -> None:
     """`Retry-After` belongs to the account: nobody asks before it has passed."""
 
     async def limited(task_id: str) -> TaskSnapshot:
@@ -176,7 +176,7 @@ async def test_what_one_ask_is_told_to_wait_holds_for_all() -> None:
 
 
 async def test_an_ask_that_hangs_gives_its_place_to_others() -> None:
-    """As many unanswered asks as there are places hold the rest up for a while, not for ever."""
+    """As many unanswered checks as there are places hold the rest up for a while, not forever."""
 
     async def hung(task_id: str) -> TaskSnapshot:
         if int(task_id.partition("-")[2]) < 8:
@@ -192,7 +192,7 @@ async def test_an_ask_that_hangs_gives_its_place_to_others() -> None:
 async def test_a_machine_that_slept_asks_first(monkeypatch: pytest.MonkeyPatch) -> None:
     """After an hour of suspend every task is asked about before anything else is done."""
     slept = 0.0
-    monkeypatch.setattr(roster_module, "wall_minus_monotonic", lambda: slept)
+    monkeypatch.setattr(poller_module, "wall_minus_monotonic", lambda: slept)
     service = Service()
     asked: list[int] = []
     async with anyio.create_task_group() as group:
@@ -224,8 +224,8 @@ async def test_a_machine_that_slept_asks_first(monkeypatch: pytest.MonkeyPatch) 
     assert asked[1] > asked[0]
 
 
-async def test_what_escapes_an_ask_ends_its_feed_alone() -> None:
-    """An ask that raises what nobody foresaw is told to who waits for it; others go on."""
+async def test_what_escapes_a_check_ends_its_follower_alone() -> None:
+    """A check that raises what nobody foresaw ends who waits for it; others go on."""
 
     async def faulty(task_id: str) -> TaskSnapshot:
         if task_id == "task-0":

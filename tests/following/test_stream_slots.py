@@ -14,7 +14,7 @@ class Streamer:
     is_running: bool = True
     is_wanted: bool = True
     streams: bool = False
-    was_benched: int = 0
+    revocations: int = 0
     tenant: Usage | None = None
 
     def ask(self) -> "Streamer":
@@ -22,7 +22,7 @@ class Streamer:
         return self
 
     def revoke_stream(self) -> None:
-        self.was_benched += 1
+        self.revocations += 1
 
     def grant_stream(self) -> None:
         if self.is_wanted:
@@ -38,7 +38,7 @@ class Streamer:
 
 
 def test_no_more_slots_are_given_than_there_are():
-    """Who comes when all are taken waits, and is invited when one frees."""
+    """Who comes when all are taken waits, and gets a slot when one frees."""
     slots = StreamSlots(2, 4)
     first, second, third = (Streamer(slots).ask() for _ in range(3))
 
@@ -78,19 +78,19 @@ def test_a_lent_slot_is_handed_over_when_its_stream_is_closed():
     lent = Streamer(slots, is_running=False).ask()
     running = Streamer(slots).ask()
 
-    assert (lent.was_benched, running.streams, slots.held) == (1, False, 1)
+    assert (lent.revocations, running.streams, slots.held) == (1, False, 1)
     lent.close()
     assert (lent.streams, running.streams, slots.held) == (False, True, 1)
 
 
 def test_one_lent_slot_is_claimed_for_each_running_task():
-    """Two waiting tasks do not give way for one running task, however often it is told."""
+    """Two waiting tasks do not give way for one running task, however often it is reported."""
     slots = StreamSlots(2, 4)
     lent = [Streamer(slots, is_running=False).ask() for _ in range(2)]
     running = Streamer(slots).ask()
     running.turns(running=True)
 
-    assert [one.was_benched for one in lent] == [1, 0]
+    assert [one.revocations for one in lent] == [1, 0]
 
 
 def test_a_task_that_begins_to_run_is_promoted():
@@ -98,7 +98,7 @@ def test_a_task_that_begins_to_run_is_promoted():
     slots = StreamSlots(1, 4)
     lent = Streamer(slots, is_running=False).ask()
     promoted = Streamer(slots, is_running=False).ask()
-    assert lent.was_benched == 0
+    assert lent.revocations == 0
     promoted.turns(running=True)
     lent.close()
 
@@ -111,15 +111,15 @@ def test_a_task_that_falls_back_to_waiting_gives_its_slot_up():
     slots = StreamSlots(1, 4)
     falling = Streamer(slots).ask()
     running = Streamer(slots).ask()
-    assert falling.was_benched == 0
+    assert falling.revocations == 0
     falling.turns(running=False)
-    assert falling.was_benched == 1
+    assert falling.revocations == 1
     falling.close()
 
     assert running.streams
 
 
-def test_an_invitation_that_is_declined_goes_to_the_next():
+def test_a_slot_that_is_not_wanted_goes_to_the_next():
     """A task that is read by nobody any more does not use up the slot that freed."""
     slots = StreamSlots(1, 4)
     holder = Streamer(slots).ask()
@@ -130,7 +130,7 @@ def test_an_invitation_that_is_declined_goes_to_the_next():
     assert (left.streams, next_one.streams) == (False, True)
 
 
-def test_who_is_forgotten_is_not_invited():
+def test_who_is_forgotten_gets_no_slot():
     """A streamer that wants no slot any more is not stream_granted."""
     slots = StreamSlots(1, 4)
     holder = Streamer(slots).ask()
@@ -184,12 +184,12 @@ def test_a_tenant_with_more_slots_gives_some_back():
     holders = [Streamer(slots, tenant=greedy).ask() for _ in range(5)]
     others = [Streamer(slots, tenant=modest).ask() for _ in range(5)]
     for holder in holders:
-        if holder.was_benched:
+        if holder.revocations:
             holder.close()
     for one in (*holders, *others):
         one.turns(running=True)
 
-    assert sum(one.was_benched for one in (*holders, *others)) == 2
+    assert sum(one.revocations for one in (*holders, *others)) == 2
     assert sum(one.streams for one in others) == 2
     assert slots.held == 5
 
@@ -200,4 +200,4 @@ def test_a_waiting_task_takes_nothing_from_another_tenant():
     holders = [Streamer(slots, tenant=Usage()).ask() for _ in range(3)]
     Streamer(slots, is_running=False, tenant=Usage()).ask()
 
-    assert [one.was_benched for one in holders] == [0, 0, 0]
+    assert [one.revocations for one in holders] == [0, 0, 0]

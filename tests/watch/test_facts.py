@@ -6,7 +6,7 @@ from httpx_sse import ServerSentEvent
 
 from cyberun_async._watch import Phase, Watch, report_id, report_messages
 
-from ..following.kit import status_message, tick_message
+from ..following.kit import progress_message, status_message
 from .kit import connected, play, told
 
 
@@ -26,10 +26,10 @@ def test_the_last_id_of_what_was_taken_in_is_kept() -> None:
     """Ticks and statuses keep their order, and the newest id is that of the last of them."""
     watch = reported(
         numbered(status_message("running"), "1"),
-        tick_message(1),
-        numbered(tick_message(2), "2"),
+        progress_message(1),
+        numbered(progress_message(2), "2"),
         numbered(status_message("uploading"), "3"),
-        tick_message(3),
+        progress_message(3),
     )
 
     found = [event.raw.get("status") or event.raw["step_current"] for event in told(watch)]
@@ -53,7 +53,7 @@ def test_the_id_is_that_of_the_framing() -> None:
     report_id(watch, "2")
     assert watch.last_event_id == "2"
 
-    report_messages(watch, [tick_message(1)], "", 2.0, json.loads)
+    report_messages(watch, [progress_message(1)], "", 2.0, json.loads)
     assert watch.last_event_id is None
 
 
