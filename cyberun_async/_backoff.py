@@ -20,7 +20,7 @@ def raised(pause: float, hint: float | None, *, cap: float, draw: float) -> floa
     """
     Return *pause*, raised to what the service asked for, clamped to *cap*.
 
-    A tenth of jitter goes on top, so that clients told the same do not return together.
+    A tenth of jitter goes on top, so that clients with the same hint do not return together.
     """
     if hint is None or hint <= pause:
         return pause

@@ -2,7 +2,7 @@
 The transport of aiohttp behind the interface of httpx: the extra ``fast``.
 
 Everything is httpx-aiohttp's, but for what decides about money: it calls a connection
-that was lost after the request had left a connect time-out, and it cannot tell whether
+that was lost after the request had left a connect timeout, and it cannot tell whether
 the request has left. So aiohttp is asked itself, and its errors are named anew.
 """
 
@@ -80,7 +80,7 @@ class AiohttpConnection(httpx.AsyncBaseTransport):
         self._inner = httpx_aiohttp.AiohttpTransport(verify=verify, proxy=proxy, client=client)
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
-        """Send *request*; the trace callback among its extensions is told what httpcore tells."""
+        """Send *request*; the trace callback among its extensions gets the events of httpcore."""
         self._requester.trace = request.extensions.get("trace")
         upload = _upload_of(request)
         self._requester.upload = upload
@@ -90,7 +90,7 @@ class AiohttpConnection(httpx.AsyncBaseTransport):
             else:
                 response = await self._handle_upload(request, upload)
         except _TO_BE_NAMED as error:
-            await self._requester.tell_stage(error)
+            await self._requester.report_stage(error)
             failed = named_anew(error)
         else:
             response.stream = _Stream(response.stream, self._requester.take_content())
@@ -129,7 +129,7 @@ class _Requester:
         # httpx-aiohttp sees no body but one that httpx has made, and knows no limit for it.
         self.upload: _Upload | None = None
         self._content: aiohttp.StreamReader | None = None
-        # With what tells whether the number of a socket is still its own.
+        # With its inode, which shows whether the number of a socket is still its own.
         self._sockets: dict[socket.socket, int] = {}
 
     def __call__(self) -> "_Requester":
@@ -216,12 +216,12 @@ class _Requester:
         self._sockets[made] = _inode_of(made)
         return made
 
-    async def tell_connect(self) -> None:
+    async def report_connect(self) -> None:
         """Pass on that a connection is being made."""
         if self.trace is not None:
             await self.trace("connection.connect_tcp.started", {})
 
-    async def tell_stage(self, error: Exception) -> None:
+    async def report_stage(self, error: Exception) -> None:
         """Pass on how far a connection through a proxy had come, which only its error says."""
         cause = _aiohttp_error(error)
         is_start = isinstance(
@@ -233,7 +233,7 @@ class _Requester:
         if isinstance(cause, aiohttp.ClientConnectorError | aiohttp.ClientSSLError):
             await self.trace("proxy.start_tls.started", {})
 
-    async def tell_sent(self, method: str) -> None:
+    async def report_sent(self, method: str) -> None:
         """Pass on that the head of a request has left."""
         if self.trace is not None:
             request = SimpleNamespace(method=method.encode())
@@ -248,13 +248,13 @@ def _inode_of(opened: socket.socket) -> int:
 
 
 async def _connecting(_session: object, context: SimpleNamespace, _params: object) -> None:
-    await context.trace_request_ctx.tell_connect()
+    await context.trace_request_ctx.report_connect()
 
 
 async def _sent(
     _session: object, context: SimpleNamespace, sent: aiohttp.TraceRequestHeadersSentParams
 ) -> None:
-    await context.trace_request_ctx.tell_sent(sent.method)
+    await context.trace_request_ctx.report_sent(sent.method)
 
 
 def _watcher() -> aiohttp.TraceConfig:
@@ -273,7 +273,7 @@ class _Upload:
     """
     A body to be sent, and the error that ended it: aiohttp blames the network.
 
-    aiohttp has no time-out of writing, but it asks for a piece only when those before have
+    aiohttp has no timeout of writing, but it asks for a piece only when those before have
     left: *patience* is cancelled when it does not ask in time, and waits for the source.
     """
 
@@ -371,7 +371,7 @@ async def _once(
 
 
 # httpx-aiohttp takes the first of its names that fits, whose order is not that of the
-# classes: a refused connection, and one that is lost, are time-outs of connecting to it.
+# classes: a refused connection, and one that is lost, are timeouts of connecting to it.
 _NAMES: tuple[tuple[type[aiohttp.ClientError], type[httpx.TransportError]], ...] = (
     (aiohttp.ClientHttpProxyError, httpx.ProxyError),
     (aiohttp.ClientProxyConnectionError, httpx.ConnectError),
@@ -411,12 +411,12 @@ def _aiohttp_error(error: Exception) -> BaseException | None:
 def _words(cause: BaseException) -> str:
     # Neither the address nor what the peer has sent, as that may hold one.
     kind = type(cause).__name__
-    # Of a proxy, the status is told.
+    # Of a proxy, the status is named.
     return f"{cause.status} {kind}" if isinstance(cause, aiohttp.ClientResponseError) else kind
 
 
 def _below(cause: BaseException) -> BaseException | None:
-    """Return what tells more: a name that is unknown, a certificate."""
+    """Return what says more: a name that is unknown, a certificate."""
     below = cause.__cause__
     while isinstance(below, aiohttp.ClientError):
         below = below.__cause__

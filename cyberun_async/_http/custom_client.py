@@ -9,7 +9,7 @@ from inspect import iscoroutine
 
 import httpx
 
-from .._model import ClientStateError, ConfigurationError, told
+from .._model import ClientStateError, ConfigurationError, quoted
 from .connections import Progress, send_over
 from .requests import BytesBody
 from .settings import TransportFactory
@@ -34,7 +34,7 @@ def made_by(factory: TransportFactory) -> httpx.AsyncBaseTransport:
         hint = ""
     raise ConfigurationError(
         "transport_factory must return an httpx.AsyncBaseTransport, such as "
-        f"httpx.AsyncHTTPTransport(), of the installed httpx, not {told(made)}{hint}"
+        f"httpx.AsyncHTTPTransport(), of the installed httpx, not {quoted(made)}{hint}"
     )
 
 

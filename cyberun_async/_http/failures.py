@@ -17,8 +17,8 @@ from .._protocol import ExchangeFailedError, FailureKind
 from .proxies import Stage, Via, refusal, trouble
 
 
-# Whether the request may have arrived is said for transports that cannot tell
-# themselves. The table is complete, which a test proves, so that a new class of
+# Whether the request may have arrived is said for transports that do not report
+# it themselves. The table is complete, which a test proves, so that a new class of
 # httpx is looked at before it is met.
 OUTCOMES: Mapping[type[Exception], tuple[FailureKind, bool]] = {
     httpx.ConnectError: (FailureKind.CONNECT, False),
@@ -184,6 +184,6 @@ def _below(error: BaseException) -> BaseException | None:
     if error.__cause__ is not None:
         return error.__cause__
     # httpcore cuts the cause off and keeps it as argument. What stands in the context alone
-    # is no cause: a caller may be handling it, or anyio was waiting when a time-out came.
+    # is no cause: a caller may be handling it, or anyio was waiting when a timeout came.
     wrapped: object = error.args[0] if error.args else None
     return wrapped if isinstance(wrapped, BaseException) else None

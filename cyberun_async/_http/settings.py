@@ -1,4 +1,4 @@
-"""What a transport is told, and what it tells about itself."""
+"""Settings of a transport, and its statistics."""
 
 import os
 import ssl
@@ -10,7 +10,7 @@ import anyio
 import attrs
 import httpx
 
-from .._model import ConfigurationError, Limits, Timeouts, told
+from .._model import ConfigurationError, Limits, Timeouts, quoted
 
 
 TransportKind = Literal["httpx", "aiohttp"]
@@ -54,7 +54,7 @@ def _of_kind(wanted: str, *kinds: type) -> Any:
 
 def _callable_or_none(_: Any, attribute: "attrs.Attribute[Any]", value: object) -> None:
     if value is not None and not callable(value):
-        raise ConfigurationError(f"{attribute.name} must be callable, not {told(value)}")
+        raise ConfigurationError(f"{attribute.name} must be callable, not {quoted(value)}")
 
 
 def _path_as_text(
@@ -71,7 +71,7 @@ class TransportSettings:
     Attributes:
         base_url: Checked already, without a slash at its end.
         proxy: For everything; None asks the environment.
-        verify: See :func:`._transport_tls.context_for`.
+        verify: See :func:`.tls.context_for`.
         kind: Which library speaks HTTP, and with it which one decodes events.
         transport_factory: Makes a transport of httpx for each connection.
         http_client: Serves plain requests instead of connections of our own.
@@ -106,12 +106,12 @@ class TransportSettings:
 @attrs.frozen(kw_only=True)
 class TransportStatistics:
     """
-    A transport's state at a moment.
+    A transport's state.
 
     Attributes:
         open_streams: Event streams not closed yet.
         open_fetches: Foreign answers not closed yet.
-        waiting: Plain requests that wait for their turn.
+        waiting: Plain requests that wait for a place.
         busy_connections, idle_connections: Connections for plain requests.
         retired_connections: Those closed, for age or because a request came to no end.
     """

@@ -65,10 +65,10 @@ from .redaction import (
     SHOWN_CHARACTERS as SHOWN_CHARACTERS,
     Described as Described,
     looks_secret as looks_secret,
+    quoted as quoted,
     redacted as redacted,
     scrubbed as scrubbed,
     shown as shown,
-    told as told,
     words as words,
 )
 from .statistics import ClientStatistics as ClientStatistics, Polling as Polling

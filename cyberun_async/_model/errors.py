@@ -91,7 +91,7 @@ class CyberunError(Exception):
 
 
 class ConfigurationError(CyberunError, ValueError):
-    """A setting, the key or the base URL is wrong; the message says which and how to mend it."""
+    """A setting, the key or the base URL is wrong; the message says which and how to fix it."""
 
 
 class InvalidInputError(CyberunError, ValueError):

@@ -12,7 +12,7 @@ accepts ``assert_never`` after the last of them, and ``isinstance`` takes them, 
 
 from collections.abc import Mapping
 from datetime import datetime
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import attrs
 
@@ -24,14 +24,14 @@ Origin = Literal["stream", "poll"]
 
 
 def parse_timestamp(value: object) -> datetime | None:
-    """Return an aware moment for an ISO 8601 text, or None for anything else."""
+    """Return an aware datetime for an ISO 8601 text, or None for anything else."""
     if not isinstance(value, str):
         return None
     try:
-        moment = datetime.fromisoformat(value)
+        found = datetime.fromisoformat(value)
     except ValueError:
         return None
-    return moment if moment.tzinfo is not None else None
+    return found if found.tzinfo is not None else None
 
 
 @attrs.frozen(kw_only=True, repr=False)
@@ -53,14 +53,12 @@ class BaseEvent(Described):
     origin: Origin = "stream"
     raw: Mapping[str, Any] = attrs.field(factory=dict[str, Any], repr=False, eq=False)
 
-    @property
-    def is_terminal(self) -> bool:
-        """Whether the task has ended with this event."""
-        return False
+    is_terminal: ClassVar[bool] = False
+    """Whether the task has ended with this event."""
 
     @property
     def sent_at(self) -> datetime | None:
-        """The service's own time stamp, or None where it sent none."""
+        """The service's own timestamp, or None where it sent none."""
         return parse_timestamp(self.raw.get("timestamp"))
 
 
@@ -80,7 +78,7 @@ class StatusEvent(BaseEvent):
 @attrs.frozen(kw_only=True, repr=False)
 class ProgressEvent(BaseEvent):
     """
-    A tick of a running task, as the service sent it.
+    How far a running task has come, as the service sent it.
 
     Attributes:
         progress: 0.0 to 1.0, or None where the service sent none.
@@ -111,15 +109,8 @@ class CompletedEvent(BaseEvent):
     output: Mapping[str, Any] | None = attrs.field(default=None, hash=False)
     output_error: str | None = attrs.field(default=None, converter=words)
 
-    @property
-    def is_terminal(self) -> bool:
-        """True."""
-        return True
-
-    @property
-    def status(self) -> str:
-        """``"completed"``."""
-        return "completed"
+    is_terminal: ClassVar[bool] = True
+    status: ClassVar[str] = "completed"
 
 
 @attrs.frozen(kw_only=True, repr=False)
@@ -128,30 +119,16 @@ class FailedEvent(BaseEvent):
 
     error: str | None = attrs.field(default=None, converter=words)
 
-    @property
-    def is_terminal(self) -> bool:
-        """True."""
-        return True
-
-    @property
-    def status(self) -> str:
-        """``"failed"``."""
-        return "failed"
+    is_terminal: ClassVar[bool] = True
+    status: ClassVar[str] = "failed"
 
 
 @attrs.frozen(kw_only=True, repr=False)
 class CancelledEvent(BaseEvent):
     """The task was cancelled; always the last event of its watch."""
 
-    @property
-    def is_terminal(self) -> bool:
-        """True."""
-        return True
-
-    @property
-    def status(self) -> str:
-        """``"cancelled"``."""
-        return "cancelled"
+    is_terminal: ClassVar[bool] = True
+    status: ClassVar[str] = "cancelled"
 
 
 @attrs.frozen(kw_only=True, repr=False)
@@ -210,10 +187,10 @@ class StreamLost(BaseNotice):
 @attrs.frozen(kw_only=True, repr=False)
 class PollingStarted(BaseNotice):
     """
-    The watch goes on by polling; there is no live progress until it streams again.
+    The watch continues by polling; there is no live progress until it streams again.
 
     Said again where a stream that was opened meanwhile, to try, has brought nothing new.
-    A reader that joins a watch that polls is told so first.
+    A reader that joins a watch that polls gets it first.
     """
 
     cause: str
@@ -236,7 +213,7 @@ class GaveUp(BaseNotice):
     """
     The watch ends with an error; *token* resumes it.
 
-    Told to the callback and the observer; a reader gets the error itself.
+    The callback and the observer get it; a reader gets the error itself.
     """
 
     cause: str

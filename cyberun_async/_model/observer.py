@@ -1,4 +1,4 @@
-"""Being told of everything a client's watches do: the base of tracing and metrics."""
+"""Hooks for everything a client's watches do: the base of tracing and metrics."""
 
 import functools
 import inspect
@@ -58,7 +58,7 @@ class Observer:
         return {}
 
     def closed(self) -> None:
-        """The client has been closed; nothing more is told."""
+        """The client has been closed; nothing more is reported."""
 
 
 _METHODS = tuple(name for name in vars(Observer) if not name.startswith("_"))

@@ -10,7 +10,7 @@ from typing import Any
 import attrs
 
 from .errors import ConfigurationError
-from .redaction import told
+from .redaction import quoted
 
 
 # No setting means more than this, and a float holds it.
@@ -19,19 +19,19 @@ _LARGEST = 2**63
 
 def _number(attribute: "attrs.Attribute[Any]", value: object) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float):
-        raise ConfigurationError(f"{attribute.name} must be a number, not {told(value)}")
+        raise ConfigurationError(f"{attribute.name} must be a number, not {quoted(value)}")
     if attribute.type is int and isinstance(value, float):
         raise ConfigurationError(f"{attribute.name} must be a whole number, not {value}")
     if isinstance(value, float) and not math.isfinite(value):
         raise ConfigurationError(f"{attribute.name} must be a finite number, not {value}")
     if isinstance(value, int) and value > _LARGEST:
-        raise ConfigurationError(f"{attribute.name} cannot be {told(value)}")
+        raise ConfigurationError(f"{attribute.name} cannot be {quoted(value)}")
     return value
 
 
 def _positive(_: Any, attribute: "attrs.Attribute[Any]", value: object) -> None:
     if not _number(attribute, value) > 0:
-        raise ConfigurationError(f"{attribute.name} must be greater than 0, not {told(value)}")
+        raise ConfigurationError(f"{attribute.name} must be greater than 0, not {quoted(value)}")
 
 
 def _positive_or_none(_: Any, attribute: "attrs.Attribute[Any]", value: object) -> None:
@@ -43,7 +43,7 @@ def _positive_or_none(_: Any, attribute: "attrs.Attribute[Any]", value: object) 
 
 def _not_negative(_: Any, attribute: "attrs.Attribute[Any]", value: object) -> None:
     if not _number(attribute, value) >= 0:
-        raise ConfigurationError(f"{attribute.name} must not be negative, not {told(value)}")
+        raise ConfigurationError(f"{attribute.name} must not be negative, not {quoted(value)}")
 
 
 @attrs.frozen(kw_only=True)
@@ -70,30 +70,30 @@ class WatchPolicy:
         check_after:
             Seconds without an event before the status is asked beside the open stream.
             Heartbeats prove the socket, not the task. A minute, so
-            that an end that was missed is told soon, and quiet tasks cost little.
+            that an end that was missed is reported soon, and quiet tasks cost little.
 
         settle_after:
-            Seconds after a connection before an ask, where the answer had been sent
+            Seconds after a connection before a status check, where the answer had been sent
             before the stream was open and no event has come since. Five: long enough for
-            the stream to show its first event by itself, which makes the ask needless.
+            the stream to show its first event by itself, which makes the check needless.
 
         idle_timeout:
             Seconds without a single byte before the stream is opened anew. Twice
-            *check_after*: no heartbeat is documented, and the asks cover the task.
+            *check_after*: no heartbeat is documented, and the status checks cover the task.
 
         open_timeout:
             Seconds to wait for the headers of a stream: three times what a request may
             take to connect, as a service under load accepts first and answers later.
 
         stale_grace:
-            Seconds a stream has to deliver a change that an ask has already seen. Five
+            Seconds a stream has to deliver a change that a status check has already seen. Five
             covers an event that travels behind the answer, by way of a busy service.
 
         steady_after:
             A stream that lived this long and then ended is not counted as a failure:
             load balancers end idle streams every minute or so, some after 30 s.
 
-        poll_interval: Seconds between asks while polling; 3, as the service recommends.
+        poll_interval: Seconds between status checks while polling; 3, as the service recommends.
 
         poll_interval_waiting:
             What the interval grows to while a task waits long for a GPU: who has waited
@@ -112,7 +112,7 @@ class WatchPolicy:
 
         connect_within:
             The same for a service that was never reached at all: a wrong base URL or
-            a missing network is better told soon. A minute outlasts a restart.
+            a missing network is better reported soon. A minute outlasts a restart.
 
         confirm_after:
             Seconds between two sightings that end a watch: refusals of the status (403 or
@@ -123,7 +123,7 @@ class WatchPolicy:
 
         not_found_grace:
             Seconds after a submission during which a 404 is taken for replication lag,
-            which is short; a wrong id is still told within ten.
+            which is short; a wrong id is still reported within ten.
 
         output_timeout:
             Seconds within which the output of a completed task is read. Its end is known

@@ -183,7 +183,18 @@ class Described:
         return made
 
 
-def told(value: object) -> str:
+@attrs.frozen(kw_only=True, repr=False)
+class FromReply(Described):
+    """A value out of a reply of the service."""
+
+    raw: bytes = attrs.field(default=b"", repr=False, eq=False)
+
+    def raw_json(self) -> Any:
+        """Return the reply this was read from, decoded anew; ``None`` when there is none."""
+        return json.loads(self.raw) if self.raw else None
+
+
+def quoted(value: object) -> str:
     """Return *value*, given where something else was wanted, as a message may name it."""
     if isinstance(value, str):
         return shown(value)

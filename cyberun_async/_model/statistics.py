@@ -27,20 +27,20 @@ class ClientStatistics:
         polled_tasks: Those of them that are polled, for want of a stream or of a reader.
 
         poll_interval:
-            Seconds between two asks about a polled task that runs: those of the policy,
-            and by how much asks about such tasks were late of late. It grows with the number
+            Seconds between two status checks of a polled task that runs: those of the policy,
+            and by how much those were late recently. It grows with the number
             of tasks, and where the service asks for patience.
 
         poll_interval_waiting:
-            The longest such interval of a task that waits for a GPU, and by how much asks
-            about such tasks were late.
+            The longest such interval of a task that waits for a GPU, and by how much status
+            checks of such tasks were late.
 
         requests: HTTP requests made so far, streams and downloads included.
         retries: How many of them were repetitions.
         status_checks: Status requests on behalf of watches and waits.
         list_pages: Pages of the task list asked for in their stead.
         events: Events delivered.
-        dropped_progress: Ticks overwritten by newer ones because their reader was slow.
+        dropped_progress: Progress events overwritten by newer ones because their reader was slow.
         reconnects: Streams opened again after a loss.
         switches_to_polling: Watches that went on by polling.
         repeats_dropped: Repeated events that were not delivered.

@@ -17,7 +17,7 @@ from typing import Any, ClassVar
 
 import attrs
 
-from .redaction import Described, words
+from .redaction import Described, FromReply, words
 
 
 class TaskStatus(enum.StrEnum):
@@ -62,7 +62,7 @@ def is_terminal(status: str | None) -> bool:
 
 
 @attrs.frozen(kw_only=True, repr=False)
-class TaskSnapshot(Described):
+class TaskSnapshot(FromReply):
     """
     The state of a task at one moment, as ``GET /r/tasks/{id}`` reports it.
 
@@ -84,7 +84,6 @@ class TaskSnapshot(Described):
     dispatch_target: str | None = None
     target_pool: str | None = None
     tool_type: str | None = None
-    raw: bytes = attrs.field(default=b"", repr=False, eq=False)
 
     @property
     def is_terminal(self) -> bool:
@@ -95,10 +94,6 @@ class TaskSnapshot(Described):
     def attempt(self) -> int:
         """The number of the current attempt, counted from 1."""
         return (self.retry_count or 0) + 1
-
-    def raw_json(self) -> Any:
-        """Return the reply this was read from, decoded anew; ``None`` when there is none."""
-        return json.loads(self.raw) if self.raw else None
 
 
 @attrs.frozen(kw_only=True, repr=False)
@@ -165,7 +160,7 @@ class GpuDevice(Described):
 
 
 @attrs.frozen(kw_only=True, repr=False)
-class Agent(Described):
+class Agent(FromReply):
     """A connected GPU agent. One that disconnects vanishes from the list."""
 
     id: str
@@ -187,11 +182,6 @@ class Agent(Described):
     sync_detail: str | None = None
     sync_percent: float | None = None
     gpu_devices: tuple[GpuDevice, ...] = ()
-    raw: bytes = attrs.field(default=b"", repr=False, eq=False)
-
-    def raw_json(self) -> Any:
-        """Return the reply this was read from, decoded anew; ``None`` when there is none."""
-        return json.loads(self.raw) if self.raw else None
 
 
 @attrs.frozen(kw_only=True, repr=False)
@@ -212,7 +202,7 @@ class ArtifactLink(Described):
 
 
 @attrs.frozen(kw_only=True, repr=False)
-class RawResult(Described):
+class RawResult(FromReply):
     """The reply of ``GET /r/tasks/{id}/result``: output, links and error of an ended task."""
 
     id: str
@@ -222,8 +212,3 @@ class RawResult(Described):
     expires_at: datetime | None = None
     completed_at: datetime | None = None
     error: str | None = attrs.field(default=None, converter=words)
-    raw: bytes = attrs.field(default=b"", repr=False, eq=False)
-
-    def raw_json(self) -> Any:
-        """Return the reply this was read from, decoded anew; ``None`` when there is none."""
-        return json.loads(self.raw) if self.raw else None

@@ -1,18 +1,17 @@
 """Values of webhooks: what is configured, and what is delivered."""
 
-import json
 from collections.abc import Mapping
 from datetime import datetime
 from typing import Any, ClassVar
 
 import attrs
 
-from .redaction import Described, words
+from .redaction import Described, FromReply, words
 from .tasks import parse_status
 
 
 @attrs.frozen(kw_only=True, repr=False)
-class Webhook(Described):
+class Webhook(FromReply):
     """
     A webhook as the service keeps it.
 
@@ -37,11 +36,6 @@ class Webhook(Described):
     status: str | None = None
     created_at: datetime | None = None
     last_delivered_at: datetime | None = None
-    raw: bytes = attrs.field(default=b"", repr=False, eq=False)
-
-    def raw_json(self) -> Any:
-        """Return the reply this was read from, decoded anew; ``None`` when there is none."""
-        return json.loads(self.raw) if self.raw else None
 
 
 @attrs.frozen(kw_only=True, repr=False)

@@ -1,6 +1,5 @@
 """Workflows and their parameters, checked against their definitions."""
 
-import json
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import datetime
@@ -11,31 +10,9 @@ import attrs
 
 from .errors import InvalidInputError, ParameterError
 from .foreign_values import refusal_of_scalar
-from .redaction import Described, shown, told
+from .redaction import FromReply, quoted, shown
 from .tasks import ParameterDef
 from .uploads import FILE_TYPES
-
-
-def check(definitions: Sequence[ParameterDef] | None, parameters: object, *, workflow: str) -> None:
-    """
-    Compare *parameters* with *definitions*, the parameters that *workflow* takes, if known.
-
-    A key that is left out is fine if it is optional or has a default. For a parameter of
-    type ``file``, the key of an uploaded file or one of :data:`FILE_TYPES` will do.
-
-    Raises:
-        ParameterError: They do not fit; ``faults`` lists all that was found.
-        InvalidInputError: They are no mapping.
-    """
-    if not isinstance(parameters, Mapping):
-        kind = type(parameters).__name__
-        raise InvalidInputError(f"parameters must be a mapping of names to values, not {kind}")
-    if definitions is None:
-        return
-    given = cast("Mapping[object, object]", parameters)
-    faults = [*_misfits(definitions, given), *_strangers(definitions, given)]
-    if faults:
-        raise ParameterError(faults, workflow=workflow)
 
 
 def _misfits(definitions: Sequence[ParameterDef], given: Mapping[object, object]) -> Iterator[str]:
@@ -54,8 +31,7 @@ def _fault_of(definition: ParameterDef, given: Mapping[object, object]) -> str |
     if definition.type == "file":
         return _file_fault(value)
     if isinstance(value, FILE_TYPES):
-        kind = _kind(given[definition.key])
-        return f"is not of type file, so it takes no {kind}"
+        return f"is not of type file, so it takes no {_kind(value)}"
     check_one = _CHECKS.get(definition.type or "")
     return None if check_one is None else check_one(value, definition)
 
@@ -83,9 +59,9 @@ def _number_fault(value: object, definition: ParameterDef) -> str | None:
     if isinstance(value, float) and not math.isfinite(value):
         return f"must be a finite number, not {value}"
     if definition.min is not None and value < definition.min:
-        return f"must be at least {definition.min}, not {told(value)}"
+        return f"must be at least {definition.min}, not {quoted(value)}"
     if definition.max is not None and value > definition.max:
-        return f"must be at most {definition.max}, not {told(value)}"
+        return f"must be at most {definition.max}, not {quoted(value)}"
     return None
 
 
@@ -118,11 +94,12 @@ def _strangers(
     definitions: Sequence[ParameterDef], given: Mapping[object, object]
 ) -> Iterator[str]:
     known = [definition.key for definition in definitions]
+    listed = f"; known: {_listed(known)}" if known else "; the workflow takes no parameters"
     for key in given:
         if not isinstance(key, str):
             yield f"a key is of type {type(key).__name__}, keys are strings"
         elif key not in known:
-            yield f"{shown(key)} is not known{_meant(key, known) or _known(known)}"
+            yield f"{shown(key)} is not known{_meant(key, known) or listed}"
 
 
 def _meant(word: str, known: Sequence[str]) -> str:
@@ -130,10 +107,6 @@ def _meant(word: str, known: Sequence[str]) -> str:
     # Longer words are slow to compare and no mistyped names.
     near = get_close_matches(word.lower(), by_lower, n=1) if len(word) <= 100 else []
     return f" (did you mean {shown(by_lower[near[0]])}?)" if near else ""
-
-
-def _known(known: Sequence[str]) -> str:
-    return f"; known: {_listed(known)}" if known else "; the workflow takes no parameters"
 
 
 def _listed(words: Sequence[str], most: int = 10) -> str:
@@ -147,7 +120,7 @@ def _kind(value: object) -> str:
 
 
 @attrs.frozen(kw_only=True, repr=False)
-class Workflow(Described):
+class Workflow(FromReply):
     """
     A workflow and the parameters it takes.
 
@@ -173,18 +146,17 @@ class Workflow(Described):
     created_at: datetime | None = None
     updated_at: datetime | None = None
     pinned: bool = False
-    raw: bytes = attrs.field(default=b"", repr=False, eq=False)
 
     def validate(self, parameters: Mapping[str, Any]) -> None:
         """
         Check *parameters* for a run of this workflow; nothing is sent.
 
-        All faults are told at once: what is required and missing, a value of another
+        All faults are reported at once: what is required and missing, a value of another
         type, out of its bounds or not among its options, and a key that is not known,
         with the one that was probably meant. For a parameter of type ``file``, a path,
         an :class:`Upload`, an :class:`UploadedFile` or its key will do. What the
         definition leaves open is left to the service, and so is everything where
-        :attr:`parameters` is None, since the service did not tell.
+        :attr:`parameters` is None, since the service did not say.
 
         :meth:`CyberunClient.submit` does this by itself when it is given the workflow.
 
@@ -195,11 +167,15 @@ class Workflow(Described):
             ParameterError: They do not fit; ``faults`` lists all that was found.
             InvalidInputError: They are no mapping.
         """
-        check(self.parameters, parameters, workflow=self.slug or self.id)
-
-    def raw_json(self) -> Any:
-        """Return the reply this was read from, decoded anew; ``None`` when there is none."""
-        return json.loads(self.raw) if self.raw else None
+        if not isinstance(parameters, Mapping):  # pyright: ignore[reportUnnecessaryIsInstance]
+            kind = type(parameters).__name__
+            raise InvalidInputError(f"parameters must be a mapping of names to values, not {kind}")
+        if self.parameters is None:
+            return
+        given = cast("Mapping[object, object]", parameters)
+        faults = [*_misfits(self.parameters, given), *_strangers(self.parameters, given)]
+        if faults:
+            raise ParameterError(faults, workflow=self.slug or self.id)
 
 
 def validate(workflow: Workflow, parameters: Mapping[str, Any]) -> None:

@@ -1,13 +1,13 @@
 """Files on their way to the service: by themselves, and along with the parameters of a run."""
 
-from collections.abc import Mapping
-from typing import Any
+import os
+from collections.abc import Callable, Mapping
+from typing import Any, cast
 
 import anyio
 
 from .._model import Limits, RetryPolicy, Source, Upload, UploadedFile
 from .._validation import callable_of
-from .._validation.json_values import _identity, _replaced, _upload
 from .downloads import Transfers
 from .uploads import OnSent, parcel_of, send
 
@@ -89,3 +89,24 @@ async def upload_all(files: Files, parameters: Mapping[str, Any]) -> dict[str, A
         raise failures[0]
     replaced: dict[str, Any] = _replaced(parameters, lambda value: keys[_identity(value)])
     return replaced
+
+
+def _upload(value: Upload | os.PathLike[str]) -> Upload:
+    return value if isinstance(value, Upload) else Upload(value)
+
+
+def _identity(value: object) -> object:
+    return id(value) if isinstance(value, Upload) else os.fspath(cast("os.PathLike[str]", value))
+
+
+def _replaced(value: Any, replace: Callable[[Any], object]) -> Any:
+    if isinstance(value, UploadedFile):
+        return value.key
+    if isinstance(value, Upload | os.PathLike):
+        return replace(value)
+    if isinstance(value, dict):
+        items = cast("dict[str, Any]", value).items()
+        return {key: _replaced(one, replace) for key, one in items}
+    if isinstance(value, list):
+        return [_replaced(one, replace) for one in cast("list[object]", value)]
+    return value

@@ -22,10 +22,10 @@ from .paths import (
     path_for as path_for,
     quote_segment as quote_segment,
     raw_path_of as raw_path_of,
+    reference_of as reference_of,
     task_id_of as task_id_of,
     workflow_path as workflow_path,
     workflow_ref as workflow_ref,
 )
-from .references import reference_of as reference_of
 from .resume_tokens import looks_like_a_token as looks_like_a_token, token_of as token_of
 from .urls import base_url_of as base_url_of, sends_in_clear as sends_in_clear

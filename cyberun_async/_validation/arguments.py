@@ -10,11 +10,13 @@ from .._model import InvalidInputError, shown
 _HEADER_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
 
 
-def _invalid(what: str, fault: str) -> InvalidInputError:
+def invalid(what: str, fault: str) -> InvalidInputError:
+    """Return the error for the argument called *what*."""
     return InvalidInputError(f"the {what} {fault}")
 
 
-def _text_fault(text: str) -> str | None:
+def text_fault(text: str) -> str | None:
+    """Return what keeps *text* out of a URL, or None."""
     if not text.isascii():
         return "has characters outside ASCII"
     if any(letter <= " " or letter in "\\\x7f" for letter in text):
@@ -30,7 +32,7 @@ def method_of(method: object) -> str:
         InvalidInputError: It is no method.
     """
     if not isinstance(method, str) or not re.fullmatch(r"[A-Za-z]{1,20}", method):
-        raise _invalid("method", "must be letters, as GET or POST")
+        raise invalid("method", "must be letters, as GET or POST")
     return method.upper()
 
 

@@ -1,8 +1,7 @@
 """JSON from a caller: parameters, bodies and queries, copied and checked."""
 
 import math
-import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
 import attrs
@@ -11,8 +10,6 @@ from .._model import (
     FILE_TYPES,
     SHOWN_CHARACTERS,
     InvalidInputError,
-    Upload,
-    UploadedFile,
     looks_secret,
     refusal,
     shown,
@@ -93,39 +90,27 @@ class _Copier:
 
 
 def _scalar(value: object, where: str) -> object:
-    for kind, fault_of in _SCALARS:
-        if isinstance(value, kind):
-            if fault := fault_of(value):
-                raise _fault(where, fault)
-            return value
-    raise _fault(where, f"is {refusal(value)}")
+    fault = None
+    if isinstance(value, str):
+        fault = _text_fault(value)
+    elif isinstance(value, int):
+        if value.bit_length() > _MAX_INTEGER_BITS:
+            fault = f"is an integer of more than {_MAX_INTEGER_BITS} bits"
+    elif not isinstance(value, float):
+        fault = f"is {refusal(value)}"
+    elif not math.isfinite(value):
+        fault = f"is {value!r}, which JSON cannot hold"
+    if fault is not None:
+        raise _fault(where, fault)
+    return value
 
 
-def _text_fault(value: object) -> str | None:
+def _text_fault(text: str) -> str | None:
     try:
-        str.encode(value) if isinstance(value, str) else None
+        str.encode(text)
     except UnicodeEncodeError:
         return "is text with half a surrogate pair, which is no valid Unicode"
     return None
-
-
-def _integer_fault(value: object) -> str | None:
-    if isinstance(value, int) and value.bit_length() > _MAX_INTEGER_BITS:
-        return f"is an integer of more than {_MAX_INTEGER_BITS} bits"
-    return None
-
-
-def _float_fault(value: object) -> str | None:
-    if isinstance(value, float) and not math.isfinite(value):
-        return f"is {value!r}, which JSON cannot hold"
-    return None
-
-
-_SCALARS: tuple[tuple[type, Callable[[object], str | None]], ...] = (
-    (str, _text_fault),
-    (int, _integer_fault),
-    (float, _float_fault),
-)
 
 
 def _key(key: object, where: str) -> str:
@@ -153,27 +138,6 @@ def file_parameters_of(parameters: object) -> dict[str, Any]:
         InvalidInputError: A value is neither that nor JSON.
     """
     return parameters_of(parameters, allow=FILE_TYPES)
-
-
-def _upload(value: Upload | os.PathLike[str]) -> Upload:
-    return value if isinstance(value, Upload) else Upload(value)
-
-
-def _identity(value: object) -> object:
-    return id(value) if isinstance(value, Upload) else os.fspath(cast("os.PathLike[str]", value))
-
-
-def _replaced(value: Any, replace: Callable[[Any], object]) -> Any:
-    if isinstance(value, UploadedFile):
-        return value.key
-    if isinstance(value, Upload | os.PathLike):
-        return replace(value)
-    if isinstance(value, dict):
-        items = cast("dict[str, Any]", value).items()
-        return {key: _replaced(one, replace) for key, one in items}
-    if isinstance(value, list):
-        return [_replaced(one, replace) for one in cast("list[object]", value)]
-    return value
 
 
 def json_of(value: object) -> Any:

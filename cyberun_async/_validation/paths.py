@@ -1,4 +1,4 @@
-"""Ids, slugs and the paths made of them."""
+"""Ids, slugs, references to workflows, and the paths made of them."""
 
 import re
 from typing import Literal
@@ -7,9 +7,9 @@ from uuid import UUID
 
 import attrs
 
-from .._model import shown
-from .arguments import _invalid, _text_fault
-from .urls import _ESCAPED_DOTS, MAX_URL_CHARACTERS
+from .._model import InvalidInputError, Workflow, shown
+from .arguments import invalid, text_fault
+from .urls import ESCAPED_DOTS, MAX_URL_CHARACTERS
 
 
 MAX_ID_CHARACTERS = 200
@@ -76,11 +76,11 @@ def identifier_of(what: str, text: object) -> str:
     if isinstance(text, UUID):
         return str(text)
     if not isinstance(text, str):
-        raise _invalid(what, f"must be a string or a UUID, not {type(text).__name__}")
+        raise invalid(what, f"must be a string or a UUID, not {type(text).__name__}")
     if _KEY_PREFIX.match(text):
-        raise _invalid(what, "looks like an API key; pass the id itself (nothing was sent)")
+        raise invalid(what, "looks like an API key; pass the id itself (nothing was sent)")
     if fault := _identifier_fault(text):
-        raise _invalid(what, f"{fault}: {shown(text)}" if text else fault)
+        raise invalid(what, f"{fault}: {shown(text)}" if text else fault)
     return text.lower() if is_uuid(text) else text
 
 
@@ -118,23 +118,41 @@ def workflow_ref(text: object, slug: bool | None = None) -> WorkflowRef:
     if isinstance(text, UUID) or slug is False:
         return WorkflowRef("id", identifier_of("workflow id", text))
     if not isinstance(text, str):
-        raise _invalid("workflow", f"must be a string or a UUID, not {type(text).__name__}")
+        raise invalid("workflow", f"must be a string or a UUID, not {type(text).__name__}")
     if is_uuid(text) and slug is None:
         return WorkflowRef("id", text.lower())
     return _slug_ref(text, forced=slug is True)
 
 
+def reference_of(workflow: object, *, slug: bool | None = None) -> WorkflowRef:
+    """
+    Return which workflow is meant; one fetched with its version pinned stays pinned.
+
+    Raises:
+        InvalidInputError: It names none.
+    """
+    if slug is not None and not isinstance(slug, bool):  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise InvalidInputError(f"slug must be True, False or None, not {type(slug).__name__}")
+    if isinstance(workflow, WorkflowRef):
+        return workflow
+    if not isinstance(workflow, Workflow):
+        return workflow_ref(workflow, slug)
+    if workflow.pinned and workflow.slug is not None and workflow.version is not None:
+        return workflow_ref(f"{workflow.slug}@{workflow.version}", slug=True)
+    return workflow_ref(workflow.id, slug=False)
+
+
 def _slug_ref(text: str, *, forced: bool) -> WorkflowRef:
     value, at, version = text.partition("@")
     if fault := _slug_fault(value):
-        raise _invalid("workflow slug", f"{fault}: {shown(text)}" if text else "is empty")
+        raise invalid("workflow slug", f"{fault}: {shown(text)}" if text else "is empty")
     if is_uuid(value) and not forced:
-        raise _invalid("workflow id", f"cannot be pinned to a version: {shown(text)}")
+        raise invalid("workflow id", f"cannot be pinned to a version: {shown(text)}")
     if not at:
         return WorkflowRef("slug", value)
     if not _VERSION.fullmatch(version):
         fault = "has a version that is no whole number from 1 on after its '@'"
-        raise _invalid("workflow slug", f"{fault}: {shown(text)}")
+        raise invalid("workflow slug", f"{fault}: {shown(text)}")
     return WorkflowRef("slug", value, int(version))
 
 
@@ -158,11 +176,11 @@ def quote_segment(text: str) -> str:
     if _PLAIN_SEGMENT.fullmatch(text):
         return text
     if text in {"", ".", ".."}:
-        raise _invalid("path segment", f"cannot be {shown(text)}")
+        raise invalid("path segment", f"cannot be {shown(text)}")
     try:
         return quote(text, safe="@")
     except UnicodeEncodeError:
-        raise _invalid("path segment", f"is no valid text: {shown(text)}") from None
+        raise invalid("path segment", f"is no valid text: {shown(text)}") from None
 
 
 def path_for(*segments: str) -> str:
@@ -190,9 +208,9 @@ def raw_path_of(path: object) -> str:
         InvalidInputError: It is a whole URL, has a query, steps upwards, or is no text.
     """
     if not isinstance(path, str):
-        raise _invalid("path", f"must be a string, not {type(path).__name__}")
+        raise invalid("path", f"must be a string, not {type(path).__name__}")
     if fault := _raw_path_fault(path):
-        raise _invalid("path", f"{fault}: {shown(path)}")
+        raise invalid("path", f"{fault}: {shown(path)}")
     return path
 
 
@@ -201,12 +219,12 @@ def _raw_path_fault(path: str) -> str | None:
         return "must begin with one '/' and name no host"
     if len(path) > MAX_URL_CHARACTERS:
         return f"has {len(path)} characters, at most {MAX_URL_CHARACTERS} are possible"
-    if fault := _text_fault(path):
+    if fault := text_fault(path):
         return fault
     if "?" in path or "#" in path:
         return "has a query or fragment; pass the query as params"
     if "%2f" in path.lower() or "%5c" in path.lower():
         return "has an encoded slash in it"
-    if any(_ESCAPED_DOTS.fullmatch(step) for step in path.split("/")):
+    if any(ESCAPED_DOTS.fullmatch(step) for step in path.split("/")):
         return "has a step '.' or '..' in it"
     return None

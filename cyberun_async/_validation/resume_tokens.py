@@ -44,34 +44,24 @@ def _text(value: object) -> str:
     return value
 
 
-def _ordinal(value: object) -> int:
-    if _count(value) < 1:
-        raise ValueError
-    return _count(value)
-
-
-def _count(value: object) -> int:
-    if type(value) is not int or value < 0:
+def _count(value: object, least: int = 0) -> int:
+    if type(value) is not int or value < least:
         raise TypeError
     return value
 
 
-def _status(value: object) -> str:
-    return parse_status(_text(value))
-
-
-def _moment(value: object) -> datetime:
-    moment = datetime.fromisoformat(_text(value))
-    if moment.tzinfo is None:
+def _datetime(value: object) -> datetime:
+    found = datetime.fromisoformat(_text(value))
+    if found.tzinfo is None:
         raise ValueError
-    return moment
+    return found
 
 
 _READERS: Mapping[str, Callable[[object], Any]] = {
     "task_id": task_id_of,
-    "status": _status,
-    "attempt": _ordinal,
+    "status": lambda value: parse_status(_text(value)),
+    "attempt": lambda value: _count(value, least=1),
     "retry_count": _count,
     "last_event_id": _text,
-    "submitted_at": _moment,
+    "submitted_at": _datetime,
 }

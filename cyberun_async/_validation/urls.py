@@ -5,13 +5,13 @@ from ipaddress import ip_address
 from urllib.parse import SplitResult, urlsplit
 
 from .._model import ConfigurationError, shown
-from .arguments import _text_fault
+from .arguments import text_fault
 
 
 MAX_URL_CHARACTERS = 2048
 
 
-_ESCAPED_DOTS = re.compile(r"(?:\.|%2e){1,2}", re.IGNORECASE)
+ESCAPED_DOTS = re.compile(r"(?:\.|%2e){1,2}", re.IGNORECASE)
 
 
 def base_url_of(text: object) -> str:
@@ -19,7 +19,7 @@ def base_url_of(text: object) -> str:
     Return the base URL in the form that paths are appended to, without a slash at its end.
 
     ``http`` is allowed, as self-hosted services and tests need it; whether the key then
-    travels in the clear, :func:`sends_in_clear` tells.
+    travels in the clear, see :func:`sends_in_clear`.
 
     Raises:
         ConfigurationError: It is no usable URL; the message names the fault.
@@ -40,7 +40,7 @@ def _url_fault(text: str) -> str | None:
     if len(text) > MAX_URL_CHARACTERS:
         return f"has {len(text)} characters, at most {MAX_URL_CHARACTERS} are possible"
     # Before splitting, which would silently drop tabs and line ends.
-    if fault := _text_fault(text):
+    if fault := text_fault(text):
         return f"{fault} (an internationalised host is written with xn--)"
     try:
         parts = urlsplit(text)
@@ -62,7 +62,7 @@ def _url_parts_fault(parts: SplitResult, text: str) -> str | None:
         return f"must begin with https:// (or http://): {shown(text)}"
     if not _is_host(parts):
         return f"names no valid host: {shown(text)}"
-    if any(_ESCAPED_DOTS.fullmatch(step) for step in parts.path.split("/")):
+    if any(ESCAPED_DOTS.fullmatch(step) for step in parts.path.split("/")):
         return f"has a step '.' or '..' in its path: {shown(text)}"
     return None
 

@@ -16,7 +16,7 @@ from .._model import (
     InvalidInputError,
     WebhookEvent,
     WebhookVerificationError,
-    told,
+    quoted,
 )
 from .._protocol import without_locals
 from .._validation import callable_of, positive_seconds
@@ -350,7 +350,7 @@ def _store_of(
         return RecentDeliveries() if seen else None
     if not is_store(seen):
         raise ConfigurationError(
-            f"seen must be True, False, or what can add and tell deliveries, not {told(seen)}"
+            f"seen must be True, False, or what can add and tell deliveries, not {quoted(seen)}"
         )
     return seen
 
@@ -365,7 +365,7 @@ def _callable(name: str, value: T) -> T:
 def _checked_size(size: object) -> int:
     if type(size) is not int or size < 1:
         raise ConfigurationError(
-            f"max_body_bytes must be a whole number from 1 on, not {told(size)}"
+            f"max_body_bytes must be a whole number from 1 on, not {quoted(size)}"
         )
     return size
 

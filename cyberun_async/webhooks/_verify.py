@@ -13,7 +13,7 @@ from .._model import (
     InvalidInputError,
     WebhookEvent,
     WebhookVerificationError,
-    told,
+    quoted,
 )
 from .._protocol import Fields, is_object, moment, nested, parse_json, text, without_locals
 from .._validation import positive_seconds, task_id_of
@@ -70,7 +70,7 @@ class RecentDeliveries:
 
     def __init__(self, limit: int = DEFAULT_MEMORY) -> None:
         if type(limit) is not int or limit < 1:
-            raise ConfigurationError(f"limit must be a whole number from 1 on, not {told(limit)}")
+            raise ConfigurationError(f"limit must be a whole number from 1 on, not {quoted(limit)}")
         self._limit = limit
         self._keys: dict[DeliveryKey, None] = {}
 
@@ -127,7 +127,7 @@ def check_new(event: WebhookEvent, seen: DedupStore) -> None:
     """
     methods = [getattr(seen, name, None) for name in ("__contains__", "add")]
     if not all(callable(each) for each in methods):
-        raise InvalidInputError(f"seen must know `in` and add(), which {told(seen)} does not")
+        raise InvalidInputError(f"seen must know `in` and add(), which {quoted(seen)} does not")
     if any(inspect.iscoroutinefunction(each) for each in methods):
         # The truth of a coroutine is True: every delivery would count as seen.
         raise InvalidInputError("verify() cannot await a store; use one that is not asynchronous")

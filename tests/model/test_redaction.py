@@ -2,7 +2,7 @@
 
 import pytest
 
-from cyberun_async._model import redacted, shown, told
+from cyberun_async._model import quoted, redacted, shown
 
 
 @pytest.mark.parametrize(
@@ -70,4 +70,4 @@ def test_quoted_values_are_escaped_and_cut() -> None:
 )
 def test_any_value_can_be_named(value: object, expected: str) -> None:
     """What was given in place of something else is named, whatever it is."""
-    assert told(value) == expected
+    assert quoted(value) == expected
