@@ -1,4 +1,4 @@
-"""The way in: every job is checked, and all faults are told, before anything is sent."""
+"""The way in: every job is checked, and all faults are reported, before anything is sent."""
 
 from collections.abc import AsyncGenerator, AsyncIterable, Generator, Iterable, Mapping, Sequence
 from contextlib import aclosing
@@ -12,7 +12,7 @@ import anyio.to_thread
 from .. import CyberunClient, CyberunError, InvalidInputError, NotFoundError, Workflow
 from ._errors import InvalidJobsError
 from ._jobs import JobFault, PreparedJob, prepared
-from ._ledger import queries as records
+from ._ledger import queries
 from ._ledger.ledger import Ledger
 from ._ledger.queries import Known
 from ._outcomes import JobState
@@ -22,7 +22,6 @@ from ._policy import BatchPolicy
 
 # A job in the form the ledger keeps, or what is wrong with it by itself.
 Read = PreparedJob | list[JobFault]
-Placed = tuple[int, JobFault]
 
 T = TypeVar("T")
 
@@ -56,7 +55,7 @@ class Admission:
         Raises:
             InvalidJobsError: Some cannot be run. The ledger is as it was.
         """
-        await self._ledger.write(records.begin_staging)
+        await self._ledger.write(queries.begin_staging)
         chunk: list[Read] = []
         index = 0
         async with aclosing(each_job(jobs)) as found:
@@ -69,31 +68,28 @@ class Admission:
         await self._take(chunk)
         if self._count:
             raise InvalidJobsError(self._faults, count=self._count)
-        return await self._ledger.write(records.accept_staged)
+        return await self._ledger.write(queries.accept_staged)
 
     async def _take(self, chunk: Sequence[Read]) -> None:
-        sound = [(place, job) for place, job in enumerate(chunk) if isinstance(job, PreparedJob)]
-        keys = [job.key for _, job in sound]
-        known = await self._ledger.read(partial(records.known, keys=keys))
-        for _, job in sound:
+        sound = [job for job in chunk if isinstance(job, PreparedJob)]
+        known = await self._ledger.read(queries.known, keys=[job.key for job in sound])
+        for job in sound:
             if job.key not in known and job.workflow not in self._definitions:
                 self._definitions[job.workflow] = await self._definition(job.workflow)
-        found: list[Placed] = [
-            (place, fault)
-            for place, job in enumerate(chunk)
-            if not isinstance(job, PreparedJob)
-            for fault in job
-        ]
-        found += await anyio.to_thread.run_sync(self._misfits, sound, known)
-        found += await self._ledger.write(partial(records.stage, jobs=self._rows(chunk)))
-        self._blame([fault for _, fault in sorted(found, key=lambda one: one[0])])
+        found = await anyio.to_thread.run_sync(self._faults_of, chunk, known)
+        found += await self._ledger.write(queries.stage, jobs=self._rows(chunk))
+        faults = [fault for _, fault in sorted(found, key=lambda one: one[0])]
+        self._count += len(faults)
+        self._faults += faults[: max(_KEPT_FAULTS - len(self._faults), 0)]
 
     def _rows(self, chunk: Sequence[Read]) -> list[tuple[int, PreparedJob, str | None]]:
         """Return what is staged: of a faulty job only its key, which no other may have."""
         rows: list[tuple[int, PreparedJob, str | None]] = []
         for place, job in enumerate(chunk):
             if isinstance(job, PreparedJob):
-                rows.append((place, job, self._id_of(job.workflow)))
+                definition = self._definitions.get(job.workflow)
+                workflow_id = definition.id if isinstance(definition, Workflow) else None
+                rows.append((place, job, workflow_id))
             elif job[0].key is not None:
                 rows.append((place, PreparedJob.of_key(job[0].key, job[0].place), None))
         return rows
@@ -116,20 +112,19 @@ class Admission:
         near = get_close_matches(workflow.partition("@")[0][:100], self._slugs, n=1)
         return f" (did you mean {near[0]!r}?)" if near else ""
 
-    def _id_of(self, workflow: str) -> str | None:
-        found = self._definitions.get(workflow)
-        return found.id if isinstance(found, Workflow) else None
-
     # In a thread
 
-    def _misfits(
-        self, jobs: Sequence[tuple[int, PreparedJob]], known: Mapping[str, Known]
-    ) -> list[Placed]:
-        return [
-            (place, JobFault(job.place, job.key, problem))
-            for place, job in jobs
-            for problem in self._problems(job, known.get(job.key))
-        ]
+    def _faults_of(
+        self, chunk: Sequence[Read], known: Mapping[str, Known]
+    ) -> list[tuple[int, JobFault]]:
+        found: list[tuple[int, JobFault]] = []
+        for place, job in enumerate(chunk):
+            if isinstance(job, PreparedJob):
+                problems = self._problems(job, known.get(job.key))
+                found += [(place, JobFault(job.place, job.key, one)) for one in problems]
+            else:
+                found += [(place, fault) for fault in job]
+        return found
 
     def _problems(self, job: PreparedJob, known: Known | None) -> list[str]:
         if known is not None and known.digest != job.digest:
@@ -140,10 +135,6 @@ class Admission:
         if isinstance(definition, str):
             return [definition, *job.missing_files()]
         return [*job.misfits(definition), *job.missing_files()]
-
-    def _blame(self, faults: Sequence[JobFault]) -> None:
-        self._count += len(faults)
-        self._faults += faults[: max(_KEPT_FAULTS - len(self._faults), 0)]
 
 
 async def each_job(jobs: Iterable[T] | AsyncIterable[T]) -> AsyncGenerator[T, None]:

@@ -1,36 +1,32 @@
-"""The batch: a client, a ledger and a policy, and what one does with them."""
+"""The batch: a client, a ledger and a policy."""
 
 import os
 from collections.abc import Callable, Coroutine, Mapping
 from functools import partial
-from types import TracebackType
-from typing import Any, Literal, Self
+from typing import Any, Literal
 
-import anyio
-import anyio.abc
-
-from .. import ClientStateError, CyberunClient, InvalidInputError
+from .. import CyberunClient, InvalidInputError
 from ._counts import Counts
-from ._driver import Driver, Jobs
+from ._driver import Driver
 from ._environment import ALONE, Environment
-from ._ledger import queries as records
+from ._jobs import Jobs
+from ._ledger import queries
 from ._ledger.ledger import Ledger
-from ._ledger.queries import OpenFate
 from ._outcomes import BatchProgress, BatchReport
 from ._policy import BatchPolicy
-from ._run import BatchRun
+from ._run import BatchBlock, BatchRun, check_choice
 
 
-class Batch:
+class Batch(BatchBlock[Ledger]):
     """
     Many runs that survive the program which submits them.
 
     Every step is in the ledger before the next is made: the intent to submit before the
     request leaves, then the task's id, its end, its files. The same program, run again
-    after a crash, goes on where the ledger ends. One batch at a time may have a ledger.
+    after a crash, continues where the ledger ends. One batch at a time may have a ledger.
 
     Use it as an async context manager inside that of its client, in one task. Leaving
-    the block stops the work; the remote tasks go on, and the next run takes them up.
+    the block stops the work; the remote tasks keep running, and the next run takes them up.
 
     Args:
         client: An open client. It is not closed.
@@ -38,8 +34,8 @@ class Batch:
         policy: What is done when something goes wrong.
 
         durable:
-            Let every step reach the disk itself, so that also the loss of power forgets
-            none. Without it a step is safe from everything that ends the process only.
+            Whether every step reaches the disk itself, so that none is lost with the
+            power. Otherwise a step survives whatever ends the process only.
 
     Raises:
         LedgerError: The ledger cannot be used; its kinds say why.
@@ -53,75 +49,56 @@ class Batch:
         policy: BatchPolicy | None = None,
         durable: bool = False,
     ) -> None:
+        super().__init__()
         self._client = client
         self._path = ledger
         self._policy = policy or BatchPolicy()
         self._durable = durable
         self._environment: Environment = ALONE
-        self._ledger: Ledger | None = None
-        self._group: anyio.abc.TaskGroup | None = None
         self._counts = Counts()
-        self._run: BatchRun | None = None
 
     def __repr__(self) -> str:
-        return f"<Batch {os.fspath(self._path)} {'open' if self._ledger else 'not open'}>"
+        return f"<Batch {os.fspath(self._path)} {'open' if self._opened else 'not open'}>"
 
-    async def __aenter__(self) -> Self:
-        if self._ledger is not None:
-            raise ClientStateError("this batch is open already")
+    async def _open(self) -> Ledger:
         self._client.statistics()  # raises unless it is open, here
         shared = self._environment.is_shared
         ledger = await Ledger(self._path, durable=self._durable, shared=shared).open()
         try:
-            self._counts.reset(await ledger.read(records.counts))
-            self._group = await anyio.create_task_group().__aenter__()
+            self._counts.reset(await ledger.read(queries.counts))
         except BaseException:
             await ledger.aclose()
             raise
-        self._ledger = ledger
-        return self
+        return ledger
 
-    async def __aexit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        group, self._group = self._group, None
-        ledger, self._ledger = self._ledger, None
-        try:
-            if self._run is not None:
-                await self._run.aclose()
-        finally:
-            try:
-                if group is not None:
-                    group.cancel_scope.cancel()
-                    await group.__aexit__(None, None, None)
-            finally:
-                if ledger is not None:
-                    await ledger.aclose()
+    async def _close(self, opened: Ledger) -> None:
+        await opened.aclose()
+
+    def _spawn(self, function: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        self._client.statistics()  # raises unless it is open, here
+        super()._spawn(function)
 
     def run(self, jobs: Jobs | None = None) -> BatchRun:
         """
         Return an async iterator over the outcomes of *jobs*, as they come.
 
         First all jobs are read and checked; a fault in one means that none is sent. Then
-        submissions whose answer was never read are looked into; where the policy leaves them
-        to you, tasks that are known to run are followed to their ends and their outcomes
-        yielded, and nothing is submitted. Then the outcomes that
-        the ledger has already are yielded, and those that come in this run after them,
-        each exactly once and after it was recorded. A job that failed does not raise.
+        unconfirmed submissions are looked for in the task list. If the policy leaves them to
+        you, known tasks are followed to their ends and their outcomes yielded, and nothing
+        is submitted. Otherwise the outcomes that the ledger has already are yielded, and
+        after them those of this run, each exactly once and after it was recorded. A job
+        that failed does not raise.
 
         A job whose key the ledger knows is not submitted again, unless it certainly never
         was, or has failed and the policy allows more submissions. A job that the ledger
-        knows and that is not among *jobs* is followed if it is under way, and otherwise
+        knows and that is not among *jobs* is followed if it is in flight, and otherwise
         left as it is.
 
         Args:
             jobs:
                 Read once, lazily, to the end; they may be many and are held on disk. A
                 :class:`JobFault` among them is reported with the faults found here. None
-                takes all jobs of the ledger.
+                means all jobs of the ledger.
 
         Raises:
             InvalidJobsError: Jobs cannot be run; all are named, nothing was sent.
@@ -132,31 +109,23 @@ class Batch:
             ServiceUnavailableError: The service could not be reached for too long.
             ClientStateError: Another run of this batch is not over.
         """
-        ledger, group = self._open_parts()
-        self._check_between_runs()
+        ledger = self._check_between_runs()
         driver = Driver(self._client, ledger, self._policy, self._counts, self._environment)
-
-        def spawn(function: Callable[[], Coroutine[Any, Any, None]]) -> None:
-            self._client.statistics()  # raises unless it is open, here
-            group.start_soon(function)
-
-        self._run = BatchRun(spawn, driver, jobs)
-        return self._run
+        return self._begin(partial(driver.drive, jobs))
 
     @property
     def progress(self) -> BatchProgress:
-        """How far the whole batch is, without asking anything."""
+        """How far the whole batch is, without a request."""
         return self._counts.progress()
 
     @property
     def in_flight(self) -> Mapping[str, str]:
-        """The keys of the jobs being worked on, by the ids of their tasks; it keeps up."""
+        """The keys of the jobs in flight, by the ids of their tasks; a live view."""
         return self._counts.keys
 
     async def report(self) -> BatchReport:
-        """Return what the ledger has: jobs by state, and every submission of unknown fate."""
-        ledger, _ = self._open_parts()
-        return await ledger.read(records.report)
+        """Return what the ledger has: jobs by state, and every unconfirmed submission."""
+        return await self._check_open().read(queries.report)
 
     async def decide(
         self, key: str, choice: Literal["resubmit", "skip", "adopt"], *, task: str | None = None
@@ -170,8 +139,8 @@ class Batch:
             key: The job's.
 
             choice:
-                ``resubmit`` submits it again, and may pay twice; ``skip`` leaves it at
-                that; ``adopt`` takes *task* for what it became.
+                ``resubmit`` submits it again, and may be billed twice; ``skip`` gives
+                the job up; ``adopt`` says that it became *task*.
 
             task: The id of the task to adopt.
 
@@ -181,42 +150,22 @@ class Batch:
             TaskNotFoundError: No such task.
             ClientStateError: A run of this batch is not over.
         """
-        ledger, _ = self._open_parts()
-        # The submissions of a run look as if their answers were never read.
-        self._check_between_runs()
-        if choice not in {"resubmit", "skip", "adopt"}:
-            raise InvalidInputError(f"choice must be 'resubmit', 'skip' or 'adopt', not {choice!r}")
-        if (choice == "adopt") != (task is not None):
-            raise InvalidInputError("task is given with 'adopt', and only with it")
-        fates = await ledger.write(records.open_fates)
-        fate = next((one for one in fates if one.key == key), None)
-        if fate is None:
+        ledger = self._check_between_runs()
+        check_choice(choice, task)
+        submissions = await ledger.write(queries.open_submissions)
+        found = next((one for one in submissions if one.key == key), None)
+        if found is None:
             raise InvalidInputError(f"there is nothing to decide about the job {key!r}")
-        await self._decide(ledger, fate, choice, task)
-        self._counts.reset(await ledger.read(records.counts))
-
-    async def _decide(self, ledger: Ledger, fate: OpenFate, choice: str, task: str | None) -> None:
         if task is not None:
-            snapshot = await self._client.tasks.get(task)
-            if await self._is_claimed(ledger, snapshot.id):
-                raise InvalidInputError(f"task {snapshot.id} is another job's")
-            adopt = partial(
-                records.adopt, job=fate.job, submission=fate.submission, task_id=snapshot.id
-            )
-            await ledger.write(adopt)
-            return
-        step = records.resubmit if choice == "resubmit" else records.skip
-        await ledger.write(partial(step, job=fate.job, submission=fate.submission))
+            task_id = (await self._client.tasks.get(task)).id
+            if await self._is_claimed(ledger, task_id):
+                raise InvalidInputError(f"task {task_id} is another job's")
+            await ledger.write(queries.adopt, found.job, found.id, task_id)
+        else:
+            step = queries.resubmit if choice == "resubmit" else queries.skip
+            await ledger.write(step, found.job, found.id)
+        self._counts.reset(await ledger.read(queries.counts))
 
     async def _is_claimed(self, ledger: Ledger, task: str) -> bool:
-        own = await ledger.read(partial(records.claimed, task_ids=[task]))
+        own = await ledger.read(queries.claimed, [task])
         return bool(own or await self._environment.claimed_elsewhere([task]))
-
-    def _check_between_runs(self) -> None:
-        if self._run is not None and not self._run.is_closed:
-            raise ClientStateError("the last run of this batch is not over; read or close it")
-
-    def _open_parts(self) -> tuple[Ledger, anyio.abc.TaskGroup]:
-        if self._ledger is None or self._group is None:
-            raise ClientStateError("the batch is not open; use `async with Batch(...) as batch:`")
-        return self._ledger, self._group

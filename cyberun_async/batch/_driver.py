@@ -1,10 +1,9 @@
-"""The work of one run: take the jobs in, clear up what is unknown, lead each to its outcome."""
+"""The work of one run: take the jobs in, settle open submissions, lead each job to its outcome."""
 
 import sqlite3
 import uuid
-from collections.abc import AsyncIterable, Callable, Collection, Coroutine, Iterable
-from functools import partial
-from typing import Any
+from collections.abc import AsyncGenerator, Collection
+from contextlib import aclosing
 
 import anyio
 import anyio.abc
@@ -14,13 +13,14 @@ from ._admission import Admission
 from ._counts import Counts
 from ._environment import ALONE, Environment
 from ._errors import BatchStoppedError, LedgerError, UncertainSubmissionsError
-from ._jobs import Job, JobFault
-from ._ledger import queries as records, queries as sitting
+from ._jobs import Jobs
+from ._ledger import queries
 from ._ledger.ledger import Ledger
 from ._ledger.queries import JobRow
 from ._outcomes import JobOutcome, JobState, UnconfirmedSubmission
 from ._policy import BatchPolicy, Choice
 from ._reconcile import Judgement, look
+from ._run import Emit
 from ._submitting import Submitter
 from ._throttle import Throttle
 from ._worker import Worker
@@ -29,9 +29,7 @@ from ._worker import Worker
 _PAGE = 200
 _CANCELLED_AT_ONCE = 20
 
-Jobs = Iterable[Job | JobFault] | AsyncIterable[Job | JobFault]
 Decision = tuple[Judgement, Choice]
-Emit = Callable[[JobOutcome], Coroutine[Any, Any, None]]
 
 
 class Driver:
@@ -66,80 +64,74 @@ class Driver:
             CyberunError: What stops the batch.
         """
         await self._take_in(jobs)
-        # What is skipped now is an outcome of the ledger, and comes with the others of these.
+        # What is skipped now is an outcome of the ledger, and is yielded with the others.
         try:
-            await self._clear_up()
+            await self._settle()
         except UncertainSubmissionsError:
-            # Tasks that are known are billed and end meanwhile, whoever decides, and when.
+            # Known tasks run and are billed meanwhile, whoever decides, and when.
             await self._work_through(emit, may_submit=False)
             raise
         await self._replay(emit)
         while await self._work_through(emit):
-            for outcome in await self._clear_up():
+            for outcome in await self._settle():
                 await emit(outcome)
 
     async def _take_in(self, jobs: Jobs | None) -> None:
         if jobs is None:
-            self._run = await self._ledger.write(records.take_all)
+            self._run = await self._ledger.write(queries.take_all)
         else:
             self._run = await Admission(self._client, self._ledger, self._policy).admit(jobs)
-        reopen = partial(
-            records.reopen,
-            run=self._run,
+        await self._ledger.write(
+            queries.begin,
+            self._run,
+            self._environment.run_marker or uuid.uuid4().hex,
             max_submissions=self._policy.max_submissions_per_job,
             saves=self._policy.download_to is not None,
         )
-        name = self._environment.sitting or uuid.uuid4().hex
-        await self._ledger.write(partial(sitting.begin, name=name, renew=reopen))
         await self._count()
 
     async def _count(self) -> None:
-        counts = (
-            # A ledger that is one of many counts for what it was given in this run.
-            partial(records.counts_of, run=self._run)
-            if self._environment.is_shared
-            else records.counts
-        )
-        self._counts.reset(await self._ledger.read(counts))
+        # A ledger that is one of many counts the jobs of this run alone.
+        run = self._run if self._environment.is_shared else None
+        self._counts.reset(await self._ledger.read(queries.counts, run))
 
     async def _replay(self, emit: Emit) -> None:
         after = 0
         while True:
-            page = partial(records.outcomes, run=self._run, after=after, limit=_PAGE)
-            rows = await self._ledger.read(page)
+            rows = await self._ledger.read(queries.outcomes, self._run, after, _PAGE)
             for _, outcome in rows:
                 await emit(outcome)
             if len(rows) < _PAGE:
                 return
             after = rows[-1][0]
 
-    # Unknown fates
+    # Unconfirmed submissions
 
-    async def _clear_up(self) -> list[JobOutcome]:
-        """Decide what may be decided; return the outcomes of jobs that are left at that."""
-        fates = await self._ledger.write(records.open_fates)
-        if not fates:
+    async def _settle(self) -> list[JobOutcome]:
+        """Decide what the policy decides; return the outcomes of jobs that it skips."""
+        submissions = await self._ledger.write(queries.open_submissions)
+        if not submissions:
             return []
         await anyio.sleep(self._policy.settle_time)
         judgements = await look(
-            self._client,
-            self._ledger,
-            fates,
-            self._policy,
-            self._environment.claimed_elsewhere,
+            self._client, self._ledger, submissions, self._policy, self._environment
         )
-        again = await self._ledger.read(sitting.resubmitted)
+        again = await self._ledger.read(queries.resubmitted)
         choices: list[Decision] = [(one, self._choice(one, again)) for one in judgements]
-        await self._ledger.write(partial(_apply, choices=choices))
+        await self._ledger.write(_apply, choices)
         await self._count()
-        if left := [_told(one) for one, choice in choices if choice == "raise"]:
+        if left := [_unconfirmed(one) for one, choice in choices if choice == "raise"]:
             raise UncertainSubmissionsError(left)
-        return [_skipped(one) for one, choice in choices if choice == "skip"]
+        return [
+            JobOutcome(key=one.of.key, state=JobState.SKIPPED, error=queries.SKIPPED_WHY)
+            for one, choice in choices
+            if choice == "skip"
+        ]
 
     def _choice(self, judgement: Judgement, again: Collection[int]) -> Choice:
         choice = self._policy.choice(judgement.verdict)
-        # Answers that are lost again and again would be paid for again and again.
-        is_again = judgement.fate.job in again
+        # Answers that are lost again and again would be billed again and again.
+        is_again = judgement.of.job in again
         return "raise" if choice == "resubmit" and is_again else choice
 
     # Work
@@ -156,14 +148,14 @@ class Driver:
         async with anyio.create_task_group() as outer:
             await outer.start(self._submitter.guard)
             async with anyio.create_task_group() as workers:
-                found = await self._feed(workers, outer.cancel_scope, emit, may_submit=may_submit)
+                found = await self._start(workers, outer.cancel_scope, emit, may_submit=may_submit)
             outer.cancel_scope.cancel()
         if self._failure is not None:
             await self._wind_up(emit)
             raise self._failure
         return found
 
-    async def _feed(
+    async def _start(
         self,
         workers: anyio.abc.TaskGroup,
         scope: anyio.CancelScope,
@@ -171,24 +163,29 @@ class Driver:
         *,
         may_submit: bool,
     ) -> bool:
-        after = 0
+        found = False
         try:
-            while rows := await self._next(after, may_submit=may_submit):
-                for row in rows:
+            async with aclosing(self._rows(may_submit=may_submit)) as rows:
+                async for row in rows:
+                    found = True
                     await self.throttle.acquire()
                     if self._is_stopping:
                         self.throttle.release()
-                        return True
+                        break
                     may_retry = may_submit and row.run == self._run
                     workers.start_soon(self._work_on, row, scope, emit, may_retry)
-                after = rows[-1].number
         except Exception as error:  # noqa: BLE001 - raised when all have stopped
             self._fail(error, scope)
-        return after > 0
+        return found
 
-    async def _next(self, after: int, *, may_submit: bool) -> list[JobRow]:
-        work = partial(records.work, run=self._run, after=after, limit=_PAGE, may_submit=may_submit)
-        return await self._ledger.read(work)
+    async def _rows(self, *, may_submit: bool) -> AsyncGenerator[JobRow, None]:
+        after = 0
+        while page := await self._ledger.read(
+            queries.work, self._run, after, _PAGE, may_submit=may_submit
+        ):
+            for row in page:
+                yield row
+            after = page[-1].number
 
     def _begin(self, row: JobRow) -> None:
         is_counted = row.run == self._run or not self._environment.is_shared
@@ -214,7 +211,7 @@ class Driver:
 
     def _fail(self, error: Exception, scope: anyio.CancelScope) -> None:
         first = self._failure
-        # Tasks that stand in no ledger are told before all else.
+        # Tasks that are in no ledger are reported before all else.
         if first is None or (_unrecorded(error) and not isinstance(first, LedgerError)):
             self._failure = error
             if first is not None:
@@ -230,14 +227,13 @@ class Driver:
             return
         limiter = anyio.CapacityLimiter(_CANCELLED_AT_ONCE)
         failures: list[CyberunError] = []
-        async with anyio.create_task_group() as group:
-            after = 0
-            while rows := await self._ledger.read(
-                partial(records.running, after=after, limit=_PAGE)
-            ):
-                for row in rows:
+        async with (
+            anyio.create_task_group() as group,
+            aclosing(self._rows(may_submit=False)) as rows,
+        ):
+            async for row in rows:
+                if row.state == JobState.RUNNING:
                     group.start_soon(self._cancel, row, limiter, emit, failures)
-                after = rows[-1].number
         for failure in failures:
             self._failure.add_note(f"a task could not be cancelled: {failure}")
 
@@ -264,29 +260,23 @@ class Driver:
 
 def _apply(db: sqlite3.Connection, choices: list[Decision]) -> None:
     for one, choice in choices:
-        fate = one.fate
-        records.judge(db, fate.submission, one.verdict, one.candidates)
+        queries.judge(db, one.of.id, one.verdict, one.candidates)
         if choice == "resubmit":
-            records.resubmit(db, fate.job, fate.submission)
-            sitting.mark_resubmitted(db, fate.job)
+            queries.resubmit(db, one.of.job, one.of.id)
+            queries.mark_resubmitted(db, one.of.job)
         elif choice == "skip":
-            records.skip(db, fate.job, fate.submission)
+            queries.skip(db, one.of.job, one.of.id)
 
 
 def _unrecorded(error: Exception) -> list[tuple[str, str]]:
     return error.unrecorded if isinstance(error, LedgerError) else []
 
 
-def _told(judgement: Judgement) -> UnconfirmedSubmission:
-    fate = judgement.fate
+def _unconfirmed(judgement: Judgement) -> UnconfirmedSubmission:
     return UnconfirmedSubmission(
-        key=fate.key,
-        workflow=fate.workflow,
-        intent_at=fate.intent_at,
+        key=judgement.of.key,
+        workflow=judgement.of.workflow,
+        intent_at=judgement.of.intent_at,
         verdict=judgement.verdict,
         candidates=judgement.candidates,
     )
-
-
-def _skipped(judgement: Judgement) -> JobOutcome:
-    return JobOutcome(key=judgement.fate.key, state=JobState.SKIPPED, error=records.SKIPPED_WHY)

@@ -1,4 +1,4 @@
-"""Where a ledger lies: by itself, or among those of other programs in a shared folder."""
+"""What a batch has to respect where its ledger is one of many in a folder."""
 
 from collections.abc import Awaitable, Callable, Collection
 
@@ -20,25 +20,25 @@ class Environment:
 
     Attributes:
         is_shared:
-            Whether the folder may be one of a network: the ledger gets a rollback journal
-            (SQLite's write-ahead log needs shared memory) and reaches the disk with each
-            step, and it is held by a lease rather than by a lock of this machine.
+            Whether the folder may be on a network: the ledger gets a rollback journal
+            (SQLite's write-ahead log needs shared memory), reaches the disk with each
+            step, and is held by a lease rather than by a lock of this machine.
 
         permit:
             Awaited after each intent was written and before its request leaves; raises
             if the request must not leave.
 
-        claimed_elsewhere: Returns which of some tasks other ledgers know to be theirs.
+        claimed_elsewhere: Returns which of some tasks belong to other ledgers.
 
-        sitting:
-            Names the run of the caller's that several batches in turn may work on; None
-            where each run is one of its own.
+        run_marker:
+            Names a run of the caller's that several batches work on in turn. None makes
+            each run one of its own.
     """
 
     is_shared: bool = False
     permit: Callable[[], Awaitable[None]] = _always
     claimed_elsewhere: Callable[[Collection[str]], Awaitable[Collection[str]]] = _nowhere
-    sitting: str | None = None
+    run_marker: str | None = None
 
 
 ALONE = Environment()

@@ -3,7 +3,7 @@
 import hashlib
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import AsyncIterable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Self, cast
 from uuid import UUID
@@ -66,6 +66,9 @@ class JobFault:
     def __str__(self) -> str:
         """Say it in one line."""
         return f"{self.place}{'' if self.key is None else f' ({self.key!r})'}: {self.problem}"
+
+
+Jobs = Iterable[Job | JobFault] | AsyncIterable[Job | JobFault]
 
 
 @attrs.frozen

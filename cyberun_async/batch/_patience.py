@@ -26,9 +26,9 @@ class Patience:
         self._ends_at += seconds
 
     def pause_after(self, failure: RequestRejectedError | ServiceUnavailableError) -> float:
-        """Return how long to wait before the next attempt, or raise *failure*: too late."""
+        """Return how long to wait before the next attempt; raise *failure* if there is none."""
         left = self._ends_at - anyio.current_time()
-        if left < 0:
+        if left < 0 or (isinstance(failure, ServiceUnavailableError) and failure.is_final):
             raise failure
         # A mistyped header must not stop a batch for longer than its patience lasts.
         hint = min(failure.retry_after or 0.0, left)
@@ -43,10 +43,6 @@ async def patiently(seconds: float, call: Callable[[], Awaitable[T]]) -> T:
     while True:
         try:
             return await call()
-        except RateLimitedError as error:
-            pause = patience.pause_after(error)
-        except ServiceUnavailableError as error:
-            if error.is_final:
-                raise
+        except (RateLimitedError, ServiceUnavailableError) as error:
             pause = patience.pause_after(error)
         await anyio.sleep(pause)

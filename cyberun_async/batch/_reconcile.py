@@ -1,167 +1,145 @@
 """
 Submissions whose answer was never read, looked for among the tasks the service knows.
 
-Absence proves little and presence nothing: the service knows no reference of the
+Absence proves little and presence nothing: the service stores no reference of the
 client's. So nothing is adopted here; each submission gets a verdict and its candidates.
 """
 
-from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from functools import partial
 
 import attrs
 
 from .. import CyberunClient, TaskSnapshot
-from ._ledger import queries as records
+from ._environment import Environment
+from ._ledger import queries
 from ._ledger.ledger import Ledger
-from ._ledger.queries import OpenFate
+from ._ledger.queries import OpenSubmission
 from ._outcomes import Verdict
 from ._patience import patiently
 from ._policy import BatchPolicy
 
 
 _PAGE = 100
-# The list tells whole seconds, so that a task may seem to be made before its request left.
+# The list has whole seconds, so a task may seem to be made before its request left.
 _RESOLUTION = timedelta(seconds=1)
-# A clock that is further off is not a matter of skew.
+# A clock that is further off is wrong, not skewed.
 _FURTHEST = timedelta(days=1)
-
-
-@attrs.frozen
-class Sighting:
-    """What the task list tells about a task."""
-
-    id: str
-    workflow_id: str | None
-    created_at: datetime | None
 
 
 @attrs.frozen
 class Judgement:
     """A submission's verdict, and the tasks it may have become."""
 
-    fate: OpenFate
+    of: OpenSubmission
     verdict: Verdict
     candidates: tuple[str, ...]
 
 
-class Sweep:
-    """What has been seen of the task list so far."""
+@attrs.frozen
+class _Task:
+    """What is kept of a listed task: of thousands, no more than is needed."""
 
-    def __init__(self, fates: Sequence[OpenFate]) -> None:
-        self._earliest = min(fate.intent_at for fate in fates)
-        ids = {fate.workflow_id for fate in fates}
-        self._workflows: Collection[str] | None = (
-            None if None in ids else {one for one in ids if one}
-        )
-        self._unclaimed: dict[str, Sighting] = {}
+    id: str
+    workflow_id: str | None
+    created_at: datetime | None
+
+
+class Search:
+    """The candidates for *submissions*: listed tasks that nobody is known to have submitted."""
+
+    def __init__(self, submissions: Sequence[OpenSubmission]) -> None:
+        self._submissions = submissions
+        self._earliest = min(one.intent_at for one in submissions) - 2 * _FURTHEST
+        self._workflows = {one.workflow_id for one in submissions}
+        self._tasks: dict[str, _Task] = {}
         self._lead = timedelta(0)
 
     @property
-    def unclaimed(self) -> Iterable[Sighting]:
-        """Tasks that no submission of the ledger is known to have become."""
-        return self._unclaimed.values()
+    def ids(self) -> tuple[str, ...]:
+        """The ids of the tasks found."""
+        return tuple(self._tasks)
 
-    @property
-    def unclaimed_ids(self) -> tuple[str, ...]:
-        """Their ids."""
-        return tuple(self._unclaimed)
-
-    def forget(self, ids: Iterable[str]) -> None:
-        """Hear that these tasks are those of other ledgers."""
-        for each in ids:
-            self._unclaimed.pop(each, None)
-
-    @property
-    def lead(self) -> timedelta:
-        """How far this machine's clock was seen to be ahead of the service's."""
-        return self._lead
-
-    def see(self, tasks: Iterable[TaskSnapshot], claimed: Mapping[str, datetime]) -> None:
-        """Take note of *tasks*, of which *claimed* are known to be the ledger's own."""
+    def add(self, tasks: Iterable[TaskSnapshot], claimed: Mapping[str, datetime]) -> None:
+        """Add a part of the list; *claimed* are the ledger's own tasks in it, by intent."""
         for task in tasks:
-            if task.id in claimed:
-                self._compare_clocks(claimed[task.id], task.created_at)
-            elif self._may_be_ours(task):
-                self._unclaimed[task.id] = Sighting(task.id, task.workflow_id, task.created_at)
+            if task.id not in claimed:
+                if self._may_be_candidate(task):
+                    self._tasks[task.id] = _Task(task.id, task.workflow_id, task.created_at)
+            elif task.created_at is not None:
+                # How far this machine's clock is ahead of the service's.
+                lead = claimed[task.id] - task.created_at
+                self._lead = min(max(self._lead, lead), _FURTHEST)
 
-    def _compare_clocks(self, intent_at: datetime, created_at: datetime | None) -> None:
-        if created_at is not None:
-            self._lead = min(max(self._lead, intent_at - created_at), _FURTHEST)
-
-    def _may_be_ours(self, task: TaskSnapshot) -> bool:
-        if task.created_at is not None and task.created_at < self._earliest - 2 * _FURTHEST:
+    def _may_be_candidate(self, task: TaskSnapshot) -> bool:
+        if task.created_at is not None and task.created_at < self._earliest:
             return False
-        if self._workflows is None or task.workflow_id is None:
-            return True
-        return task.workflow_id in self._workflows
+        return bool(self._workflows & {None, task.workflow_id}) or task.workflow_id is None
+
+    def remove(self, ids: Iterable[str]) -> None:
+        """Remove tasks that belong to other ledgers."""
+        for each in ids:
+            self._tasks.pop(each, None)
+
+    def judgements(self, clock_skew: float) -> list[Judgement]:
+        """
+        Return the verdict on each submission.
+
+        A task is a candidate if it may be of that workflow and was made after the intent,
+        in whole seconds and give or take *clock_skew*; what the list omits counts as a match.
+        """
+        allowance = timedelta(seconds=clock_skew) + self._lead + _RESOLUTION
+        judgements: list[Judgement] = []
+        for one in self._submissions:
+            since = one.intent_at - allowance
+            ids = tuple(task.id for task in self._tasks.values() if _fits(task, one, since))
+            verdict: Verdict = "uncertain" if ids else "probably not submitted"
+            judgements.append(Judgement(one, verdict, ids))
+        return judgements
 
 
-def judged(
-    fates: Iterable[OpenFate], sightings: Iterable[Sighting], allowance: timedelta
-) -> list[Judgement]:
-    """
-    Return the verdict on each submission.
-
-    A task is a candidate if it may be of that workflow and was made after the intent,
-    give or take *allowance*, in the whole seconds that the list tells; what it leaves out
-    counts as a match.
-    """
-    seen = list(sightings)
-    judgements: list[Judgement] = []
-    for fate in fates:
-        since = fate.intent_at - allowance - _RESOLUTION
-        ids = tuple(one.id for one in seen if _fits(one, fate, since))
-        verdict: Verdict = "uncertain" if ids else "probably not submitted"
-        judgements.append(Judgement(fate, verdict, ids))
-    return judgements
-
-
-def _fits(sighting: Sighting, fate: OpenFate, since: datetime) -> bool:
-    if sighting.created_at is not None and sighting.created_at < since:
+def _fits(task: _Task, submission: OpenSubmission, since: datetime) -> bool:
+    if task.created_at is not None and task.created_at < since:
         return False
-    return None in {fate.workflow_id, sighting.workflow_id} or (
-        fate.workflow_id == sighting.workflow_id
-    )
+    workflows = {task.workflow_id, submission.workflow_id}
+    return None in workflows or len(workflows) == 1
 
 
 async def look(
     client: CyberunClient,
     ledger: Ledger,
-    fates: Sequence[OpenFate],
+    submissions: Sequence[OpenSubmission],
     policy: BatchPolicy,
-    claimed_elsewhere: Callable[[Collection[str]], Awaitable[Collection[str]]] | None = None,
+    environment: Environment,
 ) -> list[Judgement]:
     """
-    Read the whole task list and return the verdict on each of *fates*.
+    Read the whole task list and return the verdict on each of *submissions*.
 
     Its order is not documented, so no page may be left out. Where nothing is found it is
     read a second time: rows can slip from page to page while it is read.
     """
-    sweep = Sweep(fates)
+    search = Search(submissions)
     judgements: list[Judgement] = []
     for _ in range(2):
-        await patiently(policy.patience, partial(_read_list, client, ledger, sweep))
-        if claimed_elsewhere is not None:
-            # After the list: what came to be meanwhile is not on it, what is on it was noted.
-            sweep.forget(await claimed_elsewhere(sweep.unclaimed_ids))
-        allowance = timedelta(seconds=policy.clock_skew) + sweep.lead
-        judgements = judged(fates, sweep.unclaimed, allowance)
+        await patiently(policy.patience, partial(_read_list, client, ledger, search))
+        # After the list: what appears meanwhile is not on it, and what is on it was noted.
+        search.remove(await environment.claimed_elsewhere(search.ids))
+        judgements = search.judgements(policy.clock_skew)
         if all(judgement.candidates for judgement in judgements):
             break
     return judgements
 
 
-async def _read_list(client: CyberunClient, ledger: Ledger, sweep: Sweep) -> None:
+async def _read_list(client: CyberunClient, ledger: Ledger, search: Search) -> None:
     tasks: list[TaskSnapshot] = []
     async for task in client.tasks.list(per_page=_PAGE):
         tasks.append(task)
         if len(tasks) == _PAGE:
-            await _see(ledger, sweep, tasks)
+            await _add(ledger, search, tasks)
             tasks = []
-    await _see(ledger, sweep, tasks)
+    await _add(ledger, search, tasks)
 
 
-async def _see(ledger: Ledger, sweep: Sweep, tasks: list[TaskSnapshot]) -> None:
-    ids = [task.id for task in tasks]
-    sweep.see(tasks, await ledger.read(partial(records.claimed, task_ids=ids)))
+async def _add(ledger: Ledger, search: Search, tasks: list[TaskSnapshot]) -> None:
+    search.add(tasks, await ledger.read(queries.claimed, [task.id for task in tasks]))

@@ -1,12 +1,10 @@
-"""Where a job's files go, and what an earlier try may have left there."""
+"""One job: from its submission to its recorded outcome and its files."""
 
 import hashlib
 import os
 import re
 from collections.abc import Mapping
-from functools import partial
 from pathlib import Path
-from typing import Literal
 
 import anyio
 import anyio.to_thread
@@ -28,18 +26,16 @@ from .. import (
 )
 from ._counts import Counts
 from ._errors import LedgerError
-from ._ledger import queries as records
+from ._ledger import queries
 from ._ledger.ledger import Ledger
 from ._ledger.queries import JobRow
 from ._outcomes import JobOutcome, JobState, OutcomeState
 from ._patience import Patience
 from ._policy import BatchPolicy
-from ._submitting import Accepted, Refused, Submitter
+from ._submitting import Refused, Submitter
 
 
 _SAFE = re.compile(r"[a-z0-9][a-z0-9._-]{0,99}")
-
-
 _RESERVED = re.compile(r"(?:con|prn|aux|nul|com\d|lpt\d)(?:\..*)?")
 
 
@@ -55,12 +51,8 @@ def folder_of(base: str | os.PathLike[str], key: str) -> Path:
     return Path(base, f"{plain}~{hashlib.sha256(key.encode()).hexdigest()[:12]}")
 
 
-async def remove_parts(folder: Path) -> None:
-    """Remove files in the making, which a killed process left in a job's folder."""
-    await anyio.to_thread.run_sync(_remove_parts, folder)
-
-
 def _remove_parts(folder: Path) -> None:
+    """Remove partial files that a killed process left in a job's folder."""
     if folder.is_dir():
         for part in folder.glob(".*.part"):
             part.unlink(missing_ok=True)
@@ -84,7 +76,7 @@ _ENDS: Mapping[TaskStatus, OutcomeState] = {
 
 
 class Worker:
-    """Leads jobs to their outcomes."""
+    """Takes jobs to their outcomes."""
 
     def __init__(
         self,
@@ -102,9 +94,9 @@ class Worker:
 
     async def work(self, row: JobRow, *, may_retry: bool) -> JobOutcome | None:
         """
-        Lead a job on from where it stands, and return its outcome.
+        Take a job on from its present state, and return its outcome.
 
-        None means that the fate of its submission is unknown.
+        None means that its submission is unconfirmed.
 
         Args:
             row: The job.
@@ -120,18 +112,18 @@ class Worker:
                 answer = await self._submitter.submit(row)
                 if isinstance(answer, Refused):
                     return self._outcome(row, JobState.REJECTED, error=answer.reason)
-                if not isinstance(answer, Accepted):
+                if answer is None:
                     return None
-                fresh = answer.task
+                fresh = answer
                 row = attrs.evolve(
                     row, state=JobState.RUNNING, task_id=fresh.id, accepted=row.accepted + 1
                 )
                 self._counts.accepted(row.key, fresh.id)
-            if (outcome := await self._lead(row, fresh, may_retry=may_retry)) is not None:
+            if (outcome := await self._follow(row, fresh, may_retry=may_retry)) is not None:
                 return outcome
             row = attrs.evolve(row, state=JobState.PLANNED, task_id=None)
 
-    async def _lead(
+    async def _follow(
         self, row: JobRow, fresh: TaskHandle | None, *, may_retry: bool
     ) -> JobOutcome | None:
         """
@@ -153,55 +145,42 @@ class Worker:
         except TaskEndedError as error:
             if error.snapshot is None:
                 raise
-            # It has ended, in a state that nobody here knows: following it again is no use.
-            return await self._ended_unknown(row, error.snapshot, str(error))
+            # It has ended in a state that this version does not know: watching again is no use.
+            return await self._end(row, error.snapshot, JobState.FAILED, str(error))
         except CyberunError as error:
             # Some trouble with this one task.
-            await self._ledger.write(partial(records.lose, job=row.number, why=str(error)))
+            await self._ledger.write(queries.lose, row.number, str(error))
             return self._outcome(row, JobState.LOST, error=str(error))
 
     async def ended(
         self, row: JobRow, snapshot: TaskSnapshot, *, may_retry: bool
     ) -> JobOutcome | None:
         """Note the end of the job's task and do what follows from it."""
-        state = self._state_after(row, snapshot, may_retry=may_retry)
-        end = partial(
-            records.end,
-            job=row.number,
-            task_id=snapshot.id,
-            status=str(snapshot.status),
-            error=snapshot.error,
-            state=state,
-        )
-        await self._ledger.write(end)
-        if state is JobState.PLANNED:
+        state = _ENDS[TaskStatus(snapshot.status)]
+        has_tries = row.accepted < self._policy.max_submissions_per_job
+        if state is JobState.FAILED and may_retry and has_tries:
+            await self._note_end(row, snapshot, JobState.PLANNED, snapshot.error)
             return None
-        if state is JobState.SAVING:
-            self._counts.move(row.key, state)
+        if state is JobState.COMPLETED and self._policy.download_to is not None:
+            await self._note_end(row, snapshot, JobState.SAVING, snapshot.error)
+            self._counts.move(row.key, JobState.SAVING)
             return await self._save(row, snapshot, is_resumed=False)
-        error = None if state is JobState.COMPLETED else snapshot.error or str(snapshot.status)
+        return await self._end(row, snapshot, state, snapshot.error)
+
+    async def _end(
+        self, row: JobRow, snapshot: TaskSnapshot, state: OutcomeState, why: str | None
+    ) -> JobOutcome:
+        await self._note_end(row, snapshot, state, why)
+        error = None if state is JobState.COMPLETED else why or str(snapshot.status)
         return self._outcome(row, state, error=error, snapshot=snapshot)
 
-    async def _ended_unknown(self, row: JobRow, snapshot: TaskSnapshot, why: str) -> JobOutcome:
-        end = partial(
-            records.end,
-            job=row.number,
-            task_id=snapshot.id,
-            status=str(snapshot.status),
-            error=why,
-            state=JobState.FAILED,
+    async def _note_end(
+        self, row: JobRow, snapshot: TaskSnapshot, state: JobState, why: str | None
+    ) -> None:
+        status = str(snapshot.status)
+        await self._ledger.write(
+            queries.end, row.number, snapshot.id, status=status, error=why, state=state
         )
-        await self._ledger.write(end)
-        return self._outcome(row, JobState.FAILED, error=why, snapshot=snapshot)
-
-    def _state_after(
-        self, row: JobRow, snapshot: TaskSnapshot, *, may_retry: bool
-    ) -> OutcomeState | Literal[JobState.PLANNED, JobState.SAVING]:
-        state = _ENDS[TaskStatus(snapshot.status)]
-        if state is JobState.COMPLETED and self._policy.download_to is not None:
-            return JobState.SAVING
-        has_tries = row.accepted < self._policy.max_submissions_per_job
-        return JobState.PLANNED if state is JobState.FAILED and may_retry and has_tries else state
 
     async def _save(
         self, row: JobRow, snapshot: TaskSnapshot | None, *, is_resumed: bool
@@ -215,10 +194,7 @@ class Worker:
                 raise
             except CyberunError as error:
                 problem = f"completed, but its files were not downloaded: {error}"
-        saved = partial(
-            records.saved, job=row.number, task_id=row.task_id or "", paths=paths, problem=problem
-        )
-        await self._ledger.write(saved)
+        await self._ledger.write(queries.saved, row.number, row.task_id or "", paths, problem)
         files = tuple(paths)
         return self._outcome(row, JobState.COMPLETED, error=problem, files=files, snapshot=snapshot)
 
@@ -227,7 +203,7 @@ class Worker:
     ) -> list[Path]:
         folder = folder_of(base, row.key).absolute()
         if is_resumed:
-            await remove_parts(folder)
+            await anyio.to_thread.run_sync(_remove_parts, folder)
         result = await self._result(row.task_id or "")
         # Names are free for this job alone; what an earlier try left under them is replaced.
         return await result.download_to(folder, overwrite=True)

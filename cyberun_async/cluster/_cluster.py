@@ -1,27 +1,26 @@
-"""The batch over a cluster: Dask's client, a folder, and what one does with them."""
+"""The batch over a cluster: Dask's client, a folder, a policy and limits."""
 
 import hashlib
 import os
 import uuid
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
-from types import TracebackType
-from typing import Any, Literal, Self
+from functools import partial
+from typing import Any, Literal
 
-import anyio
-import anyio.abc
-
-from .. import ClientStateError, ConfigurationError, CyberunClient, InvalidInputError, Limits
+from .. import ConfigurationError, CyberunClient, Limits
 from ..batch import BatchPolicy, BatchProgress, BatchRun
-from ..batch._driver import Jobs
+from ..batch._jobs import Jobs
+from ..batch._run import BatchBlock, check_choice
 from ._counts import ShardCounts
 from ._credentials import brings_credential
-from ._dask import Calls, the_library
-from ._driver import ClusterDriver, Course
+from ._dask import Cluster, the_library
+from ._driver import ClusterDriver
 from ._errors import ClusterError
 from ._folder import known
 from ._host import from_environment
-from ._limits import Division, divided, whole
+from ._limits import divided, whole
+from ._messages import Setup, ShardTask
 from ._reports import ClusterReport
 from ._sharding import shard_of
 from ._tasks import decide_job, report_on, run_of
@@ -30,19 +29,19 @@ from ._tasks import decide_job, report_on, run_of
 SHARD_SIZE = 200
 
 
-class ClusterBatch:
+class ClusterBatch(BatchBlock[Setup]):
     """
     Many runs, submitted and followed by the workers of a Dask cluster.
 
     The jobs are split into shards of some hundred. Each shard is one Dask task, which
     runs a :class:`~cyberun_async.batch.Batch` on its worker's event loop, with the one
     client that the worker has and a ledger of the shard's own in a folder that all
-    workers share. A shard whose worker is lost is run again elsewhere and goes on from
-    its ledger; the same program, run again, goes on where the ledgers end.
+    workers share. A shard whose worker is lost is run again elsewhere and continues from
+    its ledger; the same program, run again, continues where the ledgers end.
 
     Use it as an async context manager inside that of Dask's client, in one task, on
     asyncio. Leaving the block stops the shards and closes the clients of the workers; the
-    remote tasks go on. One program at a time may work on a folder.
+    remote tasks keep running. One program at a time may work on a folder.
 
     Args:
         dask: An open ``distributed.Client`` made with ``asynchronous=True``.
@@ -59,7 +58,7 @@ class ClusterBatch:
 
         shard_size:
             About how many jobs a shard has. The first run over a folder fixes the number
-            of its shards for ever.
+            of its shards forever.
 
         connect:
             Makes the client, on each worker, in a thread, with the limits it is given.
@@ -86,7 +85,8 @@ class ClusterBatch:
         connect: Callable[[Limits], CyberunClient] | None = None,
         resources: Mapping[str, float] | None = None,
     ) -> None:
-        self._calls = Calls(dask, resources)
+        super().__init__()
+        self._cluster = Cluster(dask, resources)
         self._folder = os.fspath(folder)
         self._policy = policy or BatchPolicy()
         self._limits = limits or Limits()
@@ -94,91 +94,63 @@ class ClusterBatch:
         self._shard_size = whole(shard_size, "shard_size")
         self._connect = connect
         self._counts = ShardCounts()
-        self._course: Course | None = None
-        self._group: anyio.abc.TaskGroup | None = None
-        self._run: BatchRun | None = None
 
     def __repr__(self) -> str:
-        return f"<ClusterBatch {self._folder} {'open' if self._course else 'not open'}>"
+        return f"<ClusterBatch {self._folder} {'open' if self._opened else 'not open'}>"
 
-    async def __aenter__(self) -> Self:
-        if self._course is not None:
-            raise ClientStateError("this batch is open already")
-        workers = self._workers or len(await self._calls.workers())
+    async def _open(self) -> Setup:
+        workers = self._workers or len(await self._cluster.workers())
         if not workers:
             raise ConfigurationError("the cluster has no workers; start some, or give workers=")
-        division = divided(self._policy, self._limits, workers)
-        course = self._new_course(division)
-        try:
-            await self._register(course, division.limits)
-        except BaseException:
-            # Some workers may have a client already.
-            with suppress(ClusterError):
-                await self._calls.unregister(course.plugin, course.run_id, run_of)
-            raise
-        self._group = await anyio.create_task_group().__aenter__()
-        self._course = course
-        return self
-
-    def _new_course(self, division: Division) -> Course:
+        parts, policy, limits = divided(self._policy, self._limits, workers)
         # One name for one folder, so that a program that died leaves nothing behind.
         name = hashlib.sha256(self._folder.encode()).hexdigest()[:12]
-        return Course(
+        setup = Setup(
             run_id=uuid.uuid4().hex,
             plugin=f"cyberun-{name}",
             folder=self._folder,
-            parts=division.parts,
+            parts=parts,
             shard_size=self._shard_size,
-            policy=division.policy,
+            policy=policy,
         )
+        try:
+            await self._register(setup, limits)
+        except BaseException:
+            # Some workers may have a client already.
+            with suppress(ClusterError):
+                await self._close(setup)
+            raise
+        return setup
 
-    async def _register(self, course: Course, limits: Limits) -> None:
+    async def _register(self, setup: Setup, limits: Limits) -> None:
         from ._plugin import ClusterPlugin
 
-        plugin = ClusterPlugin(course.run_id, self._connect or from_environment, limits)
+        plugin = ClusterPlugin(setup.run_id, self._connect or from_environment, limits)
         if brings_credential(_pickled(plugin)):
             raise ConfigurationError(
                 "connect brings a credential along, which the scheduler and every log of it "
                 "would see; let it read the key on the worker, from the environment or a file"
             )
-        await self._calls.register(plugin, course.plugin)
+        await self._cluster.register(plugin, setup.plugin)
 
-    async def __aexit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        group, self._group = self._group, None
-        course, self._course = self._course, None
-        try:
-            if self._run is not None:
-                await self._run.aclose()
-        finally:
-            try:
-                if group is not None:
-                    group.cancel_scope.cancel()
-                    await group.__aexit__(None, None, None)
-            finally:
-                if course is not None:
-                    await self._calls.unregister(course.plugin, course.run_id, run_of)
+    async def _close(self, opened: Setup) -> None:
+        await self._cluster.unregister(opened.plugin, opened.run_id, run_of)
 
     def run(self, jobs: Jobs) -> BatchRun:
         """
         Return an async iterator over the outcomes of *jobs*, as they come.
 
-        All jobs are read first, and what is wrong with them by themselves is told before
-        anything is sent: keys that come twice, values that are no JSON. Workflows,
-        parameters and files are checked by the workers, shard by shard: a fault there
-        means that nothing of that shard is sent, and stops the others.
+        All jobs are read first, and what is wrong with them by themselves is reported before
+        anything is sent: duplicate keys, values that are no JSON. The workers check
+        workflows, parameters and files, shard by shard: a fault there means that nothing of
+        that shard is sent, and stops the others.
 
         Each outcome comes once and after it was recorded. Outcomes carry no snapshot. A
-        slow reader holds nobody up. Closed or left early, the shards stop; the remote
-        tasks go on, and the next run takes them up.
+        slow reader holds nobody up. If the run is closed or left early, the shards stop; the
+        remote tasks keep running, and the next run takes them up.
 
-        Where the policy leaves submissions of unknown fate to you, the other shards are
-        worked through first, and tasks that are known to run are followed to their ends in
-        each.
+        If the policy leaves unconfirmed submissions to you, the other shards are worked
+        through first, and known tasks are followed to their ends in each.
 
         Args:
             jobs: Read once to the end, and held in memory until their shard has ended.
@@ -194,40 +166,31 @@ class ClusterBatch:
             CyberunError: What stops a batch, such as a key that is not accepted.
             ClientStateError: Another run of this batch is not over.
         """
-        course, group = self._open_parts()
-        if self._run is not None and not self._run.is_closed:
-            raise ClientStateError("the last run of this batch is not over; read or close it")
-        driver = ClusterDriver(self._calls, course, self._counts)
-
-        def spawn(function: Callable[[], Coroutine[Any, Any, None]]) -> None:
-            self._open_parts()
-            group.start_soon(function)
-
-        self._run = BatchRun(spawn, driver, jobs)
-        return self._run
+        driver = ClusterDriver(self._cluster, self._check_between_runs(), self._counts)
+        return self._begin(partial(driver.drive, jobs))
 
     @property
     def progress(self) -> BatchProgress:
         """
         How far the jobs of the run are, as their shards reported last, about once a second.
 
-        Its total is that of all jobs, from when they have been read.
+        Its total is that of all jobs, once they have been read.
         """
         return self._counts.progress()
 
     async def report(self) -> ClusterReport:
         """
-        Return what the ledgers have: jobs by state, unknown fates, overtaken submissions.
+        Return what the ledgers have: jobs by state, unconfirmed and overtaken submissions.
 
-        It may be asked at any time, and waits for no shard. Asked after a worker that was
-        taken for lost has come back, it has what that one did meanwhile.
+        Call it at any time; it waits for no shard. Once a worker that was taken for lost
+        has come back, the report has what that one did meanwhile.
 
         Raises:
             LedgerError: The folder or a ledger cannot be read.
             ClusterError: No worker could do it.
         """
-        course, _ = self._open_parts()
-        report = await self._calls.ask(report_on, course.folder)
+        self._check_open()
+        report = await self._cluster.run_beside(report_on, self._folder)
         assert isinstance(report, ClusterReport)  # noqa: S101 - what Dask brings has no type
         return report
 
@@ -244,8 +207,8 @@ class ClusterBatch:
             key: The job's.
 
             choice:
-                ``resubmit`` submits it again, and may pay twice; ``skip`` leaves it at
-                that; ``adopt`` takes *task* for what it became.
+                ``resubmit`` submits it again, and may be billed twice; ``skip`` gives
+                the job up; ``adopt`` says that it became *task*.
 
             task: The id of the task to adopt.
 
@@ -256,24 +219,14 @@ class ClusterBatch:
             LedgerError: The shard's ledger cannot be used.
             ClusterError: No worker could do it.
         """
-        course, _ = self._open_parts()
-        if self._run is not None and not self._run.is_closed:
-            raise ClientStateError("decide between runs; this one is not over")
-        if choice not in {"resubmit", "skip", "adopt"}:
-            raise InvalidInputError(f"choice must be 'resubmit', 'skip' or 'adopt', not {choice!r}")
+        setup = self._check_between_runs()
+        check_choice(choice, task)
         name = uuid.uuid4().hex
-        plan = await self._calls.call(known, course.folder, key=f"cyberun-plan-{name}")
-        shard = course.task(plan, shard_of(key, plan.shards))
+        plan = await self._cluster.call(known, self._folder, key=f"cyberun-plan-{name}")
+        shard = ShardTask(setup=setup, plan=plan, shard=shard_of(key, plan.shards))
         work = (decide_job, shard, key, choice, task)
-        if await self._calls.call(*work, key=f"cyberun-decide-{name}") is not True:
+        if await self._cluster.call(*work, key=f"cyberun-decide-{name}") is not True:
             raise ClusterError(f"the worker was stopped before job {key!r} was decided; try again")
-
-    def _open_parts(self) -> tuple[Course, anyio.abc.TaskGroup]:
-        if self._course is None or self._group is None:
-            raise ClientStateError(
-                "the batch is not open; use `async with ClusterBatch(...) as batch:`"
-            )
-        return self._course, self._group
 
 
 def _pickled(plugin: object) -> bytes:

@@ -1,4 +1,4 @@
-"""The few things that are asked of Dask's client, each awaited, each failing typed."""
+"""The few calls of Dask's client that a batch needs; each raises typed errors."""
 
 from collections.abc import Callable, Mapping
 from contextlib import suppress
@@ -12,7 +12,7 @@ from .. import ConfigurationError, CyberunError
 from ._errors import CONTINUES, ClusterError
 
 
-# How long workers that do not answer are waited for when the work is being stopped.
+# How long a stop waits for workers that do not answer.
 _STOP_SECONDS = 20.0
 
 
@@ -31,9 +31,9 @@ def the_library() -> Any:
         ) from error
 
 
-class Calls:
+class Cluster:
     """
-    Dask's client, as far as it is needed.
+    The cluster behind a client of Dask's.
 
     Raises:
         ConfigurationError: It is none, or it is not asynchronous.
@@ -56,24 +56,21 @@ class Calls:
         """Put *plugin* on every worker, also on those to come."""
         await self._typed(lambda: self._dask.register_plugin(plugin, name=name))
 
-    async def ask(self, function: Callable[..., Any], *args: object) -> Any:
+    async def run_beside(self, function: Callable[..., Any], *args: object) -> Any:
         """
-        Return what the coroutine function brings on some worker, beside what runs there.
+        Return the result of the coroutine function on some worker, beside its tasks.
 
         Raises:
             ClusterError: There is no worker that answers.
         """
         failure = ClusterError("the cluster has no workers")
         for worker in await self.workers():
+            run = partial(self._dask.run, function, *args, workers=[worker], on_error="raise")
             try:
-                return await self._typed(partial(self._ask, worker, function, *args))
+                return (await self._typed(run))[worker]
             except ClusterError as error:
                 failure = error
         raise failure
-
-    async def _ask(self, worker: str, function: Callable[..., Any], *args: object) -> Any:
-        found = await self._dask.run(function, *args, workers=[worker], on_error="raise")
-        return found[worker]
 
     async def call(self, function: Callable[..., Any], *args: object, key: str) -> Any:
         """Return what *function* returns on some worker."""
@@ -97,37 +94,37 @@ class Calls:
             raise ClusterError(f"Dask could not do it: {said}; {CONTINUES}") from error
 
     async def stop(self, futures: list[Any], stop: Callable[..., Any], *args: object) -> None:
-        """Let go of *futures*, and run *stop* on each worker that answers in time."""
+        """Release *futures*, and run *stop* on each worker that answers in time."""
         with anyio.CancelScope(shield=True), anyio.move_on_after(_STOP_SECONDS):
             if futures:
                 await self._typed(lambda: self._dask.cancel(futures))
             await self._typed(lambda: self._dask.run(stop, *args, on_error="ignore"))
 
-    async def unregister(self, name: str, run_id: str, ask: Callable[..., Any]) -> None:
+    async def unregister(self, name: str, run_id: str, run_of: Callable[..., Any]) -> None:
         """
         Remove the plugin of that run from each worker that answers in time.
 
-        Another program may have put its own under that name meanwhile, which stays. *ask*
-        tells on each worker whose it is.
+        Another program may have put its own under that name meanwhile, which stays: on
+        each worker *run_of* returns whose it is.
         """
         with anyio.CancelScope(shield=True), anyio.move_on_after(_STOP_SECONDS):
-            found = await self._typed(lambda: self._dask.run(ask, name, on_error="ignore"))
+            found = await self._typed(lambda: self._dask.run(run_of, name, on_error="ignore"))
             if set(found.values()) - {None} == {run_id}:
                 await self._typed(lambda: self._remove(name))
 
     async def _remove(self, name: str) -> None:
-        # That there is none is what is wanted.
+        # If there is none, all is well.
         with suppress(ValueError):
             await self._dask.unregister_worker_plugin(name)
 
-    def listen(self, topic: str, hear: Callable[[Mapping[str, Any]], None]) -> None:
-        """Call *hear* with each message of *topic* from now on."""
+    def subscribe(self, topic: str, handle: Callable[[Mapping[str, Any]], None]) -> None:
+        """Call *handle* with each message of *topic* from now on."""
 
         def handler(event: tuple[float, Mapping[str, Any]]) -> None:
-            hear(event[1])
+            handle(event[1])
 
         self._dask.subscribe_topic(topic, handler)
 
-    def ignore(self, topic: str) -> None:
-        """Hear of *topic* no more."""
+    def unsubscribe(self, topic: str) -> None:
+        """End the subscription to *topic*."""
         self._dask.unsubscribe_topic(topic)

@@ -1,7 +1,7 @@
 """
 What lives on each worker: one client, and the shards that use it.
 
-It is pickled on its way there and holds no credential: the client is made on the worker.
+It travels there pickled and holds no credential: the client is made on the worker.
 """
 
 from collections.abc import Awaitable, Callable
@@ -12,7 +12,7 @@ import anyio.to_thread
 
 from .. import ConfigurationError, CyberunClient, CyberunError, Limits
 from ._errors import ClusterError
-from ._messages import News, ShardResult, ShardTask, told
+from ._messages import News, ShardResult, ShardTask, to_plain
 from ._shard import ShardRun, take
 
 
@@ -40,7 +40,7 @@ class WorkerHost:
         self._connect = connect
         self._limits = limits
         self._client: CyberunClient | None = None
-        self._trouble: CyberunError | None = None
+        self._failure: CyberunError | None = None
         self._running: dict[anyio.CancelScope, anyio.Event] = {}
 
     def __repr__(self) -> str:
@@ -58,8 +58,8 @@ class WorkerHost:
             client = await anyio.to_thread.run_sync(self._connect, self._limits)
             self._client = await client.__aenter__()
         except Exception as error:
-            self._trouble = _typed(error)
-            raise self._trouble from error
+            self._failure = _typed(error)
+            raise self._failure from error
 
     async def teardown(self, worker: Any) -> None:  # noqa: ARG002 - the interface's
         """Stop what runs, and close the client."""
@@ -84,24 +84,24 @@ class WorkerHost:
             CyberunError: What stops a batch.
         """
 
-        def tell(news: News) -> None:
-            worker.log_event(task.topic, told(news))
+        def report(news: News) -> None:
+            worker.log_event(task.topic, to_plain(news))
 
         async def work(client: CyberunClient) -> ShardResult:
-            lease = await take(task.folder, task, str(worker.address))
-            return await ShardRun(client, task, lease, tell).run()
+            lease = await take(task, str(worker.address))
+            return await ShardRun(client, task, lease, report).run()
 
         result: ShardResult | None = await self.call(task, work)
         return result
 
     async def call(self, task: ShardTask, function: Call) -> Any:
-        """Return what *function* makes of this worker's client; None if it was stopped."""
-        if self.run_id == task.run_id and self._trouble is not None:
-            # A worker that came later: nobody has heard of it yet.
-            raise self._trouble
-        if self.run_id != task.run_id or self._client is None:
+        """Return the result of *function* for this worker's client; None if it was stopped."""
+        if self.run_id == task.setup.run_id and self._failure is not None:
+            # A worker that came later: its failure has not been reported yet.
+            raise self._failure
+        if self.run_id != task.setup.run_id or self._client is None:
             raise ClusterError(
-                f"the folder {task.folder} is that of another program now; "
+                f"the folder {task.setup.folder} is that of another program now; "
                 "let one program at a time work on it"
             )
         has_ended = anyio.Event()

@@ -18,7 +18,6 @@ from collections.abc import Mapping
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Self, cast
 
 import attrs
 
@@ -27,27 +26,6 @@ from ._errors import LeaseLostError
 
 
 _MOST_CLAIMS = 1000
-
-
-@attrs.frozen
-class Holder:
-    """
-    Who holds a lease.
-
-    Attributes:
-        worker: The worker's address.
-        host: Its machine.
-        process: Its process there.
-    """
-
-    worker: str
-    host: str
-    process: int
-
-    @classmethod
-    def here(cls, worker: str) -> Self:
-        """Return this process."""
-        return cls(worker, platform.node(), os.getpid())
 
 
 @attrs.frozen
@@ -68,7 +46,7 @@ class Lease:
     @property
     def path(self) -> Path:
         """The lease's own file."""
-        return lease_path(self.folder, self.shard, self.epoch)
+        return self.folder / f"{stem(self.shard, self.epoch)}.lease"
 
     @property
     def ledger(self) -> Path:
@@ -80,7 +58,7 @@ class Lease:
         Raise unless this is the newest epoch.
 
         Raises:
-            LeaseLostError: It is not, or that cannot be told.
+            LeaseLostError: It is not, or that cannot be known.
         """
         try:
             content = self.path.read_bytes()
@@ -91,43 +69,31 @@ class Lease:
         ended_by = _ended_by(content)
         if ended_by is not None:
             raise LeaseLostError(self.path, self.epoch, ended_by)
-        if self._has_successor():
-            raise LeaseLostError(self.path, self.epoch, "there is a newer one")
-
-    def _has_successor(self) -> bool:
         try:
-            lease_path(self.folder, self.shard, self.epoch + 1).stat()
+            Lease(self.folder, self.shard, self.epoch + 1).path.stat()
         except FileNotFoundError:
-            return False
+            return
         except OSError as error:
-            problem = f"whether there is a newer one cannot be told ({error.strerror})"
+            problem = f"whether there is a newer one cannot be seen ({error.strerror})"
             raise LeaseLostError(self.path, self.epoch, problem) from error
-        return True
+        raise LeaseLostError(self.path, self.epoch, "there is a newer one")
 
 
 def _ended_by(content: bytes) -> str | None:
     try:
-        found: object = json.loads(content)
-    except ValueError:
+        successor: object = json.loads(content)["ended_by"]
+    except (ValueError, TypeError, KeyError):
         return "it is damaged"
-    if not isinstance(found, dict):
-        return "it is damaged"
-    successor = cast("dict[str, Any]", found).get("ended_by")
     return None if successor is None else f"the shard is that of {successor} now"
 
 
 def stem(shard: int, epoch: int) -> str:
-    """Return how the files of a shard's epoch are called."""
+    """Return the name of the files of a shard's epoch, without a suffix."""
     return f"shard-{shard:05}.{epoch:04}"
 
 
-def lease_path(folder: Path, shard: int, epoch: int) -> Path:
-    """Return where the lease of an epoch lies."""
-    return folder / f"{stem(shard, epoch)}.lease"
-
-
 def ledger_path(folder: Path, shard: int, epoch: int) -> Path:
-    """Return where the ledger of an epoch lies."""
+    """Return the path of an epoch's ledger."""
     return folder / f"{stem(shard, epoch)}.sqlite"
 
 
@@ -142,21 +108,21 @@ def epochs(folder: Path, shard: int, suffix: str) -> list[int]:
     return sorted(found, reverse=True)
 
 
-def claim(folder: Path, shard: int, holder: Holder) -> Lease:
+def claim(folder: Path, shard: int, worker: str) -> Lease:
     """
-    Make the next epoch of the shard, and end all before it.
+    Make the next epoch of the shard for the worker of that address, and end all before it.
 
     Raises:
         LedgerWriteError: The folder cannot be used.
     """
     try:
-        return _claim(folder, shard, holder)
+        return _claim(folder, shard, worker)
     except OSError as error:
         where = folder / stem(shard, 0)
         raise LedgerWriteError(where, f"cannot be claimed: {error.strerror}") from error
 
 
-def _claim(folder: Path, shard: int, holder: Holder) -> Lease:
+def _claim(folder: Path, shard: int, worker: str) -> Lease:
     # A lease that somebody removed must not bring its ledger's epoch a second time.
     known = (*epochs(folder, shard, ".lease"), *epochs(folder, shard, ".sqlite"))
     epoch = max(known, default=0)
@@ -164,21 +130,21 @@ def _claim(folder: Path, shard: int, holder: Holder) -> Lease:
         epoch += 1
         lease = Lease(folder, shard, epoch)
         try:
-            _make(lease.path, {"epoch": epoch, **_told(holder), "ended_by": None})
+            _make(lease.path, _content(epoch, worker))
         except FileExistsError:
             continue
-        _end_all_before(lease, holder)
+        _end_all_before(lease, worker)
         return lease
     raise FileExistsError(0, "others claim it all the time")
 
 
-def _end_all_before(lease: Lease, holder: Holder) -> None:
+def _end_all_before(lease: Lease, worker: str) -> None:
     # Not only the last: whoever claimed that one may have died before it ended another.
     for epoch in epochs(lease.folder, lease.shard, ".lease"):
-        path = lease_path(lease.folder, lease.shard, epoch)
+        path = Lease(lease.folder, lease.shard, epoch).path
         if epoch < lease.epoch and _ended_by(path.read_bytes()) is None:
             # Overwritten in place: whoever opens it again reads this, over a network too.
-            ended = {"epoch": epoch, "ended_by": f"epoch {lease.epoch} on {holder.worker}"}
+            ended = {"epoch": epoch, "ended_by": f"epoch {lease.epoch} on {worker}"}
             _write(path, ended, os.O_TRUNC)
 
 
@@ -192,9 +158,15 @@ def _make(path: Path, content: Mapping[str, object]) -> None:
         fresh.unlink(missing_ok=True)
 
 
-def _told(holder: Holder) -> dict[str, object]:
-    moment = datetime.now(UTC).isoformat(timespec="seconds")
-    return {**attrs.asdict(holder), "claimed_at": moment}
+def _content(epoch: int, worker: str) -> dict[str, object]:
+    return {
+        "epoch": epoch,
+        "worker": worker,
+        "host": platform.node(),
+        "process": os.getpid(),
+        "claimed_at": datetime.now(UTC).isoformat(timespec="seconds"),
+        "ended_by": None,
+    }
 
 
 def _write(path: Path, content: Mapping[str, object], flag: int) -> None:

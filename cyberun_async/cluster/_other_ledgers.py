@@ -1,5 +1,5 @@
 """
-What the other ledgers of the folder know: tasks of other shards, and of overtaken epochs.
+What the other ledgers of a folder have: tasks of other shards, and of overtaken epochs.
 
 Everything here runs in a thread of a worker.
 """
@@ -7,8 +7,8 @@ Everything here runs in a thread of a worker.
 import re
 import sqlite3
 import tempfile
-from collections.abc import Collection, Iterator
-from contextlib import closing
+from collections.abc import Collection, Generator, Iterable, Iterator
+from contextlib import closing, contextmanager
 from datetime import datetime
 from pathlib import Path
 
@@ -21,6 +21,10 @@ from ._takeover import copy
 
 _LEDGER = re.compile(r"shard-(\d{5})\.\d{4}\.sqlite")
 _PATIENCE = 2.0
+_SUBMITTED = (
+    "SELECT j.key, s.task_id, s.intent_at FROM submissions s"
+    " JOIN jobs j ON j.number = s.job WHERE s.task_id NOT NULL ORDER BY s.id"
+)
 
 
 @attrs.frozen(kw_only=True)
@@ -34,7 +38,7 @@ class OvertakenSubmission:
         shard: The job's shard.
         epoch: The epoch of the shard that submitted it.
         intent_at: Just before its request left, by that worker's clock.
-        other_tasks: Tasks that the shard's ledger has for the job; with any, it is paid twice.
+        other_tasks: Tasks that the shard's ledger has for the job; with any, it is billed twice.
     """
 
     key: str
@@ -46,10 +50,10 @@ class OvertakenSubmission:
 
     def __str__(self) -> str:
         """Say it in one line."""
-        moment = self.intent_at.isoformat(timespec="seconds")
+        sent_at = self.intent_at.isoformat(timespec="seconds")
         also = f" beside {', '.join(self.other_tasks)}" if self.other_tasks else ""
         return (
-            f"job {self.key!r} sent at {moment} became task {self.task_id}{also}: "
+            f"job {self.key!r} sent at {sent_at} became task {self.task_id}{also}: "
             f"the worker of epoch {self.epoch} had lost the shard {self.shard}"
         )
 
@@ -60,14 +64,19 @@ def shards_in(folder: Path) -> list[int]:
     return sorted({int(match[1]) for match in found if match})
 
 
-def newest(folder: Path, shard: int) -> Path:
-    """Return the newest ledger of a shard that has one."""
-    return ledger_path(folder, shard, epochs(folder, shard, ".sqlite")[0])
+@contextmanager
+def copied(ledger: Path) -> Generator[sqlite3.Connection, None, None]:
+    """Open a copy of a ledger that may be in use; the ledger is left as it is."""
+    with translated(ledger), tempfile.TemporaryDirectory() as scratch:
+        target = Path(scratch, ledger.name)
+        copy(ledger, target)
+        with closing(sqlite3.connect(target)) as connection:
+            yield connection
 
 
 def claimed_by_others(folder: Path, shard: int, task_ids: Collection[str]) -> set[str]:
     """
-    Return which of *task_ids* are known to be those of other shards.
+    Return which of *task_ids* other shards are known to have submitted.
 
     A ledger that cannot be read now claims nothing: its tasks stay candidates.
 
@@ -78,7 +87,8 @@ def claimed_by_others(folder: Path, shard: int, task_ids: Collection[str]) -> se
     with translated(folder):
         for other in shards_in(folder):
             if other != shard:
-                found |= _tasks_of(newest(folder, other)) & set(task_ids)
+                newest = ledger_path(folder, other, epochs(folder, other, ".sqlite")[0])
+                found |= _tasks_of(newest) & set(task_ids)
     return found
 
 
@@ -93,51 +103,23 @@ def _tasks_of(ledger: Path) -> set[str]:
         return set()
 
 
-def overtaken(folder: Path, shard: int) -> list[OvertakenSubmission]:
-    """Return the tasks that older epochs' ledgers have, and the newest one does not."""
-    known, *older = epochs(folder, shard, ".sqlite") or [0]
-    if not older:
-        return []
-    with tempfile.TemporaryDirectory() as scratch:
-        tasks = _tasks_by_job(_readable(folder, shard, known, Path(scratch)))
-        claimed = {task for each in tasks.values() for task in each}
-        return [
-            attrs.evolve(found, other_tasks=tuple(tasks.get(found.key, ())))
-            for epoch in sorted(older)
-            for found in _submitted(folder, shard, epoch, Path(scratch))
-            if found.task_id not in claimed
-        ]
-
-
-def _readable(folder: Path, shard: int, epoch: int, scratch: Path) -> Path:
-    target = scratch / f"{epoch}.sqlite"
-    copy(ledger_path(folder, shard, epoch), target, patience=_PATIENCE)
-    return target
-
-
-def _tasks_by_job(ledger: Path) -> dict[str, list[str]]:
-    tasks: dict[str, list[str]] = {}
-    for key, task_id, _ in _rows(ledger):
-        tasks.setdefault(key, []).append(task_id)
-    return tasks
-
-
-def _submitted(
-    folder: Path, shard: int, epoch: int, scratch: Path
+def overtaken(
+    db: sqlite3.Connection, folder: Path, shard: int, older: Iterable[int]
 ) -> Iterator[OvertakenSubmission]:
-    for key, task_id, intent_at in _rows(_readable(folder, shard, epoch, scratch)):
-        yield OvertakenSubmission(
-            key=key,
-            task_id=task_id,
-            shard=shard,
-            epoch=epoch,
-            intent_at=datetime.fromisoformat(intent_at),
-        )
-
-
-def _rows(ledger: Path) -> list[tuple[str, str, str]]:
-    with closing(sqlite3.connect(ledger)) as connection:
-        return connection.execute(
-            "SELECT j.key, s.task_id, s.intent_at FROM submissions s"
-            " JOIN jobs j ON j.number = s.job WHERE s.task_id NOT NULL ORDER BY s.id"
-        ).fetchall()
+    """Yield the tasks that *older* epochs' ledgers have, and the newest one, *db*, does not."""
+    tasks: dict[str, list[str]] = {}
+    for key, task_id, _ in db.execute(_SUBMITTED):
+        tasks.setdefault(key, []).append(task_id)
+    claimed = {task for each in tasks.values() for task in each}
+    for epoch in sorted(older):
+        with copied(ledger_path(folder, shard, epoch)) as ledger:
+            for key, task_id, intent_at in ledger.execute(_SUBMITTED):
+                if task_id not in claimed:
+                    yield OvertakenSubmission(
+                        key=key,
+                        task_id=task_id,
+                        shard=shard,
+                        epoch=epoch,
+                        intent_at=datetime.fromisoformat(intent_at),
+                        other_tasks=tuple(tasks.get(key, ())),
+                    )

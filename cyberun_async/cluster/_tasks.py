@@ -46,16 +46,16 @@ async def _decide(
     task_id: str | None,
     client: CyberunClient,
 ) -> bool:
-    lease = await take(task.folder, task, worker)
+    lease = await take(task, worker)
     async with LeasedBatch(client, lease, task) as batch:
         await batch.decide(key, choice, task=task_id)
     return True
 
 
 def _plugin(worker: Any, task: ShardTask) -> WorkerHost:
-    plugin = worker.plugins.get(task.plugin)
+    plugin = worker.plugins.get(task.setup.plugin)
     if not isinstance(plugin, WorkerHost):
-        raise ClusterError("this worker has no client; it was told to stop")
+        raise ClusterError("this worker has no client any more; its batch was closed")
     return plugin
 
 

@@ -23,7 +23,7 @@ from .kit import client_of, jobs, query
 async def impatient_batch(sim: Simulator, ledger: Path, patience: float) -> AsyncIterator[Batch]:
     """A batch that waits for *patience* seconds for a lock of its ledger."""
     async with client_of(sim) as client, Batch(client, ledger) as batch:
-        book = batch._ledger
+        book = batch._opened
         assert isinstance(book, Ledger)
         await book.read(
             lambda db: db.execute(f"PRAGMA busy_timeout = {patience * 1000:.0f}").fetchall()

@@ -10,7 +10,7 @@ import anyio.to_thread
 from cyberun_async.batch import Batch, BatchPolicy
 from cyberun_async.batch._environment import Environment
 from cyberun_async.batch._jobs import PreparedJob, prepared
-from cyberun_async.batch._ledger import queries as records
+from cyberun_async.batch._ledger import queries
 from cyberun_async.batch._ledger.ledger import Ledger
 from cyberun_async.batch._submitting import Submitter
 from cyberun_async.batch._throttle import Throttle
@@ -71,7 +71,7 @@ async def test_a_request_that_leaves_after_the_stop_gets_its_moment_too(
     book = await Ledger(ledger).open()
     try:
         await book.write(_taken_in)
-        [row] = await book.read(lambda db: records.work(db, 1, 0, 1))
+        [row] = await book.read(lambda db: queries.work(db, 1, 0, 1))
         async with client_of(sim) as client:
             submitter = Submitter(client, book, policy, Throttle(1))
             with anyio.CancelScope() as scope:
@@ -102,6 +102,6 @@ async def test_what_is_submitted_again_in_a_run_is_not_hurried(
 def _taken_in(db: sqlite3.Connection) -> None:
     job = prepared(next(jobs(1)), 0)
     assert isinstance(job, PreparedJob)
-    records.begin_staging(db)
-    records.stage(db, [(0, job, None)])
-    records.accept_staged(db)
+    queries.begin_staging(db)
+    queries.stage(db, [(0, job, None)])
+    queries.accept_staged(db)

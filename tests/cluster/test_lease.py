@@ -9,11 +9,11 @@ import pytest
 
 from cyberun_async.batch import LedgerError, LedgerWriteError
 from cyberun_async.cluster import LeaseLostError
-from cyberun_async.cluster._lease import Holder, Lease, claim, epochs
+from cyberun_async.cluster._lease import Lease, claim, epochs
 
 
-HOLDER = Holder.here("tcp://127.0.0.1:1")
-OTHER = Holder.here("tcp://127.0.0.1:2")
+HOLDER = "tcp://127.0.0.1:1"
+OTHER = "tcp://127.0.0.1:2"
 
 
 def test_the_first_claim_holds(tmp_path: Path) -> None:
@@ -102,7 +102,7 @@ def test_whether_there_is_a_newer_one_has_to_be_known(
         raise PermissionError(13, "Permission denied", str(path))
 
     monkeypatch.setattr(Path, "stat", stat)
-    with pytest.raises(LeaseLostError, match=r"cannot be told \(Permission denied\)"):
+    with pytest.raises(LeaseLostError, match=r"cannot be seen \(Permission denied\)"):
         lease.check()
 
 

@@ -15,11 +15,11 @@ import pytest
 from cyberun_async.batch import LedgerBusyError, LedgerDamagedError
 from cyberun_async.batch._ledger.file import connect, note
 from cyberun_async.batch._ledger.ledger import Ledger
-from cyberun_async.cluster._lease import Holder, claim
+from cyberun_async.cluster._lease import claim
 from cyberun_async.cluster._takeover import take_over
 
 
-HOLDER = Holder.here("tcp://127.0.0.1:1")
+HOLDER = "tcp://127.0.0.1:1"
 
 # Stands within a commit: what was there is in the journal, what is new is in the file.
 STUCK = """

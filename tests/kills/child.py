@@ -19,7 +19,7 @@ from typing import Any
 
 from cyberun_async import CyberunClient, Limits, Timeouts, WatchPolicy
 from cyberun_async.batch import Batch, BatchPolicy, Job
-from cyberun_async.batch._ledger import queries as records
+from cyberun_async.batch._ledger import queries
 from cyberun_async.batch._submitting import Submitter
 
 
@@ -103,7 +103,7 @@ def is_part(path: Path, *_: Any) -> bool:
 
 TRAPS: dict[str, Callable[[int], None]] = {
     # The intent is written, but not committed; it is committed, but nothing has been sent.
-    "intent uncommitted": lambda n: after(records, "intend", n, always),
+    "intent uncommitted": lambda n: after(queries, "intend", n, always),
     "intent committed": lambda n: before(Submitter, "_send", n, always),
     # The answer has been read, but is not noted.
     "answer read": lambda n: before(Submitter, "_note", n, always),

@@ -4,31 +4,33 @@ import os
 import sqlite3
 from collections.abc import Callable
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
-from typing import Any, Generic, Self, TypeVar, cast
+from typing import Any, Concatenate, ParamSpec, Self, TypeVar
 
 import anyio
 import anyio.to_thread
+import attrs
 
 from .._errors import LedgerError
 from .file import BUSY_SECONDS, connect, hold, note, translated
 
 
+P = ParamSpec("P")
 T = TypeVar("T")
 
-Step = Callable[[sqlite3.Connection], T]
+# The database comes first, as in all functions of `queries`.
+Step = Callable[Concatenate[sqlite3.Connection, P], T]
 
 
-class _Entry(Generic[T]):
+@attrs.define(eq=False)
+class _Entry:
     """A step on its way to disk."""
 
-    __slots__ = ("error", "is_done", "result", "step")
-
-    def __init__(self, step: Step[T]) -> None:
-        self.step = step
-        self.is_done = False
-        self.result: T | None = None
-        self.error: Exception | None = None
+    step: Callable[[sqlite3.Connection], Any]
+    result: Any = None
+    error: Exception | None = None
+    is_done: bool = False
 
 
 class Ledger:
@@ -55,7 +57,7 @@ class Ledger:
         self._patience = patience
         self._limiter = anyio.CapacityLimiter(1)
         self._turn = anyio.Lock()
-        self._waiting: list[_Entry[Any]] = []
+        self._waiting: list[_Entry] = []
         self._connection: sqlite3.Connection | None = None
         self._lock: sqlite3.Connection | None = None
         self.transactions: int = 0
@@ -77,30 +79,33 @@ class Ledger:
         with anyio.CancelScope(shield=True):
             await self._in_thread(self._close)
 
-    async def write(self, step: Step[T]) -> T:
+    async def write(self, step: Step[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """
-        Do *step* in a transaction and return what it returned, once that is safe.
+        Do *step* in a transaction and return its result once that is safe.
 
-        It is not cancelled half way: what it says has happened already.
+        A cancellation does not interrupt it: what it records has happened already.
 
         Raises:
             LedgerError: It could not be written; nothing of it was.
         """
-        entry = _Entry(step)
+        entry = _Entry(lambda connection: step(connection, *args, **kwargs))
         self._waiting.append(entry)
         with anyio.CancelScope(shield=True):
             async with self._turn:
                 if not entry.is_done:
                     entries, self._waiting = self._waiting, []
-                    await self._in_thread(lambda: self._commit(entries))
+                    await self._in_thread(partial(self._commit, entries))
         if entry.error is not None:
             raise entry.error
-        return cast("T", entry.result)
+        result: T = entry.result
+        return result
 
-    async def read(self, step: Step[T]) -> T:
+    async def read(self, step: Step[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Return what *step* reads."""
         async with self._turn:
-            return await self._in_thread(lambda: self._translated(step))
+            return await self._in_thread(
+                lambda: self._translated(lambda connection: step(connection, *args, **kwargs))
+            )
 
     async def _in_thread(self, function: Callable[[], T]) -> T:
         return await anyio.to_thread.run_sync(function, limiter=self._limiter)
@@ -135,24 +140,20 @@ class Ledger:
             if lock is not None:
                 lock.close()
 
-    @property
-    def _open_connection(self) -> sqlite3.Connection:
+    def _translated(self, step: Callable[[sqlite3.Connection], T]) -> T:
         if self._connection is None:
             raise LedgerError(self.path, "is closed")
-        return self._connection
-
-    def _translated(self, step: Step[T]) -> T:
         with translated(self.path):
-            return step(self._open_connection)
+            return step(self._connection)
 
-    def _commit(self, entries: list[_Entry[Any]]) -> None:
+    def _commit(self, entries: list[_Entry]) -> None:
         try:
-            self._translated(lambda connection: self._transact(connection, entries))
+            self._translated(partial(self._transact, entries))
         except Exception as error:  # noqa: BLE001 - each entry's caller raises it
             for entry in entries:
                 entry.error, entry.is_done = error, True
 
-    def _transact(self, connection: sqlite3.Connection, entries: list[_Entry[Any]]) -> None:
+    def _transact(self, entries: list[_Entry], connection: sqlite3.Connection) -> None:
         connection.execute("BEGIN IMMEDIATE")
         try:
             for entry in entries:

@@ -1,8 +1,8 @@
-"""Questions to the ledger and changes of it, in SQL."""
+"""What the batch reads from its ledger and writes to it, in SQL; all run in the ledger's thread."""
 
 import json
 import sqlite3
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -16,6 +16,9 @@ from .schema import STAGING
 
 SKIPPED_WHY = "it may have been submitted, and was left at that"
 
+# Notes about the run that is going on: its name, and which jobs it submitted again.
+_RUN_MARKER = "run marker"
+_RESUBMITTED = "resubmitted:"
 
 _ROW = (
     "number, key, workflow, workflow_id, parameters, files, options, state, task_id, accepted, run"
@@ -48,10 +51,10 @@ class Known:
 
 
 @attrs.frozen
-class OpenFate:
-    """A submission of unknown fate that is to be decided."""
+class OpenSubmission:
+    """An unconfirmed submission that is to be decided."""
 
-    submission: int
+    id: int
     job: int
     key: str
     workflow: str
@@ -60,12 +63,12 @@ class OpenFate:
 
 
 def now() -> str:
-    """Return the present moment as the ledger writes it."""
+    """Return the current time as the ledger writes it."""
     return datetime.now(UTC).isoformat()
 
 
 def begin_staging(db: sqlite3.Connection) -> None:
-    """Forget jobs that came in but were not accepted."""
+    """Delete jobs that were staged but not accepted."""
     db.execute(STAGING)
     db.execute("DELETE FROM temp.staged")
 
@@ -83,7 +86,7 @@ def known(db: sqlite3.Connection, keys: Sequence[str]) -> dict[str, Known]:
 def stage(
     db: sqlite3.Connection, jobs: Iterable[tuple[int, PreparedJob, str | None]]
 ) -> list[tuple[int, JobFault]]:
-    """Take jobs in, each with its place and its workflow's id; blame keys that came before."""
+    """Stage jobs, each with its place and its workflow's id; return the duplicate keys."""
     faults: list[tuple[int, JobFault]] = []
     insert = "INSERT OR IGNORE INTO temp.staged VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
     for place, job, workflow_id in jobs:
@@ -123,16 +126,15 @@ def _next_run(db: sqlite3.Connection) -> int:
     return int(last) + 1
 
 
-def reopen(db: sqlite3.Connection, run: int, *, max_submissions: int, saves: bool) -> None:
+def _reopen(db: sqlite3.Connection, run: int, *, max_submissions: int, saves: bool) -> None:
     """Plan again what an earlier run left without a good end and may be tried once more."""
-    change = "UPDATE jobs SET state = ?, error = NULL WHERE run = ? AND "
-    db.execute(change + "state = 'rejected'", (JobState.PLANNED, run))
-    db.execute(change + "state = 'lost'", (JobState.RUNNING, run))
-    again = "state = 'failed' AND accepted < ?"
-    db.execute(change + again, (JobState.PLANNED, run, max_submissions))
-    if saves:
-        unsaved = "state = 'completed' AND error IS NOT NULL"
-        db.execute(change + unsaved, (JobState.SAVING, run))
+    db.execute(
+        "UPDATE jobs SET state = CASE state WHEN 'lost' THEN 'running' WHEN 'completed' THEN"
+        " 'saving' ELSE 'planned' END, error = NULL WHERE run = ? AND (state IN ('rejected',"
+        " 'lost') OR (state = 'failed' AND accepted < ?)"
+        " OR (state = 'completed' AND error IS NOT NULL AND ?))",
+        (run, max_submissions, saves),
+    )
 
 
 def work(
@@ -141,8 +143,8 @@ def work(
     """
     Return the next jobs to work on: those of this run, and any that has a task already.
 
-    A job of an earlier run that was never sent stays as it is, and so do all that have no
-    task yet where nothing may be submitted.
+    A job of an earlier run that was never sent stays as it is. So do all jobs without a
+    task if nothing may be submitted.
     """
     rows = db.execute(
         f"SELECT {_ROW} FROM jobs WHERE number > ? AND"  # noqa: S608 - a constant
@@ -153,26 +155,14 @@ def work(
     return [JobRow(*row) for row in rows]
 
 
-def running(db: sqlite3.Connection, after: int, limit: int) -> list[JobRow]:
-    """Return the next jobs whose task is not known to have ended."""
-    rows = db.execute(
-        f"SELECT {_ROW} FROM jobs WHERE number > ? AND state = 'running'"  # noqa: S608 - a constant
-        " ORDER BY number LIMIT ?",
-        (after, limit),
-    )
-    return [JobRow(*row) for row in rows]
-
-
 def outcomes(
     db: sqlite3.Connection, run: int, after: int, limit: int
 ) -> list[tuple[int, JobOutcome]]:
     """Return the next outcomes the ledger has of jobs of this run, with the jobs' numbers."""
-    # Only question marks are put in.
-    marks = ", ".join("?" for _ in OUTCOMES)
     rows = db.execute(
-        f"SELECT number, key, state, task_id, error, accepted FROM jobs WHERE number > ?"  # noqa: S608
-        f" AND run = ? AND state IN ({marks}) ORDER BY number LIMIT ?",
-        (after, run, *OUTCOMES, limit),
+        "SELECT number, key, state, task_id, error, accepted FROM jobs WHERE number > ? AND run = ?"
+        " AND state NOT IN ('planned', 'sending', 'running', 'saving') ORDER BY number LIMIT ?",
+        (after, run, limit),
     ).fetchall()
     return [
         (
@@ -198,8 +188,7 @@ def _files(db: sqlite3.Connection, number: int) -> tuple[Path, ...]:
 
 def intend(db: sqlite3.Connection, job: int) -> int:
     """Note that the job is about to be submitted, and return the submission's number."""
-    moment = now()
-    cursor = db.execute("INSERT INTO submissions (job, intent_at) VALUES (?, ?)", (job, moment))
+    cursor = db.execute("INSERT INTO submissions (job, intent_at) VALUES (?, ?)", (job, now()))
     _move(db, job, JobState.SENDING)
     return int(cursor.lastrowid or 0)
 
@@ -214,7 +203,7 @@ def withdraw(db: sqlite3.Connection, job: int, submission: int, answer: str, why
 
 
 def reject(db: sqlite3.Connection, job: int, submission: int | None, why: str) -> None:
-    """Note that the service would not have the job."""
+    """Note that the service rejected the job."""
     if submission is not None:
         withdraw(db, job, submission, "declined", why)
     _move(db, job, JobState.REJECTED, error=why)
@@ -226,10 +215,15 @@ def accept(db: sqlite3.Connection, job: int, submission: int, task_id: str) -> N
         "UPDATE submissions SET answer = 'accepted', answered_at = ?, task_id = ? WHERE id = ?",
         (now(), task_id, submission),
     )
+    _run(db, job, task_id)
+
+
+def _run(db: sqlite3.Connection, job: int, task_id: str) -> None:
     db.execute(
-        "UPDATE jobs SET task_id = ?, accepted = accepted + 1 WHERE number = ?", (task_id, job)
+        "UPDATE jobs SET state = 'running', error = NULL, changed_at = ?, task_id = ?,"
+        " accepted = accepted + 1 WHERE number = ?",
+        (now(), task_id, job),
     )
-    _move(db, job, JobState.RUNNING)
 
 
 def end(
@@ -277,13 +271,12 @@ def lost_answer(db: sqlite3.Connection, submission: int, why: str) -> None:
     db.execute("UPDATE submissions SET answer = 'lost', error = ? WHERE id = ?", (why, submission))
 
 
-def open_fates(db: sqlite3.Connection) -> list[OpenFate]:
-    """Return the submissions whose fate is to be decided, and note that their answers are lost."""
-    why = "the program ended before the answer was read"
+def open_submissions(db: sqlite3.Connection) -> list[OpenSubmission]:
+    """Return the unconfirmed submissions to be decided; note that their answers are lost."""
     db.execute(
-        "UPDATE submissions SET answer = 'lost', error = ? WHERE answer IS NULL"
-        " AND job IN (SELECT number FROM jobs WHERE state = 'sending')",
-        (why,),
+        "UPDATE submissions SET answer = 'lost',"
+        " error = 'the program ended before the answer was read' WHERE answer IS NULL"
+        " AND job IN (SELECT number FROM jobs WHERE state = 'sending')"
     )
     rows = db.execute(
         "SELECT s.id, j.number, j.key, j.workflow, j.workflow_id, s.intent_at FROM submissions s"
@@ -291,8 +284,8 @@ def open_fates(db: sqlite3.Connection) -> list[OpenFate]:
         " WHERE s.answer = 'lost' AND s.action IS NULL AND j.state = 'sending' ORDER BY s.id"
     )
     return [
-        OpenFate(submission, job, key, workflow, workflow_id, datetime.fromisoformat(intent_at))
-        for submission, job, key, workflow, workflow_id, intent_at in rows
+        OpenSubmission(number, job, key, workflow, workflow_id, datetime.fromisoformat(intent_at))
+        for number, job, key, workflow, workflow_id, intent_at in rows
     ]
 
 
@@ -311,7 +304,7 @@ def claimed(db: sqlite3.Connection, task_ids: Sequence[str]) -> dict[str, dateti
 def judge(
     db: sqlite3.Connection, submission: int, verdict: Verdict, candidates: Sequence[str]
 ) -> None:
-    """Note what the task list told about a submission."""
+    """Note what the task list says about a submission."""
     db.execute(
         "UPDATE submissions SET verdict = ?, candidates = ? WHERE id = ?",
         (verdict, json.dumps(list(candidates)), submission),
@@ -334,38 +327,26 @@ def adopt(db: sqlite3.Connection, job: int, submission: int, task_id: str) -> No
     """Take *task_id* for the task that the submission became, as a person said."""
     _act(db, submission, "adopt")
     db.execute("UPDATE submissions SET task_id = ? WHERE id = ?", (task_id, submission))
-    db.execute(
-        "UPDATE jobs SET task_id = ?, accepted = accepted + 1 WHERE number = ?", (task_id, job)
-    )
-    _move(db, job, JobState.RUNNING)
+    _run(db, job, task_id)
 
 
 def _act(db: sqlite3.Connection, submission: int, action: str) -> None:
     db.execute("UPDATE submissions SET action = ? WHERE id = ?", (action, submission))
 
 
-def counts(db: sqlite3.Connection) -> dict[JobState, int]:
-    """Return how many jobs are in which state."""
-    return _by_state(db.execute("SELECT state, count(*) FROM jobs GROUP BY state"))
-
-
-def counts_of(db: sqlite3.Connection, run: int) -> dict[JobState, int]:
-    """Return how many jobs of this run are in which state."""
-    query = "SELECT state, count(*) FROM jobs WHERE run = ? GROUP BY state"
-    return _by_state(db.execute(query, (run,)))
-
-
-def _by_state(rows: sqlite3.Cursor) -> dict[JobState, int]:
-    found = dict(rows.fetchall())
+def counts(db: sqlite3.Connection, run: int | None = None) -> dict[JobState, int]:
+    """Return how many jobs, of this run or of all, are in which state."""
+    query = "SELECT state, count(*) FROM jobs WHERE run = coalesce(?, run) GROUP BY state"
+    found = dict(db.execute(query, (run,)).fetchall())
     return {state: found.get(state, 0) for state in JobState}
 
 
-def fates(db: sqlite3.Connection) -> tuple[UnconfirmedSubmission, ...]:
-    """Return every submission of unknown fate there ever was."""
+def report(db: sqlite3.Connection) -> BatchReport:
+    """Return the whole batch as the ledger has it."""
     rows = db.execute(
         "SELECT key, workflow, intent_at, verdict, candidates, action FROM unknown_fates"
     )
-    return tuple(
+    fates = tuple(
         UnconfirmedSubmission(
             key=key,
             workflow=workflow,
@@ -376,27 +357,19 @@ def fates(db: sqlite3.Connection) -> tuple[UnconfirmedSubmission, ...]:
         )
         for key, workflow, intent_at, verdict, candidates, action in rows
     )
+    return BatchReport(counts=counts(db), fates=fates)
 
 
-def report(db: sqlite3.Connection) -> BatchReport:
-    """Return the whole batch as the ledger has it."""
-    return BatchReport(counts=counts(db), fates=fates(db))
-
-
-_NAME = "sitting"
-
-
-_RESUBMITTED = "resubmitted:"
-
-
-def begin(db: sqlite3.Connection, name: str, renew: Callable[[sqlite3.Connection], None]) -> None:
-    """Begin the run *name*, with *renew*, or go on with it."""
-    found = db.execute("SELECT value FROM meta WHERE name = ?", (_NAME,)).fetchone()
-    if found == (name,):
+def begin(
+    db: sqlite3.Connection, run: int, marker: str, *, max_submissions: int, saves: bool
+) -> None:
+    """Begin the run of this marker, and plan again what it may try; or continue it."""
+    found = db.execute("SELECT value FROM meta WHERE name = ?", (_RUN_MARKER,)).fetchone()
+    if found == (marker,):
         return
-    renew(db)
+    _reopen(db, run, max_submissions=max_submissions, saves=saves)
     db.execute("DELETE FROM meta WHERE name GLOB ?", (f"{_RESUBMITTED}*",))
-    note(db, _NAME, name)
+    note(db, _RUN_MARKER, marker)
 
 
 def mark_resubmitted(db: sqlite3.Connection, job: int) -> None:

@@ -29,10 +29,9 @@ class NoLedger:
     async def aclose(self) -> None:
         pass
 
-    async def write(self, step: Any) -> Any:
-        """Do *step*, a function such as those of ``batch._records``, perhaps with arguments."""
-        function: Callable[..., Any] = getattr(step, "func", step)
-        return getattr(self, f"_{function.__name__}")(**getattr(step, "keywords", {}))
+    async def write(self, step: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        """Do *step*, a function such as those of ``batch._ledger.queries``."""
+        return getattr(self, f"_{step.__name__}")(*args, **kwargs)
 
     read = write
 
@@ -52,22 +51,22 @@ class NoLedger:
     def _accept_staged(self) -> int:
         return 1
 
-    def _begin(self, **_: Any) -> None:
+    def _begin(self, *_: Any, **__: Any) -> None:
         pass
 
     def _resubmitted(self) -> set[int]:
         return set()
 
-    def _counts(self) -> dict[JobState, int]:
+    def _counts(self, run: int | None = None) -> dict[JobState, int]:
         return {}
 
-    def _open_fates(self) -> list[Any]:
+    def _open_submissions(self) -> list[Any]:
         return []
 
-    def _outcomes(self, **_: Any) -> list[Any]:
+    def _outcomes(self, *_: Any) -> list[Any]:
         return []
 
-    def _work(self, run: int, after: int, limit: int) -> list[JobRow]:
+    def _work(self, run: int, after: int, limit: int, *, may_submit: bool) -> list[JobRow]:
         page = self._jobs[after : after + limit]
         while page and all(row.number in self._ended for row in page):
             after += limit
@@ -78,10 +77,10 @@ class NoLedger:
         self._submissions += 1
         return self._submissions
 
-    def _accept(self, **_: Any) -> None:
+    def _accept(self, *_: Any) -> None:
         pass
 
-    def _end(self, job: int, status: str, **_: Any) -> None:
+    def _end(self, job: int, task_id: str, *, status: str, **_: Any) -> None:
         if status != JobState.COMPLETED:
             raise ValueError(f"all jobs of this row complete, but one is {status}")
         self._ended.add(job)

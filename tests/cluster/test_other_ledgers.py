@@ -1,5 +1,6 @@
-"""What other ledgers of the folder tell: tasks of other shards, and of overtaken epochs."""
+"""What other ledgers of the folder have: tasks of other shards, and of overtaken epochs."""
 
+import json
 import sqlite3
 from contextlib import closing
 from datetime import datetime
@@ -10,17 +11,17 @@ import pytest
 
 from cyberun_async.batch import Job, JobOutcome, JobState, LedgerDamagedError, LedgerWriteError
 from cyberun_async.batch._jobs import PreparedJob, prepared
-from cyberun_async.batch._ledger import queries as records
+from cyberun_async.batch._ledger import queries
 from cyberun_async.batch._ledger.file import connect
 from cyberun_async.cluster._counts import ShardCounts
-from cyberun_async.cluster._lease import Holder, Lease, claim
-from cyberun_async.cluster._messages import News, heard, told
-from cyberun_async.cluster._other_ledgers import claimed_by_others, overtaken
+from cyberun_async.cluster._lease import Lease, claim
+from cyberun_async.cluster._messages import News, from_plain, to_plain
+from cyberun_async.cluster._other_ledgers import OvertakenSubmission, claimed_by_others
 from cyberun_async.cluster._reports import report_of
 from cyberun_async.cluster._takeover import take_over
 
 
-HOLDER = Holder.here("tcp://127.0.0.1:1")
+HOLDER = "tcp://127.0.0.1:1"
 
 
 def held(folder: Path, shard: int = 0) -> Lease:
@@ -34,28 +35,32 @@ def with_job(ledger: Path, key: str) -> int:
     job = prepared(Job(key=key, workflow="text-to-image"), 0)
     assert isinstance(job, PreparedJob)
     with closing(connect(ledger, durable=True, shared=True)) as db:
-        records.begin_staging(db)
-        records.stage(db, [(0, job, None)])
-        records.accept_staged(db)
+        queries.begin_staging(db)
+        queries.stage(db, [(0, job, None)])
+        queries.accept_staged(db)
         [number] = db.execute("SELECT number FROM jobs WHERE key = ?", (key,)).fetchone()
-        return records.intend(db, number)
+        return queries.intend(db, number)
 
 
 def accepted(ledger: Path, submission: int, task_id: str) -> None:
     with closing(connect(ledger, durable=True, shared=True)) as db:
         [job] = db.execute("SELECT job FROM submissions WHERE id = ?", (submission,)).fetchone()
-        records.accept(db, job, submission, task_id)
+        queries.accept(db, job, submission, task_id)
 
 
 def repeated(ledger: Path, submission: int, task_id: str) -> None:
-    """Submit the job again, as a new holder does that was told to."""
+    """Submit the job again, as a new holder does if its policy says so."""
     with closing(connect(ledger, durable=True, shared=True)) as db:
-        [fate] = records.open_fates(db)
-        assert fate.submission == submission
-        records.judge(db, submission, "probably not submitted", ())
-        records.resubmit(db, fate.job, submission)
-        again = records.intend(db, fate.job)
-        records.accept(db, fate.job, again, task_id)
+        [found] = queries.open_submissions(db)
+        assert found.id == submission
+        queries.judge(db, submission, "probably not submitted", ())
+        queries.resubmit(db, found.job, submission)
+        again = queries.intend(db, found.job)
+        queries.accept(db, found.job, again, task_id)
+
+
+def overtaken(folder: Path) -> tuple[OvertakenSubmission, ...]:
+    return report_of(str(folder)).overtaken
 
 
 def test_tasks_of_other_shards_are_theirs(tmp_path: Path) -> None:
@@ -76,26 +81,25 @@ def test_a_ledger_that_cannot_be_read_claims_nothing(tmp_path: Path) -> None:
     assert claimed_by_others(tmp_path, 0, ["task-b"]) == set()
 
 
-def test_what_went_on_is_nothing_special(tmp_path: Path) -> None:
+def test_what_was_taken_over_is_the_new_epochs_own(tmp_path: Path) -> None:
     """What a ledger had when it was taken over is the new epoch's own."""
     old = held(tmp_path)
     accepted(old.ledger, with_job(old.ledger, "a"), "task-a")
     held(tmp_path)
 
-    assert overtaken(tmp_path, 0) == []
-    assert overtaken(tmp_path, 7) == []
+    assert overtaken(tmp_path) == ()
 
 
 def test_an_answer_read_after_the_move_is_found(tmp_path: Path) -> None:
-    """The task is told with those that the job has beside it, and named in the report."""
+    """The task is reported with those that the job has beside it."""
     old = held(tmp_path)
     submission = with_job(old.ledger, "a")
     new = held(tmp_path)
     repeated(new.ledger, submission, "task-2")
-    assert overtaken(tmp_path, 0) == []
+    assert overtaken(tmp_path) == ()
     accepted(old.ledger, submission, "task-1")
 
-    [found] = overtaken(tmp_path, 0)
+    [found] = overtaken(tmp_path)
     assert (found.key, found.task_id, found.other_tasks) == ("a", "task-1", ("task-2",))
     assert (found.shard, found.epoch) == (0, 1)
     report = report_of(str(tmp_path))
@@ -112,10 +116,10 @@ def test_an_adopted_task_is_the_job_s(tmp_path: Path) -> None:
     new = held(tmp_path)
     accepted(old.ledger, submission, "task-1")
     with closing(connect(new.ledger, durable=True, shared=True)) as db:
-        [fate] = records.open_fates(db)
-        records.adopt(db, fate.job, fate.submission, "task-1")
+        [found] = queries.open_submissions(db)
+        queries.adopt(db, found.job, found.id, "task-1")
 
-    assert overtaken(tmp_path, 0) == []
+    assert overtaken(tmp_path) == ()
 
 
 def test_a_report_that_cannot_be_made_is_a_typed_error(tmp_path: Path) -> None:
@@ -146,7 +150,7 @@ def test_evidence_is_not_touched(tmp_path: Path) -> None:
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
 
 
-def test_news_arrives_as_it_was_told() -> None:
+def test_news_arrives_as_it_was_sent() -> None:
     """Outcomes travel as plain data, and come back whole."""
     outcome = JobOutcome(
         key="a",
@@ -158,41 +162,41 @@ def test_news_arrives_as_it_was_told() -> None:
         is_replayed=True,
     )
     for news in (
-        News("run", 3, 2, outcome, {JobState.COMPLETED: 1}),
-        News("run", 3, 2, None, {JobState.PLANNED: 5, JobState.RUNNING: 1}),
+        News(3, 2, outcome, {JobState.COMPLETED: 1}),
+        News(3, 2, None, {JobState.PLANNED: 5, JobState.RUNNING: 1}),
     ):
-        assert heard(told(news)) == news
+        assert from_plain(json.loads(json.dumps(to_plain(news)))) == news
 
 
-def test_an_outcome_is_told_once() -> None:
-    """Whoever tells it first, of the newest epoch; an overtaken worker counts no more."""
-    tally = ShardCounts()
-    tally.begin({0: 2, 1: 3})
-    tell = partial(_hear, tally)
+def test_an_outcome_is_reported_once() -> None:
+    """Whoever reports it first, of the newest epoch; an overtaken worker does not count."""
+    counts = ShardCounts()
+    counts.begin({0: 2, 1: 3})
+    is_new = partial(_is_new, counts)
 
-    assert tally.progress().counts[JobState.PLANNED] == 5
-    assert tell(0, 1, "a", completed=1)
-    assert not tell(0, 1, "a", completed=1)
-    assert not tell(0, 2, None, completed=1)
-    assert not tell(0, 1, "b", completed=9)
-    assert tell(0, 2, "b", completed=2)
-    assert not tell(9, 1, "c", completed=1)
-    assert (tally.progress().ended, tally.progress().total) == (2, 5)
+    assert counts.progress().counts[JobState.PLANNED] == 5
+    assert is_new(0, 1, "a", completed=1)
+    assert not is_new(0, 1, "a", completed=1)
+    assert not is_new(0, 2, None, completed=1)
+    assert not is_new(0, 1, "b", completed=9)
+    assert is_new(0, 2, "b", completed=2)
+    assert not is_new(9, 1, "c", completed=1)
+    assert (counts.progress().ended, counts.progress().total) == (2, 5)
 
 
-def _hear(tally: ShardCounts, shard: int, epoch: int, key: str | None, completed: int) -> bool:
+def _is_new(counts: ShardCounts, shard: int, epoch: int, key: str | None, completed: int) -> bool:
     outcome = None if key is None else JobOutcome(key=key, state=JobState.COMPLETED)
-    return tally.hear(News("run", shard, epoch, outcome, {JobState.COMPLETED: completed}))
+    return counts.add(News(shard, epoch, outcome, {JobState.COMPLETED: completed}))
 
 
-def test_moments_are_aware(tmp_path: Path) -> None:
-    """When a request left is told with its time zone."""
+def test_timestamps_are_aware(tmp_path: Path) -> None:
+    """When a request left has its time zone."""
     old = held(tmp_path)
     submission = with_job(old.ledger, "a")
     held(tmp_path)
     accepted(old.ledger, submission, "task-1")
 
-    [found] = overtaken(tmp_path, 0)
+    [found] = overtaken(tmp_path)
     assert isinstance(found.intent_at, datetime)
     assert found.intent_at.utcoffset() is not None
 
