@@ -35,6 +35,7 @@ def serve_pages(
     service: FakeService,
     pages: Sequence[Sequence[int]],
     total: int | None = None,
+    *,
     meta: bool = True,
 ) -> None:
     """Let the task list answer with *pages*, and with empty ones after them."""

@@ -33,7 +33,7 @@ class Body(httpx.AsyncByteStream):
     """Pieces, and then an end in good order, a break, or nothing at all."""
 
     def __init__(
-        self, content: bytes, breaks: bool = False, hangs: bool = False, size: int = 10_000
+        self, content: bytes, *, breaks: bool = False, hangs: bool = False, size: int = 10_000
     ) -> None:
         self._pieces = iter([content[n : n + size] for n in range(0, len(content), size)])
         self._breaks = breaks

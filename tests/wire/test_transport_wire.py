@@ -940,7 +940,7 @@ def store_that_fails(way: str) -> Iterator[str]:
             # The queue of those that are not accepted is full: nobody else gets an answer.
             for _ in range(4):
                 waiting = opened.enter_context(socket.socket())
-                waiting.setblocking(False)
+                waiting.settimeout(0)
                 waiting.connect_ex(store.getsockname())
         yield f"http://127.0.0.1:{store.getsockname()[1]}"
 

@@ -111,7 +111,7 @@ class CyberunTrigger(BaseTrigger):
     """
 
     def __init__(
-        self, token: str, conn_id: str | None = None, cancel_on_kill: bool = False
+        self, token: str, conn_id: str | None = None, *, cancel_on_kill: bool = False
     ) -> None:
         super().__init__()
         self.token = token
