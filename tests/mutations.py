@@ -63,8 +63,8 @@ MUTATIONS = (
         "a step back is delivered instead of held",
         "_watch/ordering.py",
         "        if self._steps_back(status) or self._may_be_old(status):\n"
-        "            self._held = [event]",
-        "        if False:\n            self._held = [event]",
+        "            self.held = [event]",
+        "        if False:\n            self.held = [event]",
         (f"{WATCH}test_a_step_back_is_held_with_all_behind_it",),
     ),
     Mutation(
@@ -114,7 +114,7 @@ MUTATIONS = (
     Mutation(
         "Settled",
         "nothing is asked when a stream is opened",
-        "_watch/_moves.py",
+        "_watch/machine.py",
         "        # Beside the opening stream: it need not repeat what happened while nobody"
         " listened.\n        self._checks.by(now)",
         "        pass",
@@ -123,7 +123,7 @@ MUTATIONS = (
     Mutation(
         "Settled",
         "what comes after the end is taken, too",
-        "_watch/_stream.py",
+        "_watch/machine.py",
         '        """An event was read from the stream."""\n'
         "        if self.phase is not Phase.READING:\n            return",
         '        """An event was read from the stream."""',
@@ -141,8 +141,8 @@ MUTATIONS = (
         "Not twice",
         "a tick that equals the last one is passed on behind a reconnection",
         "_watch/ordering.py",
-        "            if _is_same(event, self.last_tick) or _is_same(event, before):\n"
-        "                return Verdict.REPEATED",
+        "            if _is_same(event, self.last_progress) or _is_same(event, before):\n"
+        "                return Fate.REPEATED",
         "            pass",
         (
             f"{WATCH}test_a_replayed_life_is_dropped_whole",
@@ -168,7 +168,7 @@ MUTATIONS = (
     Mutation(
         "Never mute",
         "a stream without a byte is kept",
-        "_watch/_state.py",
+        "_watch/machine.py",
         "            idle_at = last_byte_at + self.policy.idle_timeout",
         "            idle_at = last_byte_at + 1e9",
         (f"{WATCH}test_every_byte_puts_off_reconnecting",),
@@ -176,7 +176,7 @@ MUTATIONS = (
     Mutation(
         "Never mute",
         "a clean end is taken for any other loss",
-        "_watch/_stream.py",
+        "_watch/machine.py",
         "        if clean and not self._checks.is_held(now):",
         "        if False:",
         (f"{WATCH}test_a_clean_end_is_asked_about_before_anything_is_opened_again",),
@@ -184,27 +184,26 @@ MUTATIONS = (
     Mutation(
         "Never mute",
         "the service's own error counts as news of the task",
-        "_watch/_stream.py",
+        "_watch/machine.py",
         "        if isinstance(event, StatusEvent | ProgressEvent):\n"
-        "            self._contact(now)",
-        "        self._hear(now)\n"
+        "            self._outage.heard(now)",
+        "        self._moved(now)\n"
         "        if isinstance(event, StatusEvent | ProgressEvent):\n"
-        "            self._contact(now)",
+        "            self._outage.heard(now)",
         (f"{WATCH}test_only_events_of_the_task_put_off_asking[trouble-of-the-service]",),
     ),
     Mutation(
         "Switches by itself",
         "repeated loss does not lead to polling",
-        "_watch/_moves.py",
-        "        elif self._losses >= self.policy.tries_before_polling:\n"
-        "            self._start_polling(now, hint)",
+        "_watch/machine.py",
+        "        elif streams.are_exhausted:\n            self._start_polling(now, hint)",
         "        elif False:\n            self._start_polling(now, hint)",
         (f"{WATCH}test_repeated_loss_leads_to_polling[three-losses]",),
     ),
     Mutation(
         "Switches by itself",
         "the way back is tried at an even pace",
-        "_watch/_moves.py",
+        "_watch/stream_attempts.py",
         "        self._climbs += 1",
         "        self._climbs = 0",
         (f"{WATCH}test_the_way_back_is_tried_with_growing_pauses",),
@@ -212,9 +211,9 @@ MUTATIONS = (
     Mutation(
         "Switches by itself",
         "a stream that is stale is kept",
-        "_watch/machine.py",
-        "            self._stale_at = now + self.policy.stale_grace",
-        "            self._stale_at = None",
+        "_watch/stream_attempts.py",
+        "            self.stale_at = now + self._policy.stale_grace",
+        "            self.stale_at = None",
         (
             f"{WATCH}test_a_stream_that_does_not_bring_what_an_ask_saw_is_dropped",
             f"{WATCH}test_a_stream_without_a_single_byte_leads_to_polling_soon",
@@ -223,17 +222,16 @@ MUTATIONS = (
     Mutation(
         "Server trouble is not task trouble",
         "a connection resets the backoff",
-        "_watch/_stream.py",
+        "_watch/machine.py",
         "        self._order.opened()\n",
-        "        self._order.opened()\n        self._losses = 0\n",
+        "        self._order.opened()\n        self.streams.losses = 0\n",
         (f"{WATCH}test_only_a_new_event_resets_the_backoff",),
     ),
     Mutation(
         "Server trouble is not task trouble",
         "a refusal of the stream ends the watch",
-        "_watch/_stream.py",
-        "        self._losses = max(self._losses, self.policy.tries_before_polling)\n"
-        "        self._ask_first(now)",
+        "_watch/machine.py",
+        "        self.streams.refused()\n        self._check_first(now)",
         "        self.failed(error)",
         (f"{WATCH}test_a_refused_stream_is_judged_by_an_ask[403]",),
     ),
@@ -288,8 +286,8 @@ MUTATIONS = (
     Mutation(
         "Bounded",
         "no outage is too long",
-        "_watch/_state.py",
-        "        if limit is None or since is None:\n            return None",
+        "_watch/outage.py",
+        "        if limit is None or self.since is None:\n            return None",
         "        if True:\n            return None",
         (
             f"{WATCH}test_an_outage_beyond_the_policy_is_given_up",

@@ -33,10 +33,8 @@ from .._watch import (
     FetchResult,
     Finish,
     Phase,
+    Read,
     Watch,
-    report_answer,
-    report_id,
-    report_messages,
 )
 from .event_buffer import EventBuffer
 from .notifier import Notifier
@@ -136,8 +134,7 @@ class Follower:
         reader.push_all(first)
         self.readers.append(reader)
         self.was_shared = self.was_shared or len(self.readers) > 1
-        self.watch.streaming = True
-        self.watch.stream_granted(self._shared.now())
+        self.watch.reader_came(self._shared.now())
         self.advance()
 
     def detach(self, reader: EventBuffer) -> None:
@@ -146,7 +143,7 @@ class Follower:
             self.readers.remove(reader)
             self.departures += 1
         if not self.readers:
-            self.watch.streaming = False
+            self.watch.readers_left()
 
     async def wait_done(self) -> None:
         """Wait until this has ended, or nobody follows the task any more."""
@@ -186,7 +183,7 @@ class Follower:
         if self._checked is None:
             self._checked = now, anyio.Event()
         _, checked = self._checked
-        self.watch.look(now)
+        self.watch.check_soon(now)
         self.advance()
         await checked.wait()
 
@@ -240,7 +237,7 @@ class Follower:
 
     def on_time(self, now: float) -> None:
         """Let the machine decide whatever has become due."""
-        self.watch.tick(now, self._last_byte_at)
+        self.watch.time_passed(now, self._last_byte_at)
         self.advance()
 
     def on_wake(self, now: float) -> None:
@@ -250,7 +247,7 @@ class Follower:
 
     def on_answer(self, answer: TaskSnapshot | CyberunError, sent_at: float) -> None:
         """Report what a status check came to."""
-        report_answer(self.watch, answer, sent_at, self._shared.now())
+        self.watch.answered(answer, sent_at, self._shared.now())
         self.advance()
         if self._checked is not None and sent_at >= self._checked[0]:
             self._release_checked()
@@ -274,7 +271,7 @@ class Follower:
             logger.debug("task %s: %s", self.task_id, phase.value)
         if isinstance(step, Connect):
             self._connect(step)
-        elif phase is not Phase.READING and self._stream_scope is not None:
+        elif not isinstance(step, Read) and self._stream_scope is not None:
             self._stream_scope.cancel()
         if isinstance(step, FetchResult):
             self._fetch_output()
@@ -377,7 +374,7 @@ class Follower:
 
     async def _read_stream(self, last_event_id: str | None) -> None:
         watch, now = self.watch, self._shared.now
-        if watch.is_reconnecting:
+        if watch.streams.is_reconnecting:
             await anyio.sleep(max(0.0, self._shared.slots.start_time(now()) - now()))
         try:
             connection = await self._shared.requests.open_stream(self.task_id, last_event_id)
@@ -426,10 +423,7 @@ class Follower:
             # Of the connection, as the usual block with a `retry:` has no data and is no message.
             if connection.retry is not None:
                 watch.apply_retry_hint(connection.retry / 1000)
-            if messages:
-                report_messages(watch, messages, connection.last_event_id, now, self._shared.loads)
-            else:
-                report_id(watch, connection.last_event_id)
+            watch.read(messages, connection.last_event_id, now, self._shared.loads)
             if failure is not None:
                 watch.lost(failure.reason, now)
             items = self._deliver()

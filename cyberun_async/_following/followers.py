@@ -25,7 +25,6 @@ from .._model import (
     UnknownEndError,
     WatchPolicy,
 )
-from .._protocol import resumable_id
 from .._runtime import Runtime, draw, utc_now
 from .._watch import Counters, Phase, Watch
 from .check_places import Places
@@ -222,17 +221,13 @@ class Followers:
             age = (utc_now() - token.submitted_at).total_seconds()
             grace = max(0.0, self._policy.not_found_grace - max(0.0, age))
         watch = Watch(
-            task_id=token.task_id,
+            start=token,
             policy=self._policy,
             draw=draw,
             started_at=now,
             streaming=streaming,
             not_found_until=now + grace,
             counters=self._counters,
-            status=token.status,
-            attempt=token.attempt,
-            retry_count=token.retry_count,
-            last_event_id=resumable_id(token.last_event_id),
         )
         follower = self.by_task[token.task_id] = Follower(self._shared, watch)
         self._notifier.watch_began(token.task_id)
@@ -292,6 +287,6 @@ def _present_state(
                 task_id=watch.task_id, attempt=watch.attempt, origin="poll", status=watch.status
             )
         )
-    if watch.last_tick is not None:
-        first.append(attrs.evolve(watch.last_tick))
+    if watch.last_progress is not None:
+        first.append(attrs.evolve(watch.last_progress))
     return first

@@ -364,7 +364,7 @@ class Poller:
     @staticmethod
     def _answer_unsent(entry: _Entry, answer: TaskSnapshot | CyberunError, sent_at: float) -> None:
         entry.is_checking = False
-        entry.follower.watch.asked()
+        entry.follower.watch.check_sent()
         entry.follower.on_answer(answer, sent_at)
 
     def _crash_all(self, entries: Iterable[_Entry], error: Exception) -> None:
@@ -403,7 +403,7 @@ class Poller:
         entry, sent_at = check.entry, self._now()
         follower = entry.follower
         self._pace.status_checks += 1
-        follower.watch.asked()
+        follower.watch.check_sent()
         if self._places.sent(place, sent_at):
             self._wake()
         answer: TaskSnapshot | CyberunError
@@ -439,7 +439,7 @@ class Poller:
         policy = self._policy
         # Once may be a row that slipped to another page.
         pause = policy.poll_interval * 2.0 ** min(entry.unlisted - 1, 10)
-        entry.follower.watch.rested(self._now() + min(pause, policy.poll_interval_waiting))
+        entry.follower.watch.postpone_check(self._now() + min(pause, policy.poll_interval_waiting))
         self.schedule(entry.follower)
 
     def _spread(self, follower: Follower) -> None:
@@ -451,7 +451,7 @@ class Poller:
         # No later than its turn among all: one task alone is checked each interval.
         latest = now + 2 * interval - gap
         self._spread_at = min(max(now + interval, self._spread_at + gap), latest)
-        follower.watch.rested(self._spread_at)
+        follower.watch.postpone_check(self._spread_at)
         self.schedule(follower)
 
 

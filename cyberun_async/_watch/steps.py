@@ -1,4 +1,4 @@
-"""What a watch may order: its phases and the steps that the shell has to obey."""
+"""What a watch orders: its phases, and the steps that the shell obeys."""
 
 import enum
 
@@ -8,12 +8,12 @@ from .._model import CyberunError
 
 
 class Phase(enum.Enum):
-    """Where a watch stands; the table in ``_watch`` is about these."""
+    """Where a watch stands; the table in ``machine`` is about these."""
 
     CONNECTING = "connecting"
     READING = "reading"
     RESTING = "resting"
-    CHECKING = "asking"
+    CHECKING = "checking"
     POLLING = "polling"
     FETCHING = "fetching the result"
     DONE = "done"
@@ -28,43 +28,31 @@ class Connect:
 
 @attrs.frozen
 class Read:
-    """Hand over whatever the stream brings."""
+    """Keep the stream open, and report whatever it brings."""
 
 
 @attrs.frozen
-class Sleep:
-    """Do nothing before the moment *until*."""
+class Wait:
+    """Close the stream; nothing is opened before *until* (None: before another fact comes)."""
 
-    until: float
-
-
-@attrs.frozen
-class Check:
-    """Wait for the answer to the ask that is due."""
-
-
-@attrs.frozen
-class Poll:
-    """Go on asking; try the stream again at *climb_at* (None: when stream_granted)."""
-
-    climb_at: float | None
+    until: float | None
 
 
 @attrs.frozen
 class FetchResult:
-    """The task completed: read its output."""
+    """Read the output of the completed task."""
 
 
 @attrs.frozen
 class Finish:
-    """The terminal event has been delivered."""
+    """End the watch: the terminal event is delivered."""
 
 
 @attrs.frozen
 class Fail:
-    """The watch ends with *error*."""
+    """End the watch with *error*."""
 
     error: CyberunError
 
 
-Step = Connect | Read | Sleep | Check | Poll | FetchResult | Finish | Fail
+Step = Connect | Read | Wait | FetchResult | Finish | Fail

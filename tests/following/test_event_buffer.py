@@ -6,7 +6,7 @@ import pytest
 from cyberun_async._following import EventBuffer
 from cyberun_async._model import ClientClosedError, Event, Notice, ProgressEvent, SlowReaderError
 
-from ..watch.kit import completed, server_error, status, tick
+from ..watch.kit import completed, progress, server_error, status
 
 
 async def everything(reader: EventBuffer) -> list[Event | Notice]:
@@ -20,7 +20,7 @@ async def everything(reader: EventBuffer) -> list[Event | Notice]:
 async def test_what_was_pushed_comes_out_in_order() -> None:
     """A reader that keeps up sees everything."""
     reader = EventBuffer(10)
-    life: list[Event] = [status("queued"), tick(0.1), tick(0.2), completed()]
+    life: list[Event] = [status("queued"), progress(0.1), progress(0.2), completed()]
     for event in life:
         reader.push(event)
 
@@ -33,7 +33,7 @@ async def test_a_slow_reader_loses_progress_only() -> None:
     reader = EventBuffer(3)
     reader.push_all([status("queued"), status("running")])
     for n in range(100):
-        reader.push(tick(n / 100))
+        reader.push(progress(n / 100))
     reader.push(completed())
 
     assert await everything(reader) == [status("queued"), status("running"), completed()]
@@ -45,9 +45,9 @@ async def test_the_newest_progress_stays() -> None:
     reader = EventBuffer(2)
     reader.push(status("running"))
     for n in range(100):
-        reader.push(tick(n / 100))
+        reader.push(progress(n / 100))
 
-    assert await everything(reader) == [status("running"), tick(0.99)]
+    assert await everything(reader) == [status("running"), progress(0.99)]
 
 
 async def test_a_reader_that_never_reads_ends_with_an_error() -> None:
@@ -70,7 +70,7 @@ async def test_statuses_and_the_end_outlive_what_was_dropped() -> None:
     troubles: list[Event] = [server_error()] * 100
     for event in (*troubles, status("running"), *troubles):
         reader.push(event)
-    reader.push_all([tick(0.5), server_error(), completed()])
+    reader.push_all([progress(0.5), server_error(), completed()])
     found = [event for event in await everything(reader) if event != server_error()]
 
     assert found == [status("running"), completed()]
@@ -84,7 +84,7 @@ async def test_nothing_but_statuses_and_the_end_follows_a_gap() -> None:
         reader.push(server_error())
     while reader.take() is not None:
         pass
-    reader.push_all([tick(0.5), server_error()])
+    reader.push_all([progress(0.5), server_error()])
     reader.push(status("running"))
 
     assert await reader.next() == status("running")
@@ -111,7 +111,7 @@ async def test_what_is_buffered_comes_before_the_end(failure: ClientClosedError 
 async def test_equal_progress_is_no_special_case() -> None:
     """Coalescing looks at room, never at contents."""
     reader = EventBuffer(3)
-    same: list[ProgressEvent] = [tick(0.5)] * 3
+    same: list[ProgressEvent] = [progress(0.5)] * 3
     for event in same:
         reader.push(event)
 
@@ -133,16 +133,16 @@ async def test_a_cancelled_read_loses_nothing() -> None:
     reader = EventBuffer(4)
     with anyio.move_on_after(0.01) as scope:
         await reader.next()
-    reader.push(tick(0.1))
+    reader.push(progress(0.1))
 
     assert scope.cancelled_caught
-    assert await reader.next() == tick(0.1)
+    assert await reader.next() == progress(0.1)
 
 
 async def test_a_reader_knows_what_it_has_read() -> None:
     """The last status taken is known, and whether others still wait."""
     reader = EventBuffer(10)
-    for item in (status("queued"), tick(0.1), status("running"), tick(0.2)):
+    for item in (status("queued"), progress(0.1), status("running"), progress(0.2)):
         reader.push(item)
     seen = []
     for _ in range(4):

@@ -24,6 +24,7 @@ from cyberun_async import (
     PollingStarted,
     ProgressEvent,
     RateLimitedError,
+    ResumeToken,
     ServiceUnavailableError,
     StatusEvent,
     StreamLost,
@@ -150,7 +151,7 @@ async def a_follower(
         streams = FakeStreams(answers or (FakeConnection,))
         environment = Environment(spawn, streams, StreamSlots(max_streams, 4), **settings)
         watch = Watch(
-            task_id=TASK,
+            start=ResumeToken(task_id=TASK),
             policy=WatchPolicy(),
             draw=lambda: 0.5,
             started_at=anyio.current_time(),
@@ -213,7 +214,8 @@ async def test_without_a_slot_it_polls_and_streams_when_one_frees() -> None:
     async with a_follower(max_streams=1) as setting:
         other = Environment(setting.environment.spawn, FakeStreams(), setting.environment.slots)
         holder = Follower(
-            other.shared(), Watch(task_id=TASK, policy=WatchPolicy(), draw=float, started_at=0)
+            other.shared(),
+            Watch(start=ResumeToken(task_id=TASK), policy=WatchPolicy(), draw=float, started_at=0),
         )
         setting.environment.slots.request(holder)
         reader = await setting.reader(notices=True)

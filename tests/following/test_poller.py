@@ -10,6 +10,7 @@ import pytest
 from cyberun_async import (
     CyberunError,
     RateLimitedError,
+    ResumeToken,
     ServiceUnavailableError,
     TaskSnapshot,
     WatchPolicy,
@@ -40,7 +41,7 @@ class FakeFollower:
         self.asked_at: list[float] = []
         self._poller = poller
         self.watch: Any = Watch(
-            task_id=self.task_id,
+            start=ResumeToken(task_id=self.task_id),
             policy=WatchPolicy(),
             draw=lambda: 0.5,
             started_at=anyio.current_time(),
@@ -63,7 +64,7 @@ class FakeFollower:
     def crash(self, error: Exception) -> None:
         self.crashes.append(error)
         self.is_done = True
-        self.watch._checks.stop()
+        self.watch.check_sent()
 
     def on_answer(self, answer: TaskSnapshot | CyberunError, sent_at: float) -> None:
         self.answers.append(answer)

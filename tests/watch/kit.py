@@ -15,6 +15,7 @@ from cyberun_async._model import (
     ProgressEvent,
     RateLimitedError,
     RequestRejectedError,
+    ResumeToken,
     ServerErrorEvent,
     ServiceUnavailableError,
     StatusEvent,
@@ -36,8 +37,10 @@ Fact = Callable[[Watch], object]
 
 def watch(**settings: Any) -> Watch:
     """Return a watch that draws the longest pauses and began at moment 0."""
+    known = ("status", "attempt", "retry_count", "last_event_id")
+    start = {name: settings.pop(name) for name in known if name in settings}
     chosen: dict[str, Any] = {
-        "task_id": TASK,
+        "start": ResumeToken(task_id=TASK, **start),
         "policy": POLICY,
         "draw": lambda: 1.0,
         "started_at": 0.0,
@@ -53,7 +56,7 @@ def play(*facts: Fact, **settings: Any) -> Watch:
     return played
 
 
-def told(played: Watch) -> list[Event]:
+def delivered(played: Watch) -> list[Event]:
     """Return the events that are to be delivered."""
     return [item for item in played.take() if isinstance(item, Event)]
 
@@ -70,8 +73,8 @@ def status(name: str, **fields: Any) -> StatusEvent:
     return StatusEvent(task_id=TASK, status=name, raw={"task_id": TASK, "status": name}, **fields)
 
 
-def tick(progress: float, **raw: Any) -> ProgressEvent:
-    return ProgressEvent(task_id=TASK, progress=progress, raw={"progress": progress, **raw})
+def progress(fraction: float, **raw: Any) -> ProgressEvent:
+    return ProgressEvent(task_id=TASK, progress=fraction, raw={"progress": fraction, **raw})
 
 
 def completed(output: dict[str, Any] | None = None) -> CompletedEvent:
@@ -150,19 +153,19 @@ def stream_granted(now: float) -> Fact:
 
 def passed(now: float, last_byte_at: float | None = None) -> Fact:
     """Time has passed; without more words bytes came all the while."""
-    return lambda played: played.tick(now, now if last_byte_at is None else last_byte_at)
+    return lambda played: played.time_passed(now, now if last_byte_at is None else last_byte_at)
 
 
-def asked(_: float = 0.0) -> Fact:
-    return lambda played: played.asked()
+def check_sent(_: float = 0.0) -> Fact:
+    return lambda played: played.check_sent()
 
 
 def polled(name: str, now: float, retry_count: int | None = 0, **how: Any) -> Fact:
-    """An ask was sent and answered at *now*, or sent before (*sent_at*)."""
+    """A check was sent and answered at *now*, or sent before (*sent_at*)."""
     sent_at = how.pop("sent_at", now)
 
     def fact(played: Watch) -> None:
-        played.asked()
+        played.check_sent()
         played.polled(snapshot(name, retry_count, **how), sent_at, now)
 
     return fact
@@ -170,7 +173,7 @@ def polled(name: str, now: float, retry_count: int | None = 0, **how: Any) -> Fa
 
 def check_failed(now: float, **how: Any) -> Fact:
     def fact(played: Watch) -> None:
-        played.asked()
+        played.check_sent()
         played.check_failed("no answer", now, **how)
 
     return fact
@@ -181,7 +184,7 @@ def check_refused(code: int, now: float, *, from_service: bool = True) -> Fact:
         error = refusal(code)
         assert isinstance(error, RequestRejectedError)
         error.from_service = from_service
-        played.asked()
+        played.check_sent()
         played.check_refused(error, now)
 
     return fact
@@ -218,7 +221,7 @@ REACHED: dict[str, tuple[Fact, ...]] = {
     "connecting": (),
     "reading": (connected(1),),
     "resting": (connected(1), lost(2)),
-    "asking": (connected(1), ended(2)),
+    "checking": (connected(1), ended(2)),
     "polling": LONG_LOST,
     "fetching the result": (connected(1), received(completed(), 2)),
     "done": (connected(1), received(completed(OUTPUT), 2)),

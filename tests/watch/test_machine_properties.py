@@ -32,6 +32,7 @@ from cyberun_async._model import (
     PermissionDeniedError,
     ProgressEvent,
     RequestRejectedError,
+    ResumeToken,
     ServerErrorEvent,
     ServiceUnavailableError,
     StatusEvent,
@@ -42,16 +43,14 @@ from cyberun_async._model import (
     WatchPolicy,
 )
 from cyberun_async._watch import (
-    Check,
     Connect,
     Fail,
     FetchResult,
     Finish,
     Phase,
-    Poll,
     Read,
-    Sleep,
     Step,
+    Wait,
     Watch,
 )
 
@@ -71,9 +70,9 @@ LONGEST_HOLD = WatchPolicy().hint_cap + 1.0
 STEP_OF: dict[Phase, type[Step]] = {
     Phase.CONNECTING: Connect,
     Phase.READING: Read,
-    Phase.RESTING: Sleep,
-    Phase.CHECKING: Check,
-    Phase.POLLING: Poll,
+    Phase.RESTING: Wait,
+    Phase.CHECKING: Wait,
+    Phase.POLLING: Wait,
     Phase.FETCHING: FetchResult,
 }
 
@@ -118,7 +117,7 @@ class Life(RuleBasedStateMachine):
         self.failed_since: float | None = None
         self.last_sign = 0.0
         self.watch = Watch(
-            task_id=TASK,
+            start=ResumeToken(task_id=TASK),
             policy=WatchPolicy(max_outage=OUTAGE, connect_within=OUTAGE),
             draw=lambda: draw,
             started_at=0.0,
@@ -219,7 +218,7 @@ class Life(RuleBasedStateMachine):
     def stream_is_replaced(self, replay: str, count: int) -> None:
         self.stream_is_lost(clean=False)
         step = self.watch.next_step()
-        if isinstance(step, Sleep):
+        if isinstance(step, Wait) and step.until is not None:
             self._wait(step.until - self.now)
         if self.watch.phase is Phase.CONNECTING:
             self._collect()
@@ -270,9 +269,10 @@ class Life(RuleBasedStateMachine):
     @not_over
     @rule(streaming=st.sampled_from([True, True, False]))
     def readers_come_and_go(self, streaming: bool) -> None:
-        self.watch.streaming = streaming
         if streaming:
-            self.watch.stream_granted(self.now)
+            self.watch.reader_came(self.now)
+        else:
+            self.watch.readers_left()
 
     # Asks.
 
@@ -367,7 +367,7 @@ class Life(RuleBasedStateMachine):
 
     def _ask(self) -> None:
         self.sent_at = self.now
-        self.watch.asked()
+        self.watch.check_sent()
         assert self.watch.check_at is None
 
     def _answer(self, state: tuple[int, str]) -> None:
@@ -395,7 +395,7 @@ class Life(RuleBasedStateMachine):
     def _wait(self, seconds: float) -> None:
         self.now += seconds
         was_reading = self.watch.phase is Phase.READING
-        self.watch.tick(self.now, self.last_byte_at)
+        self.watch.time_passed(self.now, self.last_byte_at)
         if was_reading and self.watch.phase is not Phase.READING:
             self._fault()
 
@@ -460,10 +460,10 @@ class Life(RuleBasedStateMachine):
     def _check_losses(self, before: set[object]) -> None:
         # 6. Only a new event resets the backoff.
         new = {_key(event) for event in self.told} - self.delivered
-        if self.watch._losses < self.losses_before:
+        if self.watch.streams.losses < self.losses_before:
             assert new
         self.delivered |= new | before
-        self.losses_before = self.watch._losses
+        self.losses_before = self.watch.streams.losses
 
     def _check_end(self, step: Step) -> None:
         # 2. Exactly one terminal event, the true one, or exactly one typed error.
@@ -495,9 +495,7 @@ class Life(RuleBasedStateMachine):
         # 4. Never mute: an ask is under way, or due in time.
         assert self.sent_at is not None or watch.check_at is not None
         if watch.check_at is not None:
-            allowed = max(watch._checks._not_before, self.now + watch.policy.check_after)
-            assert watch.check_at <= allowed
-            assert watch._checks._not_before <= self.now + LONGEST_HOLD
+            assert watch.check_at <= self.now + max(LONGEST_HOLD, watch.policy.check_after)
         if watch.phase is Phase.READING:
             due = watch.due_at(self.last_byte_at)
             assert due is not None
@@ -506,14 +504,16 @@ class Life(RuleBasedStateMachine):
         if watch.phase is not Phase.READING:
             assert not watch.progress_is_live
         step = watch.next_step()
-        if isinstance(step, Poll) and step.climb_at is not None:
-            assert step.climb_at <= self.now + max(watch.policy.climb_cap, LONGEST_HOLD)
-        # 7. Bounded.
-        if isinstance(step, Sleep):
-            assert step.until <= self.now + LONGEST_HOLD
+        if isinstance(step, Wait) and step.until is not None:
+            resting = watch.phase is Phase.RESTING
+            longest = LONGEST_HOLD if resting else max(watch.policy.climb_cap, LONGEST_HOLD)
+            # 7. Bounded.
+            assert step.until <= self.now + longest
         if watch.phase in (Phase.CONNECTING, Phase.RESTING) and watch.streaming:
-            assert watch._losses < watch.policy.tries_before_polling or watch._was_polling
-        assert len(watch._order._held or []) <= 1024
+            assert (
+                watch.streams.losses < watch.policy.tries_before_polling
+                or watch.streams.have_failed
+            )
 
     def teardown(self) -> None:
         """The service comes to its senses: now the watch has to learn the truth."""
@@ -545,7 +545,7 @@ class Life(RuleBasedStateMachine):
 
     def _check_knowledge(self) -> None:
         retry_count, status = self.truth
-        assert self.watch._order._held is None
+        assert not self.watch.is_holding
         if status in ENDS:
             assert self.watch.phase is Phase.DONE
             assert self.watch.terminal is not None

@@ -6,14 +6,14 @@ import attrs
 import pytest
 
 from cyberun_async._model import (
-    CompletedEvent,
     Event,
     Notice,
     ProgressEvent,
+    ResumeToken,
     StatusEvent,
     UnknownEvent,
 )
-from cyberun_async._watch import Order, Verdict
+from cyberun_async._watch import Fate, Ordering
 
 from .kit import (
     OUTPUT,
@@ -21,23 +21,23 @@ from .kit import (
     cancelled,
     completed,
     failed,
+    progress,
     server_error,
     snapshot,
     status,
-    tick,
 )
 
 
-def order(*events: Event, **known: Any) -> Order:
+def order(*events: Event, **known: Any) -> Ordering:
     """Return the order after a stream was opened and has brought *events*."""
-    made = Order(task_id=TASK, outbox=[], **known)
+    made = Ordering(ResumeToken(task_id=TASK, **known), [])
     made.opened()
     for event in events:
         made.judge(event)
     return made
 
 
-def reopened(made: Order) -> Order:
+def reopened(made: Ordering) -> Ordering:
     """Return *made* on the next stream, with an empty outbox."""
     made.opened()
     made.outbox.clear()
@@ -52,124 +52,132 @@ def stamped(progress: float | None, second: int) -> ProgressEvent:
 @pytest.mark.parametrize(
     "before, event, expected",
     [
-        pytest.param([], status("pending"), Verdict.NEWS, id="first-status"),
-        pytest.param([], status("running"), Verdict.NEWS, id="in-the-middle"),
-        pytest.param([status("pending")], status("running"), Verdict.NEWS, id="states-skipped"),
-        pytest.param([status("running")], status("running"), Verdict.LIVE, id="present-state"),
-        pytest.param([status("running")], status("queued"), Verdict.STEP_BACK, id="lower"),
+        pytest.param([], status("pending"), Fate.NEWS, id="first-status"),
+        pytest.param([], status("running"), Fate.NEWS, id="in-the-middle"),
+        pytest.param([status("pending")], status("running"), Fate.NEWS, id="states-skipped"),
+        pytest.param([status("running")], status("running"), Fate.PRESENT, id="present-state"),
+        pytest.param([status("running")], status("queued"), Fate.STEP_BACK, id="lower"),
         pytest.param(
-            [status("queued"), status("running")], status("queued"), Verdict.STEP_BACK, id="known"
+            [status("queued"), status("running")],
+            status("queued"),
+            Fate.STEP_BACK,
+            id="known",
         ),
-        pytest.param([status("queued")], status("provisioning"), Verdict.STEP_BACK, id="between"),
-        pytest.param([status("running")], status("paused"), Verdict.NEWS, id="unknown-state"),
+        pytest.param([status("queued")], status("provisioning"), Fate.STEP_BACK, id="between"),
+        pytest.param([status("running")], status("paused"), Fate.NEWS, id="unknown-state"),
         pytest.param(
-            [status("running"), status("paused")], status("running"), Verdict.STEP_BACK, id="back"
+            [status("running"), status("paused")],
+            status("running"),
+            Fate.STEP_BACK,
+            id="back",
         ),
-        pytest.param([status("running")], status("completed"), Verdict.ANNOUNCED, id="announced"),
-        pytest.param([], completed(OUTPUT), Verdict.END, id="completed"),
-        pytest.param([], failed(), Verdict.END, id="failed"),
-        pytest.param([], cancelled(), Verdict.END, id="cancelled"),
-        pytest.param([], server_error(), Verdict.PASSED, id="error"),
-        pytest.param([], UnknownEvent(task_id=TASK, name="log"), Verdict.PASSED, id="unknown"),
-        pytest.param([], tick(0.1), Verdict.NEWS, id="first-tick"),
-        pytest.param([status("running")], tick(0.1), Verdict.NEWS, id="tick"),
+        pytest.param([status("running")], status("completed"), Fate.ANNOUNCED, id="announced"),
+        pytest.param([], completed(OUTPUT), Fate.END, id="completed"),
+        pytest.param([], failed(), Fate.END, id="failed"),
+        pytest.param([], cancelled(), Fate.END, id="cancelled"),
+        pytest.param([], server_error(), Fate.PASSED, id="error"),
+        pytest.param([], UnknownEvent(task_id=TASK, name="log"), Fate.PASSED, id="unknown"),
+        pytest.param([], progress(0.1), Fate.NEWS, id="first-tick"),
+        pytest.param([status("running")], progress(0.1), Fate.NEWS, id="tick"),
         pytest.param(
-            [status("running"), status("queued")], tick(0.1), Verdict.HELD, id="behind-a-step-back"
+            [status("running"), status("queued")],
+            progress(0.1),
+            Fate.HELD,
+            id="behind-a-step-back",
         ),
-        pytest.param(
-            [status("running"), status("queued")], failed(), Verdict.HELD, id="end-held-too"
-        ),
+        pytest.param([status("running"), status("queued")], failed(), Fate.HELD, id="end-held-too"),
     ],
 )
-def test_what_an_event_turns_out_to_be(
-    before: list[Event], event: Event, expected: Verdict
-) -> None:
+def test_what_an_event_turns_out_to_be(before: list[Event], event: Event, expected: Fate) -> None:
     """The life cycle decides about statuses; ends are recognised, all else is passed on."""
     made = order(*before)
     made.outbox.clear()
 
     assert made.judge(event) is expected
-    delivered = expected in (Verdict.NEWS, Verdict.PASSED)
+    delivered = expected in (Fate.NEWS, Fate.PASSED)
     assert made.outbox == ([event] if delivered else [])
 
 
 @pytest.mark.parametrize(
     "last, event, expected",
     [
-        pytest.param(tick(0.5), tick(0.5), Verdict.REPEATED, id="equal"),
-        pytest.param(tick(0.5), tick(0.6), Verdict.NEWS, id="further"),
-        pytest.param(tick(0.5), tick(0.4), Verdict.PASSED, id="not-as-far"),
-        pytest.param(stamped(0.5, 7), stamped(0.4, 8), Verdict.NEWS, id="later-but-lower"),
-        pytest.param(stamped(0.5, 7), stamped(0.6, 6), Verdict.PASSED, id="earlier-but-higher"),
-        pytest.param(stamped(0.5, 7), stamped(0.6, 7), Verdict.NEWS, id="same-second-further"),
-        pytest.param(stamped(0.5, 7), stamped(0.5, 7), Verdict.REPEATED, id="same-second-equal"),
-        pytest.param(stamped(None, 7), tick(0.5), Verdict.NEWS, id="nothing-to-compare"),
+        pytest.param(progress(0.5), progress(0.5), Fate.REPEATED, id="equal"),
+        pytest.param(progress(0.5), progress(0.6), Fate.NEWS, id="further"),
+        pytest.param(progress(0.5), progress(0.4), Fate.PASSED, id="not-as-far"),
+        pytest.param(stamped(0.5, 7), stamped(0.4, 8), Fate.NEWS, id="later-but-lower"),
+        pytest.param(stamped(0.5, 7), stamped(0.6, 6), Fate.PASSED, id="earlier-but-higher"),
+        pytest.param(stamped(0.5, 7), stamped(0.6, 7), Fate.NEWS, id="same-second-further"),
+        pytest.param(stamped(0.5, 7), stamped(0.5, 7), Fate.REPEATED, id="same-second-equal"),
+        pytest.param(stamped(None, 7), progress(0.5), Fate.NEWS, id="nothing-to-compare"),
         pytest.param(
             ProgressEvent(task_id=TASK, step_current=3),
             ProgressEvent(task_id=TASK, step_current=4),
-            Verdict.NEWS,
+            Fate.NEWS,
             id="a-step-further",
         ),
         pytest.param(
             ProgressEvent(task_id=TASK, step_current=3),
             ProgressEvent(task_id=TASK, step_current=3),
-            Verdict.REPEATED,
+            Fate.REPEATED,
             id="equal-without-payload",
         ),
     ],
 )
 def test_a_tick_behind_a_reconnection(
-    last: ProgressEvent, event: ProgressEvent, expected: Verdict
+    last: ProgressEvent, event: ProgressEvent, expected: Fate
 ) -> None:
     """An equal one is a repetition, an older one may be one, a later one is news."""
     made = reopened(order(status("running"), last))
 
     assert made.judge(event) is expected
-    assert made.outbox == ([] if expected is Verdict.REPEATED else [event])
-    assert made.unsettled is (expected is not Verdict.NEWS)
+    assert made.outbox == ([] if expected is Fate.REPEATED else [event])
+    assert made.is_settled is (expected is Fate.NEWS)
 
 
 def test_a_replay_of_ticks_is_passed_on_but_proves_nothing() -> None:
     """Only beyond the point where the last stream broke is a tick news."""
-    made = reopened(order(*(tick(n / 10) for n in range(1, 4))))
+    made = reopened(order(*(progress(n / 10) for n in range(1, 4))))
 
-    verdicts = [made.judge(tick(n / 10)) for n in range(1, 6)]
+    verdicts = [made.judge(progress(n / 10)) for n in range(1, 6)]
 
     assert verdicts == [
-        *[Verdict.PASSED] * 2,
-        Verdict.REPEATED,
-        *[Verdict.NEWS] * 2,
+        *[Fate.PASSED] * 2,
+        Fate.REPEATED,
+        *[Fate.NEWS] * 2,
     ]
 
 
 def test_streams_that_only_repeat_move_nothing() -> None:
     """What a second stream says again is no measure of what the third one says."""
-    made = reopened(order(*(tick(n / 10) for n in range(1, 4))))
-    assert made.judge(tick(0.1)) is Verdict.PASSED
+    made = reopened(order(*(progress(n / 10) for n in range(1, 4))))
+    assert made.judge(progress(0.1)) is Fate.PASSED
 
     again = reopened(made)
-    verdicts = [again.judge(tick(n / 10)) for n in range(1, 5)]
+    verdicts = [again.judge(progress(n / 10)) for n in range(1, 5)]
 
-    assert verdicts == [*[Verdict.REPEATED, Verdict.PASSED, Verdict.REPEATED], Verdict.NEWS]
+    assert verdicts == [
+        *[Fate.REPEATED, Fate.PASSED, Fate.REPEATED],
+        Fate.NEWS,
+    ]
 
 
 def test_news_settles_a_stream() -> None:
     """Behind the first new event an equal tick is no repetition any more."""
-    made = reopened(order(status("queued"), tick(0.5)))
+    made = reopened(order(status("queued"), progress(0.5)))
 
-    assert made.judge(status("running")) is Verdict.NEWS
-    assert made.judge(tick(0.5)) is Verdict.NEWS
+    assert made.judge(status("running")) is Fate.NEWS
+    assert made.judge(progress(0.5)) is Fate.NEWS
 
 
 @pytest.mark.parametrize(
     "is_explained, expected, delivered",
     [
-        pytest.param(True, Verdict.REPEATED, [], id="explained"),
-        pytest.param(False, Verdict.PASSED, [status("queued", unconfirmed=True)], id="not"),
+        pytest.param(True, Fate.REPEATED, [], id="explained"),
+        pytest.param(False, Fate.PASSED, [status("queued", unconfirmed=True)], id="not"),
     ],
 )
 def test_a_held_step_back_is_released(
-    is_explained: bool, expected: Verdict, delivered: list[Event]
+    is_explained: bool, expected: Fate, delivered: list[Event]
 ) -> None:
     """With an explanation it is a repetition, without one it is told as unconfirmed."""
     made = order(status("queued"), status("running"), status("queued"))
@@ -179,7 +187,7 @@ def test_a_held_step_back_is_released(
 
     assert made.judge_released(held, is_explained=is_explained) is expected
     assert made.outbox == delivered
-    assert not made.is_holding
+    assert not made.held is not None
 
 
 def test_the_present_state_is_never_unconfirmed() -> None:
@@ -187,16 +195,16 @@ def test_the_present_state_is_never_unconfirmed() -> None:
     made = order(status("running"), status("queued"))
     made.release()
 
-    assert made.judge_released(status("running"), is_explained=False) is Verdict.REPEATED
+    assert made.judge_released(status("running"), is_explained=False) is Fate.REPEATED
 
 
 def test_ticks_behind_a_step_back_overwrite_each_other() -> None:
     """Of ticks in a row the newest is kept, anything else is kept in full."""
     made = order(status("running"), status("queued"))
-    for event in (tick(0.1), tick(0.2), server_error(), tick(0.3), tick(0.4)):
-        assert made.judge(event) is Verdict.HELD
+    for event in (progress(0.1), progress(0.2), server_error(), progress(0.3), progress(0.4)):
+        assert made.judge(event) is Fate.HELD
 
-    assert made.release() == [status("queued"), tick(0.2), server_error(), tick(0.4)]
+    assert made.release() == [status("queued"), progress(0.2), server_error(), progress(0.4)]
 
 
 def test_what_is_held_is_bounded() -> None:
@@ -205,8 +213,8 @@ def test_what_is_held_is_bounded() -> None:
 
     verdicts = [made.judge(server_error()) for _ in range(1100)]
 
-    assert verdicts.count(Verdict.HELD) == 1023
-    assert verdicts[-1] is Verdict.OVERFLOW
+    assert verdicts.count(Fate.HELD) == 1023
+    assert verdicts[-1] is Fate.OVERFLOW
     assert len(made.release()) == 1024
 
 
@@ -320,31 +328,21 @@ def test_events_belong_to_the_present_attempt() -> None:
     made = order(attempt=3, retry_count=2)
 
     made.judge(status("running"))
-    made.judge(tick(0.1))
+    made.judge(progress(0.1))
     made.judge(server_error())
 
     assert [item.attempt for item in made.outbox if isinstance(item, Event)] == [3, 3, 3]
-    assert isinstance(made.last_tick, ProgressEvent)
-    assert made.last_tick == attrs.evolve(tick(0.1), attempt=3)
+    assert isinstance(made.last_progress, ProgressEvent)
+    assert made.last_progress == attrs.evolve(progress(0.1), attempt=3)
 
 
 def test_a_new_attempt_begins_without_a_tick() -> None:
     """Progress of the last attempt is not the beginning of this one."""
-    made = order(status("running"), tick(0.9), retry_count=0)
+    made = order(status("running"), progress(0.9), retry_count=0)
 
     made.count_attempts(snapshot("queued", 1), is_current=True)
 
-    assert made.last_tick is None
-
-
-def test_something_is_known_after_a_status_or_a_tick() -> None:
-    """Whether the task was ever seen decides how a 404 is read."""
-    assert not order().is_known
-    assert not order(server_error()).is_known
-    assert order(tick(0.1)).is_known
-    assert order(status("pending")).is_known
-    assert order(status="queued").is_known
-    assert not order(CompletedEvent(task_id=TASK)).is_known
+    assert made.last_progress is None
 
 
 @pytest.mark.parametrize(
@@ -374,7 +372,7 @@ def test_what_a_reader_knows_from_elsewhere_is_learnt_forward_only(
     """What is further on in the life cycle is delivered once; all else changes no status."""
     made = order(**known)
 
-    assert made.learn(*said) is (expected is not None)
+    assert made.merge(*said) is (expected is not None)
 
     told = [(item.status, item.attempt) for item in made.outbox if isinstance(item, StatusEvent)]
     assert told == ([] if expected is None else [expected])
@@ -386,8 +384,9 @@ def test_nothing_is_learnt_while_a_step_back_is_held() -> None:
     made = order(status("running"), status("queued"), retry_count=0)
     made.outbox.clear()
 
-    assert not made.learn("running", 1)
-    assert (made.attempt, made.outbox, made.is_holding) == (1, [], True)
+    assert not made.merge("running", 1)
+    assert (made.attempt, made.outbox) == (1, [])
+    assert made.held is not None
 
 
 @pytest.mark.parametrize(
