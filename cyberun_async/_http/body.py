@@ -13,7 +13,7 @@ from typing import Protocol, TypeVar
 import anyio
 import httpx
 
-from .._protocol.decompress import _Inflater, _invalid
+from .._protocol import ExchangeFailedError, FailureKind, decompressor_for
 
 
 class Closable(Protocol):
@@ -146,14 +146,20 @@ async def read_whole(body: Body, limit: int, encoding: str | None) -> bytes:
     Raises:
         ExchangeFailedError: It is longer than *limit* bytes, or not encoded as it says.
     """
-    inflate = _Inflater(limit, encoding)
+    unpacker = decompressor_for(encoding, "the answer", _invalid)
     found = bytearray()
     while chunk := await body.read():
-        found += inflate(chunk, limit + 1 - len(found))
-        if len(found) > limit:
-            raise _invalid(f"the answer is longer than {limit} bytes")
-    inflate.end()
+        for piece in (chunk,) if unpacker is None else unpacker.pieces(chunk):
+            found += piece
+            if len(found) > limit:
+                raise _invalid(f"the answer is longer than {limit} bytes")
+    if unpacker is not None and not unpacker.is_complete:
+        raise _invalid("the compressed answer is cut")
     return bytes(found)
+
+
+def _invalid(problem: str) -> ExchangeFailedError:
+    return ExchangeFailedError(FailureKind.PROTOCOL, maybe_sent=True, reason=problem)
 
 
 async def read_start(body: Body, limit: int) -> bytes:

@@ -1,5 +1,6 @@
 """What the service says: bytes and JSON in, values of the model out."""
 
+from .decompress import Decompressor as Decompressor, decompressor_for as decompressor_for
 from .events import (
     Message as Message,
     PayloadError as PayloadError,

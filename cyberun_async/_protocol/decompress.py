@@ -1,26 +1,33 @@
 """Compressed bodies, unpacked within limits."""
 
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
-from .._model import TransferError, shown
-from .exchange import ExchangeFailedError, FailureKind
+from .._model import shown
 
 
 _PIECE_BYTES = 256 * 1024
 
-
-# gzip cannot exceed about 1000; pictures, scenes and logs stay far below this.
-_MAX_RATIO = 200
-
-
+# Of what unpacks to less, nobody asks how small it was.
 _RATIO_FREE_BYTES = 1024 * 1024
 
 
-class _Unpacker:
-    """Undoes gzip or deflate in small pieces, and stops where a little becomes too much."""
+class Decompressor:
+    """
+    Undoes gzip or deflate in small pieces, and stops where a little becomes too much.
 
-    def __init__(self) -> None:
+    Args:
+        what: The body, in messages.
+        fail: Makes the error of a message.
+        max_ratio: How many times its size it may unpack to.
+    """
+
+    def __init__(
+        self, what: str, fail: Callable[[str], Exception], max_ratio: int | None = None
+    ) -> None:
+        self._what = what
+        self._fail = fail
+        self._max_ratio = max_ratio
         self._zlib = zlib.decompressobj(47)  # gzip or zlib, by its head
         self._read = 0
         self._made = 0
@@ -31,13 +38,8 @@ class _Unpacker:
         """Whether the end was seen; nothing at all is complete, too."""
         return self._zlib.eof or not self._read
 
-    def pieces(self, chunk: bytes, name: str) -> Iterator[bytes]:
-        """
-        Yield what *chunk* holds.
-
-        Raises:
-            TransferError: It is not packed as it says, or holds too much for its size.
-        """
+    def pieces(self, chunk: bytes) -> Iterator[bytes]:
+        """Yield what *chunk* holds."""
         self._read += len(chunk)
         while chunk or self._holds_more:
             if self._zlib.eof:
@@ -45,53 +47,27 @@ class _Unpacker:
             try:
                 piece = self._zlib.decompress(chunk, _PIECE_BYTES)
             except zlib.error as error:
-                raise TransferError(f"{shown(name)} is not compressed as the store says") from error
+                raise self._fail(f"{self._what} is not compressed as it says") from error
             chunk = self._zlib.unconsumed_tail or self._zlib.unused_data
             # Of input that is all taken, output may wait for room.
             self._holds_more = len(piece) == _PIECE_BYTES and not self._zlib.eof
             self._made += len(piece)
-            if self._made > max(_RATIO_FREE_BYTES, _MAX_RATIO * self._read):
-                raise TransferError(
-                    f"{shown(name)} unpacks to more than {_MAX_RATIO} times its size"
-                )
+            most = self._max_ratio
+            if most is not None and self._made > max(_RATIO_FREE_BYTES, most * self._read):
+                raise self._fail(f"{self._what} unpacks to more than {most} times its size")
             yield piece
 
 
-def _unpacker_for(encoding: str, name: str) -> _Unpacker | None:
+def decompressor_for(
+    encoding: str | None,
+    what: str,
+    fail: Callable[[str], Exception],
+    max_ratio: int | None = None,
+) -> Decompressor | None:
+    """Return what undoes *encoding*, or None where there is nothing to undo."""
+    encoding = (encoding or "").strip().lower()
     if encoding in {"", "identity"}:
         return None
     if encoding in {"gzip", "x-gzip", "deflate"}:
-        return _Unpacker()
-    raise TransferError(
-        f"{shown(name)} is compressed as {shown(encoding)}, which was not asked for"
-    )
-
-
-class _Inflater:
-    """Undoes gzip and deflate without ever making more than was allowed for."""
-
-    def __init__(self, limit: int, encoding: str | None) -> None:
-        encoding = (encoding or "identity").strip().lower()
-        if encoding not in {"identity", "", "gzip", "x-gzip", "deflate"}:
-            raise _invalid("the answer is compressed in a way that was not asked for")
-        self._limit = limit
-        self._is_empty = True
-        # 32 + 15: gzip or zlib, by its head.
-        self._zlib = None if encoding in {"identity", ""} else zlib.decompressobj(47)
-
-    def __call__(self, chunk: bytes, room: int) -> bytes:
-        if self._zlib is None:
-            return chunk
-        self._is_empty = False
-        try:
-            return self._zlib.decompress(chunk, room)
-        except zlib.error:
-            raise _invalid("the answer is not compressed as it says") from None
-
-    def end(self) -> None:
-        if self._zlib is not None and not (self._is_empty or self._zlib.eof):
-            raise _invalid("the compressed answer is cut")
-
-
-def _invalid(problem: str) -> ExchangeFailedError:
-    return ExchangeFailedError(FailureKind.PROTOCOL, maybe_sent=True, reason=problem)
+        return Decompressor(what, fail, max_ratio)
+    raise fail(f"{what} is compressed as {shown(encoding)}, which was not asked for")

@@ -17,8 +17,13 @@ from .._backoff import full_jitter
 from .._http import Caller, sealed
 from .._iteration import HeldIterator
 from .._model import ArtifactLink, RawResult, RetryPolicy, TransferError, shown
-from .._protocol import ExchangeFailedError, FailureKind, parse_retry_after
-from .._protocol.decompress import _Unpacker, _unpacker_for
+from .._protocol import (
+    Decompressor,
+    ExchangeFailedError,
+    FailureKind,
+    decompressor_for,
+    parse_retry_after,
+)
 from .._runtime import Runtime, draw
 
 
@@ -37,6 +42,9 @@ _PROGRESS_BYTES = 64 * 1024
 
 _CONTENT_RANGE = re.compile(r"bytes (\d{1,18})-(\d{1,18})/(\d{1,18}|\*)")
 
+
+# gzip cannot exceed about 1000; pictures, scenes and logs stay far below this.
+_MAX_UNPACKED_RATIO = 200
 
 _RANGE_OVER = re.compile(r"bytes \*/(\d{1,18})")
 
@@ -143,7 +151,7 @@ class ArtifactStream(HeldIterator[bytes]):
         # What is open, and what of it has been read.
         self._download: Download | None = None
         self._chunks: AsyncIterator[bytes] | None = None
-        self._unpacker: _Unpacker | None = None
+        self._unpacker: Decompressor | None = None
         self._ready_pieces: Iterator[bytes] = iter(())
         self._raw = 0
         self._skip = 0
@@ -249,7 +257,7 @@ class ArtifactStream(HeldIterator[bytes]):
             raise TransferError(f"{shown(self._name)} is longer than the store announced")
         if self._unpacker is None:
             return self._delivered(chunk)
-        self._ready_pieces = self._unpacker.pieces(chunk, self._name)
+        self._ready_pieces = self._unpacker.pieces(chunk)
         return b""
 
     def _delivered(self, piece: bytes) -> bytes:
@@ -297,8 +305,10 @@ class ArtifactStream(HeldIterator[bytes]):
 
     def _from_start(self, download: Download) -> None:
         self._check_tag(download)
-        encoding = download.headers.get("content-encoding", "").strip().lower()
-        self._unpacker = _unpacker_for(encoding, self._name)
+        encoding = download.headers.get("content-encoding")
+        self._unpacker = decompressor_for(
+            encoding, shown(self._name), TransferError, _MAX_UNPACKED_RATIO
+        )
         self._can_resume = self._can_resume and self._unpacker is None
         self._skip = self._done
         self._raw = 0
