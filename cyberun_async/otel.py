@@ -17,8 +17,9 @@ With ``nested=True`` it is a child of that span instead. HTTP spans are left to 
 instrumentation of the HTTP library; requests made for a watch carry its context, all others
 that of their caller.
 
-A watch that was left before the end stays open for a minute, for who comes back. Then, at the
-next sign of any watch or when the client is closed, its span ends as of the moment it was left.
+A watch that was left before the end stays open for a minute, in case somebody comes back. Then,
+at the next event of any watch or when the client is closed, its span ends with the time at which
+it was left.
 
 ========================= ======================================================
 attribute of the span     meaning
@@ -38,15 +39,15 @@ of its caller's span, and the requests made for it carry its context. It has
 Events of the span ``cyberun.watch`` are the notices of the watch: ``cyberun.stream.connected``,
 ``cyberun.stream.lost``, ``cyberun.stream.gap``, ``cyberun.polling.started`` and
 ``cyberun.stream.resumed``, with ``cyberun.cause`` and ``cyberun.delay`` (seconds) where
-known. It has the status *error* only if the watch failed: a task that failed was
-watched well.
+known. It has the status *error* only if the watch itself failed, not if
+the task did.
 
 ========================== =============== =============================================
 metric                     kind, unit      meaning
 ========================== =============== =============================================
 ``cyberun.streams.open``   up-down counter event streams open now
 ``cyberun.reconnects``     counter         streams opened again after a loss
-``cyberun.polling.starts`` counter         watches that went on by polling
+``cyberun.polling.starts`` counter         watches that changed to polling
 ``cyberun.event.lag``      histogram, s    from the service's time stamp to delivery
 ``cyberun.watches.ended``  counter         by ``cyberun.watch.outcome`` and state
 ========================== =============== =============================================
@@ -104,12 +105,12 @@ TASK_ATTEMPT = "cyberun.task.attempt"
 OUTCOME = "cyberun.watch.outcome"
 WORKFLOW = "cyberun.workflow"
 
-# Those of the SDK are made for milliseconds.
+# The SDK's own buckets are meant for milliseconds.
 _SECONDS = (
     *(0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5),
     *(1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0),
 )
-# Who left a task and comes back within this time goes on with its span.
+# A reader who comes back within this time continues the span.
 _TIME_TO_COME_BACK = timedelta(seconds=60)
 _MOST_LEFT = 1000
 _MOST_ENDED = 10_000
@@ -120,7 +121,7 @@ class _Tracked:
     """The span of one task that is followed, and what its metrics need."""
 
     span: trace.Span
-    # By how many watches at once, as siblings may have one each, and how it ended for one.
+    # How many watches there are, as sibling clients may have one each, and how one ended.
     watches: int = 1
     outcome: CompletedEvent | FailedEvent | CancelledEvent | CyberunError | None = None
     left_at: datetime | None = None
@@ -133,7 +134,7 @@ class _Tracked:
 
 @attrs.frozen(eq=False)
 class _Submitting:
-    """The span of one submission, and what makes its caller's the present one again."""
+    """The span of one submission, and the token that restores its caller's."""
 
     span: trace.Span
     token: Token[otel_context.Context]
@@ -181,7 +182,7 @@ class OpenTelemetryObserver(Observer):
         self._polling = meter.create_counter(
             "cyberun.polling.starts",
             unit="{watch}",
-            description="Watches that went on by polling.",
+            description="Watches that changed to polling.",
         )
         self._lag = meter.create_histogram(
             "cyberun.event.lag",
@@ -194,7 +195,7 @@ class OpenTelemetryObserver(Observer):
         )
 
     def submit_began(self, workflow: str) -> object:
-        """Begin the submission's span, and make it the one whose context requests carry."""
+        """Begin the submission's span, and make it the current one for requests."""
         span = self._tracer.start_span(
             "cyberun.submit", kind=trace.SpanKind.CLIENT, attributes={WORKFLOW: workflow}
         )
@@ -232,7 +233,7 @@ class OpenTelemetryObserver(Observer):
         self._watches[task_id] = _Tracked(span)
 
     def received(self, event: Event) -> None:
-        """Note the state, and how long the event was under way."""
+        """Note the state, and measure the lag of the event."""
         tracked = self._watches.get(event.task_id)
         if tracked is None:
             return
@@ -244,14 +245,18 @@ class OpenTelemetryObserver(Observer):
             self._lag.record(max(0.0, lag), {"cyberun.event": type(event).__name__})
 
     def noticed(self, notice: Notice) -> None:
-        """Put the notice on the span, and count it."""
+        """Add the notice to the span, and count it."""
         tracked = self._watches.get(notice.task_id)
         if tracked is None:
             return
         match notice:
             case Connected():
                 tracked.span.add_event("cyberun.stream.connected")
-                self._opened(tracked)
+                if tracked.was_open:
+                    self._reconnects.add(1)
+                if not tracked.is_open:
+                    self._open.add(1)
+                tracked.is_open = tracked.was_open = True
             case StreamLost(cause=cause, delay=delay):
                 _add_event(tracked, "cyberun.stream.lost", cause=cause, delay=delay)
                 self._stream_closed(tracked)
@@ -274,7 +279,7 @@ class OpenTelemetryObserver(Observer):
         task_id: str,
         outcome: CompletedEvent | FailedEvent | CancelledEvent | CyberunError | None,
     ) -> None:
-        """End the span, if the task has ended or cannot be followed; else let it wait."""
+        """End the span if the task has ended or the watch failed; else keep it for a while."""
         self._end_left()
         tracked = self._watches.get(task_id)
         if tracked is None:
@@ -292,11 +297,11 @@ class OpenTelemetryObserver(Observer):
         self._left[task_id] = tracked
 
     def closed(self) -> None:
-        """End the spans of what was left."""
+        """End the spans of all watches that were left."""
         self._end_left(all_of_them=True)
 
     def _end_left(self, *, all_of_them: bool = False) -> None:
-        """End the spans of those that nobody came back to in time."""
+        """End the spans of watches that nobody came back to in time."""
         limit = datetime.now(UTC) - _TIME_TO_COME_BACK
         while self._left:
             task_id, tracked = next(iter(self._left.items()))
@@ -309,15 +314,15 @@ class OpenTelemetryObserver(Observer):
     def _finish(self, task_id: str, tracked: _Tracked, *, at: datetime | None = None) -> None:
         del self._watches[task_id]
         outcome = tracked.outcome
-        word = "left" if outcome is None else "ended"
+        result = "left" if outcome is None else "ended"
         if isinstance(outcome, CyberunError):
-            word = "failed"
+            result = "failed"
             _note_error(tracked.span, outcome)
         elif outcome is not None:
             self._known_ends[task_id] = None
             if len(self._known_ends) > _MOST_ENDED:
                 self._known_ends.popitem(last=False)
-        attributes: dict[str, AttributeValue] = {OUTCOME: word}
+        attributes: dict[str, AttributeValue] = {OUTCOME: result}
         if tracked.status is not None:
             attributes[TASK_STATUS] = tracked.status
         self._ended.add(1, attributes)
@@ -330,13 +335,6 @@ class OpenTelemetryObserver(Observer):
         tracked = None if task_id is None else self._watches.get(task_id)
         inject(carrier, None if tracked is None else trace.set_span_in_context(tracked.span))
         return carrier
-
-    def _opened(self, tracked: _Tracked) -> None:
-        if tracked.was_open:
-            self._reconnects.add(1)
-        if not tracked.is_open:
-            self._open.add(1)
-        tracked.is_open = tracked.was_open = True
 
     def _stream_closed(self, tracked: _Tracked) -> None:
         if tracked.is_open:
@@ -352,9 +350,6 @@ def _note_error(span: trace.Span, error: CyberunError) -> None:
 def _add_event(
     tracked: _Tracked, name: str, *, cause: str | None = None, delay: float | None = None
 ) -> None:
-    attributes: dict[str, AttributeValue] = {}
-    if cause is not None:
-        attributes["cyberun.cause"] = cause
-    if delay is not None:
-        attributes["cyberun.delay"] = delay
+    known = {"cyberun.cause": cause, "cyberun.delay": delay}
+    attributes = {key: value for key, value in known.items() if value is not None}
     tracked.span.add_event(name, attributes)

@@ -4,6 +4,7 @@ import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, MutableMapping, Sequence
 from contextlib import aclosing
 from datetime import UTC, datetime
+from functools import partial
 from inspect import Parameter, Signature, isawaitable
 from typing import Any, Protocol, TypeVar, cast, overload
 
@@ -79,16 +80,12 @@ class _DisconnectedError(Exception):
     """The sender left before the body was complete."""
 
 
-class _TooLargeError(Exception):
-    """The body is larger than allowed."""
+class _RefusedError(Exception):
+    """The delivery cannot be handled, and is answered with *status*."""
 
-
-class _TooSlowError(Exception):
-    """The body takes longer than allowed."""
-
-
-class _NoSecretError(Exception):
-    """Who was asked for the secret has none to give."""
+    def __init__(self, status: int) -> None:
+        self.status = status
+        super().__init__(status)
 
 
 class _RouteSignature:
@@ -107,7 +104,7 @@ class _RouteSignature:
 
 @attrs.define(eq=False)
 class _Handling:
-    """A callback under way, and whether it took its event."""
+    """A running callback, and whether it handled its event."""
 
     done: anyio.Event = attrs.field(factory=anyio.Event)
     is_taken: bool = False
@@ -125,12 +122,12 @@ class WebhookEndpoint:
     *join_timeout* seconds, and then calls the callback itself.
     What cannot be verified is answered 400 without a reason, which goes to the log.
 
-    An event comes twice only where the callback took longer than *join_timeout* beside
+    An event is delivered twice only where the callback took longer than *join_timeout* beside
     another attempt, where the process ended before the store knew, or where processes share
-    no store. So what the callback does should bear repetition.
+    no store. So the callback should be idempotent.
 
-    The service sets no time limit that is documented: a callback should note the event and
-    return. Cancelled while the callback runs, the event counts as not taken.
+    The service documents no time limit: a callback should store the event and return.
+    Cancelled while the callback runs, the event counts as not handled.
 
     Args:
         secret:
@@ -145,7 +142,7 @@ class WebhookEndpoint:
         tolerance: Seconds by which time stamps may differ from now. None checks no age.
 
         seen:
-            Remembers what the callback took. True is the last 10,000 deliveries, in this
+            Remembers what the callback handled. True is the last 10,000 deliveries, in this
             process; give a store of your own for several processes. False remembers
             nothing. If a store fails to add, the answer is 500, and the next attempt in
             this process adds again without calling the callback again.
@@ -190,10 +187,10 @@ class WebhookEndpoint:
         self._max_body_bytes = _checked_size(max_body_bytes)
         self._body_timeout = positive_seconds("body_timeout", body_timeout)
         self._join_timeout = positive_seconds("join_timeout", join_timeout)
-        self._now = _present if now is None else _callable("now", now)
+        self._now = partial(datetime.now, UTC) if now is None else _callable("now", now)
         self._in_flight: dict[DeliveryKey, _Handling] = {}
-        # What the callback took and the store does not know of, because it failed.
-        self._not_noted = RecentDeliveries()
+        # What the callback handled and the store failed to add.
+        self._unstored = RecentDeliveries()
 
     @overload
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None: ...
@@ -232,7 +229,7 @@ class WebhookEndpoint:
             try:
                 status = await self._status(request.scope, receive)
             except _DisconnectedError:
-                status = _BAD_REQUEST  # nobody is there to read it
+                status = _BAD_REQUEST  # the client is gone
         headers = {name.decode(): value.decode() for name, value in _headers(status, request.scope)}
         return Response(status_code=status, headers=headers)
 
@@ -261,22 +258,25 @@ class WebhookEndpoint:
             body = await self._body(scope, receive)
             signature = _signature(scope["headers"])
             keys = await self._keys()
-            event = self._verified(body, signature, keys)
-        except _TooLargeError:
-            return _TOO_LARGE
-        except _TooSlowError:
-            return _TOO_SLOW
+            event = check_delivery(
+                body,
+                signature,
+                keys,
+                now=self._now(),
+                tolerance=self._tolerance,
+                limit=self._max_body_bytes,
+            )
+        except _RefusedError as error:
+            return error.status
         except WebhookVerificationError as error:
             _LOGGER.warning("a webhook delivery was refused: %s", error)
             return _BAD_REQUEST
-        except _NoSecretError:
-            return _FAILED
         return _OK if await self._take(event) else _FAILED
 
     async def _body(self, scope: Scope, receive: Receive) -> bytes:
         with anyio.move_on_after(self._body_timeout):
             return await _read(scope, receive, self._max_body_bytes)
-        raise _TooSlowError
+        raise _RefusedError(_TOO_SLOW)
 
     async def _keys(self) -> tuple[bytes, ...]:
         if self._source is None:
@@ -286,20 +286,8 @@ class WebhookEndpoint:
                 secrets = sealed(self._source())
                 return keys_of(sealed(await secrets) if isawaitable(secrets) else secrets)
         except Exception:
-            _LOGGER.exception("the webhook secret could not be had")
-            raise _NoSecretError from None
-
-    def _verified(
-        self, body: bytes, signature: bytes | None, keys: Sequence[bytes]
-    ) -> WebhookEvent:
-        return check_delivery(
-            body,
-            signature,
-            keys,
-            now=self._now(),
-            tolerance=self._tolerance,
-            limit=self._max_body_bytes,
-        )
+            _LOGGER.exception("the webhook secret could not be obtained")
+            raise _RefusedError(_FAILED) from None
 
     async def _take(self, event: WebhookEvent) -> bool:
         while self._seen is not None and (earlier := self._in_flight.get(event.key)) is not None:
@@ -307,7 +295,7 @@ class WebhookEndpoint:
                 await earlier.done.wait()
                 return earlier.is_taken
             if self._in_flight.get(event.key) is earlier:
-                # It hangs, and holds nobody but itself.
+                # It hangs, and must not hold up others.
                 break
         handling = self._in_flight[event.key] = _Handling()
         try:
@@ -336,11 +324,11 @@ class WebhookEndpoint:
         )
         if await _result_of(contains(event.key)):
             return
-        if event.key not in self._not_noted:
+        if event.key not in self._unstored:
             await _result_of(self._callback(event))
-            self._not_noted.add(event.key)
+            self._unstored.add(event.key)
         await _result_of(seen.add(event.key))
-        self._not_noted.discard(event.key)
+        self._unstored.discard(event.key)
 
 
 def _store_of(
@@ -350,7 +338,7 @@ def _store_of(
         return RecentDeliveries() if seen else None
     if not is_store(seen):
         raise ConfigurationError(
-            f"seen must be True, False, or what can add and tell deliveries, not {quoted(seen)}"
+            f"seen must be True, False, or a store with `in` and add(), not {quoted(seen)}"
         )
     return seen
 
@@ -374,13 +362,9 @@ async def _result_of(answer: Awaitable[object] | object) -> object:
     return await answer if isawaitable(answer) else answer
 
 
-def _present() -> datetime:
-    return datetime.now(UTC)
-
-
 async def _read(scope: Scope, receive: Receive, limit: int) -> bytes:
-    if _announced(scope["headers"]) > limit:
-        raise _TooLargeError
+    if _content_length(scope["headers"]) > limit:
+        raise _RefusedError(_TOO_LARGE)
     body = bytearray()
     while True:
         message = await receive()
@@ -388,19 +372,19 @@ async def _read(scope: Scope, receive: Receive, limit: int) -> bytes:
             raise _DisconnectedError
         body += message.get("body", b"")
         if len(body) > limit:
-            raise _TooLargeError
+            raise _RefusedError(_TOO_LARGE)
         if not message.get("more_body", False):
             return bytes(body)
 
 
-def _announced(headers: Iterable[tuple[bytes, bytes]]) -> int:
+def _content_length(headers: Iterable[tuple[bytes, bytes]]) -> int:
     lengths = [value for name, value in headers if name.lower() == b"content-length"]
     is_number = len(lengths) == 1 and lengths[0].isdigit() and len(lengths[0]) <= 18
     return int(lengths[0]) if is_number else 0
 
 
 def _signature(headers: Iterable[tuple[bytes, bytes]]) -> bytes | None:
-    """Return the header's value, looked at before anybody is asked for a secret."""
+    """Return the header's value, checked before the secret is looked up."""
     signatures = [value for name, value in headers if name.lower() == _SIGNATURE_NAME]
     signature = signatures[0] if len(signatures) == 1 else None
     signature_in(signature)
@@ -412,7 +396,7 @@ def _headers(status: int, scope: Scope) -> list[tuple[bytes, bytes]]:
     if status == _BAD_METHOD:
         headers.append((b"allow", b"POST"))
     if status in _UNREAD and scope.get("http_version", "").startswith("1"):
-        # Else the server goes on reading what nobody wants.
+        # Else the server would read the rest.
         headers.append((b"connection", b"close"))
     return headers
 

@@ -1,4 +1,4 @@
-"""Whether a webhook delivery comes from the service, is recent and is new; and what it says."""
+"""Verification of webhook deliveries: whether they are authentic, recent and new."""
 
 import hmac
 import inspect
@@ -55,7 +55,7 @@ class DedupStore(Protocol):
 
 
 def is_store(value: object) -> bool:
-    """Return whether *value* has what it takes to be a store of either kind."""
+    """Return whether *value* has the methods of a store of either kind."""
     can_tell = any(callable(getattr(value, name, None)) for name in ("contains", "__contains__"))
     return can_tell and callable(getattr(value, "add", None))
 
@@ -109,11 +109,13 @@ def check_delivery(
         InvalidInputError: *now* is naive, or *tolerance* no positive number.
     """
     if tolerance is not None:
-        check_window(now, tolerance)
-    check_signature(raw_body, header, keys, limit=limit)
-    event = read_event(raw_body)
+        positive_seconds("tolerance", tolerance)
+        if not _is_aware(now):
+            raise InvalidInputError("now must be an aware datetime, as datetime.now(UTC)")
+    _check_signature(raw_body, header, keys, limit=limit)
+    event = _read_event(raw_body)
     if tolerance is not None:
-        check_age(event, now, tolerance)
+        _check_age(event, now, tolerance)
     return event
 
 
@@ -150,17 +152,13 @@ def keys_of(secret: object) -> tuple[bytes, ...]:
     Raises:
         ConfigurationError: There is none, or one is empty or malformed; it is not repeated.
     """
-    secrets: Sequence[object] = (secret,) if isinstance(secret, str) else _several(secret)
-    if not secrets:
+    if isinstance(secret, bytes | bytearray) or not isinstance(secret, Sequence):
+        kind = type(secret).__name__
+        raise ConfigurationError(f"the webhook secret must be a string or several, not {kind}")
+    if not secret and not isinstance(secret, str):
         raise ConfigurationError("no webhook secret is given")
+    secrets = cast("Sequence[object]", [secret] if isinstance(secret, str) else secret)
     return tuple(_key(one) for one in secrets)
-
-
-def _several(secret: object) -> Sequence[object]:
-    if isinstance(secret, Sequence) and not isinstance(secret, bytes | bytearray):
-        return cast("Sequence[object]", secret)
-    kind = type(secret).__name__
-    raise ConfigurationError(f"the webhook secret must be a string or several, not {kind}")
 
 
 def _key(secret: object) -> bytes:
@@ -174,7 +172,7 @@ def _key(secret: object) -> bytes:
     return "".join(secret).encode("ascii")
 
 
-def check_signature(
+def _check_signature(
     raw_body: object, header: object, keys: Sequence[bytes], *, limit: int = MAX_BODY_BYTES
 ) -> None:
     """
@@ -191,7 +189,7 @@ def check_signature(
     signature = signature_in(header)
     matches = False
     for key in keys:
-        # Every key is tried, so that the time taken does not tell which one fits.
+        # Every key is tried, so that the time does not reveal which one fits.
         matches |= hmac.compare_digest(hmac.digest(key, raw_body, "sha256"), signature)
     if not matches:
         raise WebhookVerificationError("the signature does not fit the body and the secret")
@@ -216,7 +214,7 @@ def signature_in(header: object) -> bytes:
     return bytes.fromhex(match[1].decode("ascii"))
 
 
-def read_event(raw_body: bytes) -> WebhookEvent:
+def _read_event(raw_body: bytes) -> WebhookEvent:
     """
     Return what a body says whose signature was found good.
 
@@ -258,19 +256,11 @@ def _task_id(value: str) -> str:
         raise WebhookVerificationError("the body has a task_id that cannot be one") from None
 
 
-def check_window(now: object, tolerance: object) -> None:
-    """
-    Check that the age of an event can be judged by *now* and *tolerance*.
-
-    Raises:
-        InvalidInputError: *now* is naive, or *tolerance* no positive number.
-    """
-    positive_seconds("tolerance", tolerance)
-    if not isinstance(now, datetime) or now.utcoffset() is None:
-        raise InvalidInputError("now must be an aware datetime, as datetime.now(UTC)")
+def _is_aware(value: object) -> bool:
+    return isinstance(value, datetime) and value.utcoffset() is not None
 
 
-def check_age(event: WebhookEvent, now: datetime, tolerance: float) -> None:
+def _check_age(event: WebhookEvent, now: datetime, tolerance: float) -> None:
     """
     Check that *event* was emitted at most *tolerance* seconds from *now*.
 
