@@ -83,6 +83,10 @@ from ._model import (
     WrongEventLoopError as WrongEventLoopError,
     validate as validate,
 )
+from ._names import publish as _publish
 from ._protocol import Response as Response
 from ._transfer import Artifact as Artifact, TaskResult as TaskResult
 from ._watch import ProgressUpdate as ProgressUpdate
+
+
+_publish("cyberun_async", globals(), [_name for _name in globals() if not _name.startswith("_")])

@@ -6,6 +6,7 @@ when its time has come and when a status check was answered; its stream's own ta
 events of the bytes that come, and delivers them.
 """
 
+import copy
 import logging
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -440,7 +441,6 @@ class Follower:
 
 def copied(error: CyberunError, watch: Watch) -> CyberunError:
     """Return a copy of *error* for one reader, with the token to resume with."""
-    make, args = error.__reduce__()[:2]
-    copy: CyberunError = make(*args)
-    copy.__cause__ = error.__cause__
-    return copy.with_token(watch.token())
+    twin = copy.copy(error)
+    twin.__cause__ = error.__cause__
+    return twin.with_token(watch.token())

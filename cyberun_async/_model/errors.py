@@ -55,13 +55,6 @@ _NOT_THE_SERVICE = (
 )
 
 
-def _rebuild(cls: type["CyberunError"], args: tuple[Any, ...], state: dict[str, Any]) -> Any:
-    error = cls.__new__(cls)
-    error.args = args
-    error.__dict__.update(state)
-    return error
-
-
 class CyberunError(Exception):
     """
     The root of everything this library raises.
@@ -77,7 +70,7 @@ class CyberunError(Exception):
 
     def __reduce__(self) -> tuple[Any, ...]:
         # Keyword-only constructors do not survive the default protocol.
-        return _rebuild, (type(self), self.args, self.__dict__)
+        return type(self).__new__, (type(self),), {**vars(self), "args": self.args}
 
     def with_token(self, token: ResumeToken | None) -> Self:
         """Set :attr:`resume_token` and return the error itself."""

@@ -5,6 +5,7 @@ Many runs are submitted, followed and recorded in a ledger, one SQLite file. The
 program, run again after a crash, goes on where the ledger ends.
 """
 
+from .._names import publish
 from ._batch import Batch
 from ._errors import (
     BatchStoppedError,
@@ -51,3 +52,5 @@ __all__ = [
     "UnconfirmedSubmission",
     "read_jobs",
 ]
+
+publish(__name__, globals(), __all__)

@@ -4,6 +4,7 @@ A batch over a Dask cluster: shards of jobs, each run by a worker that keeps a l
 Needs the extra ``dask``, on the workers too.
 """
 
+from .._names import publish
 from ._cluster import ClusterBatch
 from ._errors import ClusterError, LeaseLostError
 from ._other_ledgers import OvertakenSubmission
@@ -17,3 +18,5 @@ __all__ = [
     "LeaseLostError",
     "OvertakenSubmission",
 ]
+
+publish(__name__, globals(), __all__)

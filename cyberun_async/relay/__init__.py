@@ -42,6 +42,9 @@ event            data, one JSON object
 ================ ===========================================================================
 """
 
+from .._names import publish
+
+
 try:
     from ._app import Authorize, TaskRelay
 except ModuleNotFoundError as _error:
@@ -55,3 +58,5 @@ except ModuleNotFoundError as _error:
 
 
 __all__ = ["Authorize", "TaskRelay"]
+
+publish(__name__, globals(), __all__)

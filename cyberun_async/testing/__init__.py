@@ -8,6 +8,7 @@ that a misreading of the API cannot be made on both sides at once.
 import importlib
 from typing import TYPE_CHECKING
 
+from .._names import publish
 from . import faults
 from ._simulator.behaviour import Behaviour
 from ._simulator.plan import Attempt, TaskPlan
@@ -48,6 +49,7 @@ __all__ = [
     "story",
     "virtual_backend",
 ]
+publish(__name__, globals(), [name for name in __all__ if name in globals()])
 
 _OF_THE_EXTRA = frozenset({"starlette", "uvicorn"})
 # Imported on first use: the clock and the transport work without the extra.
@@ -84,4 +86,5 @@ if not TYPE_CHECKING:
             )
             raise ModuleNotFoundError(message, name=error.name) from error
         value: object = getattr(module, name)
+        publish(__name__, {name: value}, [name])
         return value

@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 
 from .._http import sealed
 from .._model import CreatedWebhook, Webhook, WebhookEvent, WebhookVerificationError
+from .._names import publish
 from .._protocol import without_locals
 from ._endpoint import AsyncDedupStore, WebhookEndpoint
 from ._verify import (
@@ -40,6 +41,9 @@ __all__ = [
     "sign",
     "verify",
 ]
+
+publish("cyberun_async", globals(), ["CreatedWebhook", "Webhook", "WebhookVerificationError"])
+publish(__name__, globals(), [name for name in __all__ if name != "verify"])
 
 
 def verify(

@@ -68,3 +68,14 @@ def test_annotations_of_faults_can_be_evaluated() -> None:
             for each in annotated(thing):
                 if isinstance(each, type) or inspect.isfunction(each):
                     typing.get_type_hints(each)
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_what_is_exported_reports_a_public_module(module: str) -> None:
+    """Classes and functions say where users find them, so that pickles and logs do, too."""
+    loaded = importlib.import_module(module)
+    for name in loaded.__all__:
+        thing = getattr(loaded, name)
+        if isinstance(thing, type) or inspect.isfunction(thing):
+            assert "._" not in thing.__module__, name
+            assert getattr(importlib.import_module(thing.__module__), name) is thing

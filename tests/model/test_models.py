@@ -156,19 +156,6 @@ def test_type_hints_of_methods_resolve(cls: type) -> None:
             typing.get_type_hints(function)
 
 
-def test_every_exported_value_has_an_example() -> None:
-    """A new frozen class of these modules is put into the table."""
-    modules = {type(value).__module__ for value in EXAMPLES}
-    classes = {param.values[0] for param in exported_classes()}
-    frozen = {
-        cls.__name__
-        for cls in classes
-        if inspect.isclass(cls) and attrs.has(cls) and cls.__module__ in modules
-    }
-
-    assert frozen == {type(value).__name__ for value in EXAMPLES}
-
-
 def test_states_are_strings() -> None:
     """A member equals its text, prints as it, and is JSON."""
     assert [TaskStatus.RUNNING] == ["running"]
