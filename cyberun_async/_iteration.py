@@ -2,9 +2,15 @@
 
 import warnings
 from abc import ABC, abstractmethod
-from collections.abc import Awaitable
+from collections.abc import (
+    AsyncGenerator,
+    AsyncIterable,
+    Awaitable,
+    Generator,
+    Iterable,
+)
 from types import TracebackType
-from typing import ClassVar, Generic, Self, TypeVar
+from typing import ClassVar, Generic, Self, TypeVar, cast
 
 import anyio
 
@@ -12,6 +18,7 @@ from ._model import ClientStateError
 from ._runtime import Runtime
 
 
+Item = TypeVar("Item")
 Item_co = TypeVar("Item_co", covariant=True)
 
 
@@ -170,3 +177,31 @@ class HeldIterator(ABC, Generic[Item_co]):
     @property
     def _call_alone(self) -> str:
         return self._call.removeprefix("call ")
+
+
+async def each(
+    source: Iterable[Item] | AsyncIterable[Item], *, in_one_go: int = 1
+) -> AsyncGenerator[Item, None]:
+    """
+    Yield the items of either kind of iterable; a generator among them is closed with this one.
+
+    After each *in_one_go* items of a plain one, other tasks run.
+    """
+    if isinstance(source, AsyncIterable):
+        items = aiter(source)
+        try:
+            async for item in items:
+                yield item
+        finally:
+            if isinstance(items, AsyncGenerator):
+                await cast("AsyncGenerator[Item, None]", items).aclose()
+    else:
+        iterator = iter(source)
+        try:
+            for number, item in enumerate(iterator, 1):
+                yield item
+                if number % in_one_go == 0:
+                    await anyio.lowlevel.checkpoint()
+        finally:
+            if isinstance(iterator, Generator):
+                cast("Generator[Item, None, None]", iterator).close()

@@ -2,11 +2,9 @@
 
 from collections import deque
 from collections.abc import (
-    AsyncGenerator,
     AsyncIterable,
     Awaitable,
     Callable,
-    Generator,
     Iterable,
 )
 from contextlib import aclosing
@@ -14,7 +12,7 @@ from typing import Generic, TypeVar, cast
 
 import anyio
 
-from .._iteration import HeldIterator
+from .._iteration import HeldIterator, each
 from .._model import ClientClosedError, CyberunError
 from .._runtime import Runtime
 
@@ -235,23 +233,3 @@ def _alone(error: Exception) -> Exception:
         return error
     group = cast("ExceptionGroup[Exception]", error)
     return _alone(group.exceptions[0]) if len(group.exceptions) == 1 else group
-
-
-async def each(source: Iterable[T] | AsyncIterable[T]) -> AsyncGenerator[T, None]:
-    """Yield the items of either kind of iterable, letting other tasks run in between."""
-    if isinstance(source, AsyncGenerator):
-        generator = cast("AsyncGenerator[T, None]", source)
-        async with aclosing(generator):
-            async for item in generator:
-                yield item
-    elif isinstance(source, AsyncIterable):
-        async for item in source:
-            yield item
-    else:
-        try:
-            for item in source:
-                yield item
-                await anyio.lowlevel.checkpoint()
-        finally:
-            if isinstance(source, Generator):
-                source.close()

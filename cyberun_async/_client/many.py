@@ -8,6 +8,7 @@ from uuid import UUID
 import anyio
 import attrs
 
+from .._iteration import each
 from .._model import (
     ClientStateError,
     CyberunError,
@@ -16,7 +17,7 @@ from .._model import (
     TaskStatus,
     Workflow,
 )
-from .fan_in import Emit, FanIn, Work, each
+from .fan_in import Emit, FanIn, Work
 from .handle import TaskHandle, TaskRef, starting_point
 from .session import Session
 from .streams import Delivered, EventStream

@@ -1,15 +1,15 @@
 """The way in: every job is checked, and all faults are reported, before anything is sent."""
 
-from collections.abc import AsyncGenerator, AsyncIterable, Generator, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterable, Iterable, Mapping, Sequence
 from contextlib import aclosing
 from difflib import get_close_matches
 from functools import partial
-from typing import TypeVar, cast
 
 import anyio
 import anyio.to_thread
 
 from .. import CyberunClient, CyberunError, InvalidInputError, NotFoundError, Workflow
+from .._iteration import each
 from ._errors import InvalidJobsError
 from ._jobs import JobFault, PreparedJob, prepared
 from ._ledger import queries
@@ -22,8 +22,6 @@ from ._policy import BatchPolicy
 
 # A job in the form the ledger keeps, or what is wrong with it by itself.
 Read = PreparedJob | list[JobFault]
-
-T = TypeVar("T")
 
 _CHUNK = 500
 _IN_ONE_GO = 100
@@ -58,7 +56,7 @@ class Admission:
         await self._ledger.write(queries.begin_staging)
         chunk: list[Read] = []
         index = 0
-        async with aclosing(each_job(jobs)) as found:
+        async with aclosing(each(jobs, in_one_go=_IN_ONE_GO)) as found:
             async for job in found:
                 chunk.append(prepared(job, index))
                 index += 1
@@ -135,29 +133,3 @@ class Admission:
         if isinstance(definition, str):
             return [definition, *job.missing_files()]
         return [*job.misfits(definition), *job.missing_files()]
-
-
-async def each_job(jobs: Iterable[T] | AsyncIterable[T]) -> AsyncGenerator[T, None]:
-    """
-    Yield the items of either kind of iterable; others run now and then in between.
-
-    A generator that they come from is closed with it.
-    """
-    if isinstance(jobs, AsyncIterable):
-        coming = aiter(jobs)
-        try:
-            async for job in coming:
-                yield job
-        finally:
-            if isinstance(coming, AsyncGenerator):
-                await cast("AsyncGenerator[T, None]", coming).aclose()
-    else:
-        there = iter(jobs)
-        try:
-            for number, job in enumerate(there):
-                yield job
-                if number % _IN_ONE_GO == 0:
-                    await anyio.lowlevel.checkpoint()
-        finally:
-            if isinstance(there, Generator):
-                cast("Generator[T, None, None]", there).close()

@@ -10,6 +10,7 @@ import anyio
 from anyio.streams.memory import MemoryObjectSendStream
 
 from .. import InvalidInputError
+from .._iteration import each
 from ..batch import (
     InvalidJobsError,
     Job,
@@ -17,7 +18,6 @@ from ..batch import (
     UncertainSubmissionsError,
     UnconfirmedSubmission,
 )
-from ..batch._admission import each_job
 from ..batch._jobs import Jobs
 from ..batch._run import Emit
 from ._counts import ShardCounts
@@ -176,7 +176,7 @@ async def _taken_in(jobs: Jobs) -> Intake:
         InvalidJobsError: Some cannot be run.
     """
     intake = Intake()
-    async with aclosing(each_job(jobs)) as found:
+    async with aclosing(each(jobs, in_one_go=100)) as found:
         async for job in found:
             intake.take(job)
     if intake.faults:

@@ -4,8 +4,8 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import aclosing
 from pathlib import Path
 
+from cyberun_async._iteration import each
 from cyberun_async.batch import InvalidJobsError, Job, JobFault, read_jobs
-from cyberun_async.batch._admission import each_job
 from cyberun_async.testing import Simulator
 
 from .kit import client_of, jobs, query, quick_service, run_batch
@@ -138,7 +138,7 @@ async def test_a_generator_of_jobs_is_closed_where_it_is_left() -> None:
         finally:
             ended.append(True)
 
-    async with aclosing(each_job(come())) as found:
+    async with aclosing(each(come())) as found:
         assert (await anext(found)).key == "job-0"
     assert ended == [True]
 
@@ -162,7 +162,7 @@ async def test_a_generator_that_an_iterable_makes_is_closed_too() -> None:
             ended.append("plain")
 
     for source in (Source(), come(), list(jobs(3))):
-        async with aclosing(each_job(source)) as found:
+        async with aclosing(each(source)) as found:
             assert (await anext(found)).key == "job-0"
     assert ended == ["asynchronous", "plain"]
 
