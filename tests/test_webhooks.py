@@ -204,8 +204,8 @@ def test_several_secrets_are_tried_while_one_replaces_another(secrets: Any) -> N
     assert verify(body_of(), GOOD, secrets, now=NOW).task_id == TASK
 
 
-def test_none_of_several_secrets_is_none() -> None:
-    """Several wrong secrets are as wrong as one."""
+def test_several_wrong_secrets_are_as_wrong_as_one() -> None:
+    """None of them has to fit for a delivery to be refused."""
     with pytest.raises(WebhookVerificationError):
         verify(body_of(), GOOD, [OTHER, SECRET[:-1]], now=NOW)
 

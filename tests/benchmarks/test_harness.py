@@ -1,4 +1,4 @@
-"""The harness itself: rows in turn, broken ones told, ratios within a round."""
+"""The harness itself: rows in turn, broken ones reported, ratios within a round."""
 
 from pathlib import Path
 

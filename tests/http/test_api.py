@@ -44,7 +44,7 @@ def failure(kind: FailureKind, *, maybe_sent: bool = True) -> ExchangeFailedErro
 
 
 class Network:
-    """Answers from a script, the last line of it for ever, and remembers what was asked when."""
+    """Answers from a script, the last line of it forever, and remembers what was asked when."""
 
     def __init__(self, *script: Outcome, delay: float = 0.0) -> None:
         self._script: list[Outcome] = list(script)
@@ -116,7 +116,7 @@ async def test_what_passes_is_repeated(first: Outcome) -> None:
 
 
 @pytest.mark.parametrize("first", [answer(s) for s in FINAL] + [failure(kind) for kind in HOPELESS])
-async def test_what_does_not_pass_is_told_at_once(first: Outcome) -> None:
+async def test_what_does_not_pass_is_raised_at_once(first: Outcome) -> None:
     """A refusal, an unverified peer, a proxy's no and a foreign redirect are not asked again."""
     network = Network(first, FINE)
 
@@ -161,7 +161,7 @@ async def test_retry_after_is_honoured(headers: dict[str, str], pause: float) ->
 
 
 async def test_a_long_retry_after_is_the_callers_decision() -> None:
-    """What would take longer than the policy allows is told at once, with the time."""
+    """What would take longer than the policy allows is raised at once, with the time."""
     network = Network(answer(429, retry_after="61"), FINE)
     error = await outcome_of(network)
 
@@ -171,7 +171,7 @@ async def test_a_long_retry_after_is_the_callers_decision() -> None:
 
 
 async def test_retries_have_a_quota_of_the_client() -> None:
-    """When the bucket is empty failures are told at once; successes fill it again."""
+    """When the bucket is empty failures are raised at once; successes fill it again."""
     network = Network(answer(500))
     asks = caller(network, quota=10, retry_cost=3, max_attempts=10)
     for tried in (4, 1, 1):  # three retries, then none
@@ -282,7 +282,7 @@ async def test_an_error_says_whether_the_request_may_have_had_an_effect(
 
 
 class Provider:
-    """Gives out keys in turn, the last one for ever, and takes its time."""
+    """Gives out keys in turn, the last one forever, and takes its time."""
 
     def __init__(self, *keys: str) -> None:
         self._keys = list(keys)

@@ -42,13 +42,13 @@ async def test_statistics_name_the_transport_that_was_chosen():
 
 
 def test_a_transport_of_another_name_is_refused():
-    """A typing error is told when the client is made."""
+    """A typing error is reported when the client is made."""
     with pytest.raises(ConfigurationError, match="'httpx' or 'aiohttp', not 'http2'"):
         CyberunClient(KEY, transport="http2")  # type: ignore[arg-type]
 
 
 def test_a_missing_extra_is_named(monkeypatch: pytest.MonkeyPatch):
-    """What to install is told when the client is made, and not at its first request."""
+    """What to install is reported when the client is made, and not at its first request."""
     monkeypatch.setattr(settings, "find_spec", lambda _: None)
 
     with pytest.raises(ConfigurationError, match=r"pip install 'cyberun_async\[fast\]'"):
@@ -69,7 +69,7 @@ async def test_a_client_on_trio_refuses_aiohttp(anyio_backend_name: str):
 @pytest.mark.asyncio_only(reason="aiohttp knows no other event loop")
 @pytest.mark.parametrize("proxy", ["socks5://host:1", "socks5h://host:1"])
 async def test_aiohttp_refuses_a_socks_proxy(proxy: str):
-    """It is told as the client opens: aiohttp speaks to proxies of HTTP only."""
+    """It is reported as the client opens: aiohttp speaks to proxies of HTTP only."""
     client = CyberunClient(KEY, transport="aiohttp", proxy=proxy)
 
     with pytest.raises(ConfigurationError, match="SOCKS"):
@@ -105,16 +105,16 @@ def test_every_decoder_refuses_what_json_refuses(loads: settings.Loads, text: st
 @pytest.mark.asyncio_only(reason="aiohttp knows no other event loop")
 async def test_sockets_of_aiohttp_have_the_options_that_were_asked_for():
     """TCP keep-alive is on, so that the kernel finds half-open connections."""
-    lane = AiohttpConnection(
+    connection = AiohttpConnection(
         verify=context_for(verify=False),
         proxy=None,
         socket_options=[(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)],
     )
-    made = lane._requester._make_socket((socket.AF_INET, socket.SOCK_STREAM, 0, "", ("", 0)))
+    made = connection._requester._make_socket((socket.AF_INET, socket.SOCK_STREAM, 0, "", ("", 0)))
     with made:
         assert made.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE) == 1
         assert not made.getblocking()
-    await lane.aclose()
+    await connection.aclose()
 
 
 @pytest.mark.asyncio_only(reason="aiohttp knows no other event loop")
@@ -128,11 +128,11 @@ async def test_aiohttp_never_sends_a_request_again():
 
     server = await asyncio.start_server(hang_up, "127.0.0.1", 0)
     port = server.sockets[0].getsockname()[1]
-    lane = AiohttpConnection(verify=context_for(verify=False), proxy=None, socket_options=[])
+    connection = AiohttpConnection(verify=context_for(verify=False), proxy=None, socket_options=[])
     async with server:
         with pytest.raises(httpx.RemoteProtocolError):
-            await lane.handle_async_request(httpx.Request("GET", f"http://127.0.0.1:{port}/"))
-        await lane.aclose()
+            await connection.handle_async_request(httpx.Request("GET", f"http://127.0.0.1:{port}/"))
+        await connection.aclose()
 
     assert len(requests) == 1
 

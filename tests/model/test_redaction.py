@@ -38,7 +38,7 @@ SECRET = "ZQ12345678abcdefghijkl"
         pytest.param(f"x-api-key: {SECRET}", id="api-key-header"),
         pytest.param(f"api_key={SECRET}&x=1", id="api-key-parameter"),
         pytest.param(f"Set-Cookie: session={SECRET}; path=/", id="cookie"),
-        pytest.param(f"token hf_{SECRET}", id="model-hub"),
+        pytest.param(f"token hf_{SECRET}", id="model-store"),
         pytest.param(f"ghp_{SECRET} has expired", id="forge"),
         pytest.param(f"-----BEGIN PRIVATE KEY-----\n{SECRET}\n-----END PRIVATE KEY-----", id="pem"),
     ],

@@ -54,7 +54,7 @@ def test_what_fits_passes() -> None:
     assert faults_of(UserDict(given_parameters), PROMPT, STEPS, SAMPLER) == ()
 
 
-def test_all_faults_are_told_at_once() -> None:
+def test_all_faults_are_reported_at_once() -> None:
     """The error lists every fault, names the workflow, and survives a pickle."""
     wrong: dict[Any, Any] = {"promt": "a fox", "steps": 0, "sampler": "eular", 5: 1}
     with pytest.raises(ParameterError) as caught:
@@ -105,7 +105,7 @@ def test_a_workflow_checks_the_parameters_of_its_runs() -> None:
 
 
 def test_only_a_workflow_can_be_asked() -> None:
-    """A name given in place of the workflow is told as such."""
+    """A name given in place of the workflow is reported as such."""
     with pytest.raises(InvalidInputError, match="must be a Workflow, not str"):
         validate(cast("Any", "text-to-image"), {})
 
@@ -162,7 +162,7 @@ OF_TYPE: list[tuple[str | None, list[object], list[object]]] = [
 
 @pytest.mark.parametrize(("kind", "good", "bad"), OF_TYPE, ids=[repr(row[0]) for row in OF_TYPE])
 def test_values_are_of_their_type(kind: str | None, good: list[object], bad: list[object]) -> None:
-    """A value of the wrong type is told with its own; an unknown type is left to the service."""
+    """A value of a wrong type is reported with it; an unknown type is left to the service."""
     assert [value for value in good if fault_of(value, type=kind) is not None] == []
     for value in bad:
         fault = fault_of(value, type=kind)
@@ -197,7 +197,7 @@ def test_a_file_goes_only_to_a_file(kind: str | None, value: object) -> None:
     ids=lambda value: hex(value)[:20] if isinstance(value, int) else str(value),
 )
 def test_numbers_have_bounds(kind: str, value: float, words: str | None) -> None:
-    """Both bounds are allowed values; what is no JSON number is told; none is too large to tell."""
+    """Both bounds are allowed values; what is no JSON number is reported, however large."""
     fault = fault_of(value, type=kind, min=1, max=150)
 
     assert fault is None if words is None else words in (fault or "")
@@ -234,7 +234,7 @@ def test_a_selection_is_one_of_its_options(value: object, words: str | None) -> 
 
 
 def test_without_options_any_selection_will_do() -> None:
-    """Options that were not told, or could not be read, refuse nothing."""
+    """Options that were not given, or could not be read, refuse nothing."""
     assert fault_of("a", type="select") is None
     assert fault_of(5, type="select") is None
 
@@ -247,7 +247,7 @@ def test_many_options_are_cut() -> None:
     assert fault.endswith("'option-9' and 990 more")
 
 
-def test_a_stranger_is_told_what_is_known() -> None:
+def test_an_unknown_name_is_answered_with_the_known_ones() -> None:
     """Without a near name, all names are listed."""
     assert faults_of({"prompt": "a", "zzz": 1}, PROMPT, STEPS) == (
         "'zzz' is not known; known: 'prompt', 'steps'",

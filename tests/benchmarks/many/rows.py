@@ -54,7 +54,7 @@ class Service:
         with urllib.request.urlopen(address) as reply:
             return json.loads(reply.read())
 
-    async def told(self, command: str) -> Any:
+    async def order(self, command: str) -> Any:
         """As :meth:`command`, beside what the event loop does."""
         return await asyncio.to_thread(self.command, command)
 
@@ -93,7 +93,7 @@ async def all_open(at: Service, count: int, seconds: float = 60.0) -> bool:
     """Wait until *count* streams are open by the service's own count."""
 
     async def are_open() -> bool:
-        return bool((await at.told("report"))["streams"] == count)
+        return bool((await at.order("report"))["streams"] == count)
 
     return await until(are_open, seconds)
 
@@ -119,18 +119,18 @@ async def waiting(count: int, seconds: float) -> None:
 
             tasks = [asyncio.create_task(wait(one)) for one in ids(count)]
             await asyncio.sleep(20)
-            await at.told("forget")
+            await at.order("forget")
             began, cpu = time.monotonic(), time.process_time()
-            await at.told(f"ends/{int(seconds * 2)}/0.5")
+            await at.order(f"ends/{int(seconds * 2)}/0.5")
             intervals: list[float] = []
             while time.monotonic() - began < seconds:
                 await asyncio.sleep(0.5)
                 intervals.append(client.statistics().poll_interval)
             cpu, took = time.process_time() - cpu, time.monotonic() - began
-            seen = await at.told("report")
+            seen = await at.order("report")
             interval = max(intervals)
             await asyncio.sleep(2 * interval)
-            ended = (await at.told("report"))["ended"]
+            ended = (await at.order("report"))["ended"]
             await cancelled(tasks)
     late = [found[one] - moment for one, moment in ended.items() if one in found]
     problems = [f"{len(ended) - len(late)} ends not reported"] if len(late) < len(ended) else []
@@ -169,7 +169,7 @@ async def waiting_naive(count: int, seconds: float) -> None:
             began, cpu = time.monotonic(), time.process_time()
             await asyncio.sleep(seconds)
             cpu, took = time.process_time() - cpu, time.monotonic() - began
-            seen = await at.told("report")
+            seen = await at.order("report")
             await cancelled(tasks)
     problems = [] if asked >= count else [f"only {asked} of {count} tasks were asked about"]
     report(
@@ -199,11 +199,11 @@ async def cost(count: int, running: int, seconds: float) -> None:
 
             tasks = [asyncio.create_task(watch(one)) for one in ids(count)]
             await asyncio.sleep(20)
-            seen = await at.told("report")
+            seen = await at.order("report")
             ticks = 0
             sent = int(seconds) - 2
             began, cpu = time.monotonic(), time.process_time()
-            await at.told(f"tick/{sent}/1/{sent}")
+            await at.order(f"tick/{sent}/1/{sent}")
             await asyncio.sleep(seconds)
             cpu, took = time.process_time() - cpu, time.monotonic() - began
             await cancelled(tasks)
@@ -286,10 +286,10 @@ async def _measure_streams(
     at: Service, tasks: "list[asyncio.Task[None]]", ticks: dict[str, int], count: int, before: int
 ) -> None:
     await all_open(at, count)
-    await at.told(f"tick/{TICKS}/0.2/{TICKS}")
+    await at.order(f"tick/{TICKS}/0.2/{TICKS}")
     await until(lambda: sum(ticks.values()) >= count * TICKS)
     await asyncio.sleep(1)
-    after, seen = resident(), await at.told("report")
+    after, seen = resident(), await at.order("report")
     problems = [] if seen["streams"] == count else [f"{seen['streams']} streams of {count}"]
     if any(number != TICKS for number in ticks.values()) or len(ticks) < count:
         problems.append(f"{sum(ticks.values())} of {count * TICKS} ticks came")
@@ -315,10 +315,10 @@ async def readers(count: int, events: int) -> None:
             tasks = [asyncio.create_task(watch()) for _ in range(count)]
             await asyncio.sleep(3)
             cpu = time.process_time()
-            await at.told(f"tick/{events}/0.1/{events}")
+            await at.order(f"tick/{events}/0.1/{events}")
             await until(lambda: ticks >= count * events)
             cpu = time.process_time() - cpu
-            seen = await at.told("report")
+            seen = await at.order("report")
             await cancelled([*tasks])
     problems = [] if ticks == count * events else [f"{ticks} of {count * events} events came"]
     if seen["peak_streams"] != 1:
@@ -369,16 +369,16 @@ async def killed(count: int, down: float) -> None:
 
             tasks = [asyncio.create_task(watch(one)) for one in ids(count)]
             opened = await all_open(at, count)
-            await at.told(f"kill/{down:g}")
+            await at.order(f"kill/{down:g}")
             began = time.monotonic()
             await asyncio.sleep(down + 2)
             back = await all_open(at, count, 120)
             took = time.monotonic() - began - down
-            seen = await at.told("report")
+            seen = await at.order("report")
             heard.clear()
-            await at.told("tick/1/1/10")
+            await at.order("tick/1/1/10")
             all_hear = await until(lambda: len(heard) == count)
-            await at.told("end_all")
+            await at.order("end_all")
             all_end = await until(lambda: len(ended) == count, 30)
             await cancelled([*tasks])
     problems = [
@@ -386,7 +386,7 @@ async def killed(count: int, down: float) -> None:
         for is_well, problem in (
             (opened, "not all streams opened"),
             (back, f"{seen['streams']} of {count} streams came back"),
-            (all_hear, f"only {len(heard)} heard of what came after"),
+            (all_hear, f"only {len(heard)} received what came after"),
             (all_end and len(set(ended)) == count, f"{len(set(ended))} of {count} ended"),
         )
         if not is_well

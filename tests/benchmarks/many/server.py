@@ -91,11 +91,11 @@ class World:
 
     def tick(self, total: int) -> int:
         """Let every running task that is listened to make a step; return how many did."""
-        told = 0
+        sent = 0
         for task in self.tasks.values():
             if task.state == "running" and task.listeners:
                 task.ticks += 1
-                told += 1
+                sent += 1
                 chunk = _chunk(
                     "progress",
                     task_id=task.id,
@@ -106,7 +106,7 @@ class World:
                 )
                 for listener in task.listeners:
                     listener.send(chunk)
-        return told
+        return sent
 
     def turn(self, task: Task, state: str) -> None:
         """Put *task* into *state*, and tell its listeners."""
