@@ -55,11 +55,6 @@ class RateLimit:
         self.status_checks: int = 0
         self.pages: int = 0
 
-    @property
-    def rate(self) -> float:
-        """Requests a second at present."""
-        return 1.0 / self._pause
-
     async def turn(self) -> None:
         """
         Wait for the next turn, behind all who came before.

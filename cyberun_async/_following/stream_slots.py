@@ -9,8 +9,9 @@ stream that held it is closed. After an outage, streams return spread over some 
 """
 
 from collections import Counter
-from collections.abc import Iterable
 from typing import Protocol
+
+import attrs
 
 from .._http import Usage
 
@@ -20,82 +21,56 @@ _FEW_STREAMS = 20
 
 
 class Streamer(Protocol):
-    """What holds or wants a slot."""
+    """What holds or wants a slot: a follower."""
 
     @property
-    def is_running(self) -> bool:
-        """Whether its task is past the waiting states."""
-        ...
-
+    def is_running(self) -> bool: ...
     @property
-    def tenant(self) -> Usage | None:
-        """Whose task it is."""
-        ...
-
-    def revoke_stream(self) -> None:
-        """Close the stream, release the slot then, and poll."""
-        ...
-
-    def grant_stream(self) -> None:
-        """Stream, if that is still wanted."""
-        ...
+    def tenant(self) -> Usage | None: ...
+    def revoke_stream(self) -> None: ...
+    def grant_stream(self) -> None: ...
 
 
-class _Ordered:
-    """Streamers in the order of their coming, by tenant."""
+class _Ordered(dict[Usage | None, dict[Streamer, None]]):
+    """Streamers by tenant, in the order of their coming."""
 
-    __slots__ = ("_by_tenant", "_length")
-
-    def __init__(self) -> None:
-        self._by_tenant: dict[Usage | None, dict[Streamer, None]] = {}
-        self._length = 0
-
-    def __len__(self) -> int:
-        return self._length
-
-    def __contains__(self, streamer: Streamer) -> bool:
-        return streamer in self._by_tenant.get(streamer.tenant, ())
-
-    @property
-    def tenants(self) -> Iterable[Usage | None]:
-        return self._by_tenant
+    def has(self, streamer: Streamer) -> bool:
+        return streamer in self.get(streamer.tenant, ())
 
     def count(self, tenant: Usage | None) -> int:
-        return len(self._by_tenant.get(tenant, ()))
+        return len(self.get(tenant, ()))
+
+    def total(self) -> int:
+        return sum(map(len, self.values()))
 
     def first_of(self, tenant: Usage | None) -> Streamer:
-        return next(iter(self._by_tenant[tenant]))
+        return next(iter(self[tenant]))
 
     def add(self, streamer: Streamer) -> None:
-        self._by_tenant.setdefault(streamer.tenant, {})[streamer] = None
-        self._length += 1
+        self.setdefault(streamer.tenant, {})[streamer] = None
 
     def discard(self, streamer: Streamer) -> None:
-        streamers = self._by_tenant.get(streamer.tenant)
-        if streamers is not None and streamer in streamers:
-            del streamers[streamer]
-            self._length -= 1
-            if not streamers:
-                del self._by_tenant[streamer.tenant]
+        if self.has(streamer):
+            del self[streamer.tenant][streamer]
+            if not self[streamer.tenant]:
+                del self[streamer.tenant]
 
 
+@attrs.frozen
 class _Ranked:
     """Streamers of running tasks, and apart from them those of waiting ones."""
 
-    __slots__ = ("running", "waiting")
-
-    def __init__(self) -> None:
-        self.running = _Ordered()
-        self.waiting = _Ordered()
-
-    def __len__(self) -> int:
-        return len(self.running) + len(self.waiting)
+    running: _Ordered = attrs.field(factory=_Ordered)
+    waiting: _Ordered = attrs.field(factory=_Ordered)
 
     def __contains__(self, streamer: Streamer) -> bool:
-        return streamer in self.running or streamer in self.waiting
+        return self.running.has(streamer) or self.waiting.has(streamer)
 
     def count(self, tenant: Usage | None) -> int:
         return self.running.count(tenant) + self.waiting.count(tenant)
+
+    def total(self) -> int:
+        return self.running.total() + self.waiting.total()
 
     def add(self, streamer: Streamer) -> None:
         self.discard(streamer)
@@ -123,12 +98,12 @@ class StreamSlots:
     @property
     def held(self) -> int:
         """How many slots are taken."""
-        return len(self._holders) + len(self._leaving)
+        return self._holders.total() + len(self._leaving)
 
     @property
     def wanted(self) -> int:
         """How many streamers wait for a slot."""
-        return len(self._revoked)
+        return self._revoked.total()
 
     def request(self, streamer: Streamer) -> bool:
         """Take a slot for *streamer*; False when it has to wait until it is granted one."""
@@ -172,26 +147,27 @@ class StreamSlots:
         return self._next_start
 
     def _grant(self) -> None:
-        while len(self._revoked) and self.held < self._capacity:
-            waiting = self._revoked.running or self._revoked.waiting
-            chosen = waiting.first_of(min(waiting.tenants, key=self._holders.count))
+        while (waiting := self._revoked.running or self._revoked.waiting) and (
+            self.held < self._capacity
+        ):
+            chosen = waiting.first_of(min(waiting, key=self._holders.count))
             self._revoked.discard(chosen)
             chosen.grant_stream()
 
     def _claim_lent(self) -> None:
         """Have as many lent slots given back as running tasks are without one."""
         lent = self._holders.waiting
-        while lent and len(self._revoked.running) > len(self._leaving):
-            most = max(lent.tenants, key=self._holders.count)
+        while lent and self._revoked.running.total() > len(self._leaving):
+            most = max(lent, key=self._holders.count)
             self._claim(lent.first_of(most), None)
 
     def _claim_share(self, streamer: Streamer) -> None:
         """Have slots given back to *streamer*'s tenant by whoever has two more than it."""
         tenant, running = streamer.tenant, self._holders.running
-        if streamer not in self._revoked.running or len(running) == running.count(tenant):
+        if streamer not in self._revoked.running.get(tenant, ()) or running.keys() <= {tenant}:
             return
         while self._revoked.running.count(tenant) > self._promised[tenant]:
-            most = max(running.tenants, key=self._holders.count)
+            most = max(running, key=self._holders.count)
             if (
                 self._holders.count(most)
                 <= self._holders.count(tenant) + self._promised[tenant] + 1
