@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 from hypothesis import settings as hypothesis_settings
 
-from cyberun_async._http import kind_for, kind_of, transport as _transport
+from cyberun_async._http import backend_for, transport as _transport, transport_kind
 from cyberun_async.testing import Simulator
 
 from .contract.tls import Authority
@@ -77,7 +77,8 @@ def anyio_backend(request: pytest.FixtureRequest) -> tuple[str, dict[str, object
 def chosen_transport(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     if "trio" in (_backend_of(request.node), _chosen_loop(request.node)):
         return  # aiohttp knows asyncio only
-    monkeypatch.setattr(_transport, "kind_for", lambda _: kind_for(kind_of(TRANSPORT)))
+    backend = backend_for(transport_kind(TRANSPORT))
+    monkeypatch.setattr(_transport, "backend_for", lambda _: backend)
 
 
 @pytest.fixture(scope="session", autouse=OVER_TLS)

@@ -12,7 +12,7 @@ from uuid import UUID
 import anyio
 import attrs
 
-from .._http import HttpClient, KeyProvider, TransportFactory, TransportSettings, kind_of
+from .._http import HttpClient, KeyProvider, TransportFactory, TransportSettings, transport_kind
 from .._model import (
     ClientStateError,
     ClientStatistics,
@@ -145,7 +145,7 @@ class CyberunClient:
                     limits=limits or Limits(),
                     proxy=proxy,
                     verify=verify,
-                    kind=kind_of(transport),
+                    kind=transport_kind(transport),
                     transport_factory=transport_factory,
                     http_client=http_client,
                 )

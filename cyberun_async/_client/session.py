@@ -11,7 +11,7 @@ from collections.abc import AsyncIterable, Awaitable, Callable, Mapping
 from typing import TypeVar
 
 from .._following import EventBuffer, Follower, Followers
-from .._http import Caller, sealed
+from .._http import Caller, ForeignResponse, sealed
 from .._model import (
     ClientStatistics,
     CyberunError,
@@ -26,7 +26,7 @@ from .._model import (
 )
 from .._protocol import decode_result, decode_task, without_locals
 from .._runtime import Runtime
-from .._transfer import Download, Files, allows_http, may_fetch
+from .._transfer import Files, allows_http, may_fetch
 from .._validation import path_for
 from .background import Errand
 from .lifetime import Core, Opened, Tenant
@@ -185,7 +185,7 @@ class Session:
         url: str,
         headers: Mapping[str, str],
         content: AsyncIterable[bytes] | None = None,
-    ) -> Download:
+    ) -> ForeignResponse:
         """Fetch a file from a presigned address, or send it there, without any credential."""
         url = sealed(url)
         opened = self.opened

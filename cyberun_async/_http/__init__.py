@@ -7,7 +7,7 @@ from .api import (
     unavailable as unavailable,
 )
 from .auth import KeyProvider as KeyProvider, Keyring as Keyring, Secret as Secret, sealed as sealed
-from .backends import kind_for as kind_for
+from .backends import Loads as Loads, backend_for as backend_for
 from .body import Body as Body
 from .connections import Connection as Connection, Progress as Progress
 from .event_stream import EventConnection as EventConnection
@@ -17,6 +17,7 @@ from .fairness import (
     Rate as Rate,
     Usage as Usage,
 )
+from .foreign import ForeignResponse as ForeignResponse
 from .proxies import Stage as Stage, Via as Via, refusal as refusal, trouble as trouble
 from .retry import (
     RetryQuota as RetryQuota,
@@ -29,7 +30,7 @@ from .settings import (
     HttpClient as HttpClient,
     TransportFactory as TransportFactory,
     TransportSettings as TransportSettings,
-    kind_of as kind_of,
+    transport_kind as transport_kind,
 )
 from .tls import context_for as context_for, shared_context as shared_context
 from .transport import Transport as Transport, prepared as prepared

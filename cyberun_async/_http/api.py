@@ -19,7 +19,7 @@ from .._protocol import (
     without_locals,
 )
 from .._runtime import call_in
-from .auth import KeyProvider, Keyring, Secret, kind_of, sealed
+from .auth import KeyProvider, Keyring, Secret, is_user_token, sealed
 from .fairness import Usage
 from .retry import RetryQuota, pause_before_retry, submission_is_ambiguous
 from .transport import Transport
@@ -83,7 +83,7 @@ class Account:
             raise ServiceUnavailableError(
                 f"the api_key callable failed with {type(error).__name__}"
             ) from error
-        kind_of(key)
+        is_user_token(key)  # raises where it is no key
         return key
 
     async def _renewed(self, refused: Secret) -> Secret:

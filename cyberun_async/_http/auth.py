@@ -5,7 +5,6 @@ A key lives in a :class:`Secret`, whose ``repr`` and ``str`` say nothing, so tha
 line, traceback with locals or debugger view of an exception prints it.
 """
 
-import enum
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
@@ -13,14 +12,6 @@ from .._model import ConfigurationError
 
 
 KeyProvider = Callable[[], str | Awaitable[str]]
-
-
-class CredentialKind(enum.Enum):
-    """The families of credentials the REST interface accepts."""
-
-    JWT = "JWT"
-    INTEGRATION = "sk-"
-    DEVICE = "dk-"
 
 
 class Secret(str):
@@ -55,9 +46,9 @@ def sealed(value: Any) -> Any:
     return Secret(value) if isinstance(value, str) and not isinstance(value, Secret) else value
 
 
-def kind_of(key: object) -> CredentialKind:
+def is_user_token(key: object) -> bool:
     """
-    Return the family of *key*.
+    Return whether *key* is a user token (JWT), and not an integration or device key.
 
     Raises:
         ConfigurationError: The key is of no accepted family; its text is not repeated.
@@ -74,32 +65,12 @@ def kind_of(key: object) -> CredentialKind:
             "an agent key (ak-...) only connects GPU agents and cannot submit or read tasks; "
             "use an integration key (sk-...) or a device key (dk-...)"
         )
-    if key.startswith("sk-"):
-        return CredentialKind.INTEGRATION
-    if key.startswith("dk-"):
-        return CredentialKind.DEVICE
-    if key.startswith("eyJ"):
-        return CredentialKind.JWT
+    if key.startswith(("sk-", "dk-", "eyJ")):
+        return key.startswith("eyJ")
     raise ConfigurationError(
         "the API key is of an unknown kind; expected one that begins with sk- or dk-, "
         "or a user token (JWT, begins with eyJ)"
     )
-
-
-def headers_for(key: Secret, team_id: str | None) -> Mapping[str, str]:
-    """
-    Return the headers that authenticate a request.
-
-    ``X-Team-ID`` goes with user tokens only, which need it; other keys are bound to a team.
-    """
-    headers: dict[str, str] = {"Authorization": Secret("Bearer " + key.reveal())}
-    if kind_of(key) is CredentialKind.JWT:
-        if not team_id:
-            raise ConfigurationError(
-                "a user token (JWT) needs team_id=..., since it is not bound to one team"
-            )
-        headers["X-Team-ID"] = Secret(team_id)
-    return headers
 
 
 class Keyring:
@@ -119,7 +90,7 @@ class Keyring:
         self.source: Secret | KeyProvider = api_key if callable(api_key) else sealed(api_key)
         self._team_id = team_id
         source = self.source
-        is_sent = not isinstance(source, Secret) or "X-Team-ID" in headers_for(source, team_id)
+        is_sent = not isinstance(source, Secret) or "X-Team-ID" in self.headers(source)
         self._identity = (_identity(source), team_id if is_sent else None)
 
     def __repr__(self) -> str:
@@ -153,8 +124,19 @@ class Keyring:
         return not isinstance(self.source, Secret)
 
     def headers(self, key: Secret) -> Mapping[str, str]:
-        """Return the headers for *key*."""
-        return headers_for(key, self._team_id)
+        """
+        Return the headers that authenticate a request with *key*.
+
+        ``X-Team-ID`` goes with user tokens only, which need it; other keys are bound to a team.
+        """
+        headers: dict[str, str] = {"Authorization": Secret("Bearer " + key.reveal())}
+        if is_user_token(key):
+            if not self._team_id:
+                raise ConfigurationError(
+                    "a user token (JWT) needs team_id=..., since it is not bound to one team"
+                )
+            headers["X-Team-ID"] = Secret(self._team_id)
+        return headers
 
 
 def _identity(source: Secret | KeyProvider) -> object:

@@ -4,13 +4,17 @@ import functools
 import socket
 import ssl
 from collections.abc import Callable
+from typing import Any
 
 import attrs
 import httpx
 
 from .._protocol import load_json
 from .proxies import Via, make_proxy
-from .settings import Loads, MakeConnection, TransportKind
+from .settings import TransportKind
+
+
+Loads = Callable[[str], Any]
 
 
 # The kernel finds half-open connections, too: probes after a minute of silence.
@@ -30,7 +34,7 @@ _ONE_CONNECTION = httpx.Limits(
 
 
 @attrs.frozen
-class Kind:
+class Backend:
     """
     What differs between the libraries.
 
@@ -40,32 +44,25 @@ class Kind:
         loads: Reads the JSON of events.
     """
 
-    make_connection: MakeConnection
+    make_connection: Callable[[ssl.SSLContext, httpx.Proxy | None], httpx.AsyncBaseTransport]
     make_proxy: Callable[[Via, ssl.SSLContext | None], httpx.Proxy]
     loads: Loads
 
 
-def kind_for(name: TransportKind) -> Kind:
-    """Return the kind called *name*; nothing of another one is imported."""
-    if name == "httpx":
-        return Kind(_httpx_connection, make_proxy, load_json)
+def backend_for(kind: TransportKind) -> Backend:
+    """Return the backend of *kind*; nothing of another one is imported."""
+    if kind == "httpx":
+        return Backend(_httpx_connection, make_proxy, load_json)
     from .aiohttp_backend import AiohttpConnection, load_json_fast
 
-    make_connection = functools.partial(_aiohttp_connection, AiohttpConnection)
-    return Kind(make_connection, _proxy_without_socks, load_json_fast)
+    def connection(tls: ssl.SSLContext, proxy: httpx.Proxy | None) -> httpx.AsyncBaseTransport:
+        return AiohttpConnection(verify=tls, proxy=proxy, socket_options=_SOCKET_OPTIONS)
+
+    without_socks = functools.partial(make_proxy, schemes=("http", "https"))
+    return Backend(connection, without_socks, load_json_fast)
 
 
 def _httpx_connection(tls: ssl.SSLContext, proxy: httpx.Proxy | None) -> httpx.AsyncBaseTransport:
     return httpx.AsyncHTTPTransport(
         verify=tls, limits=_ONE_CONNECTION, proxy=proxy, socket_options=_SOCKET_OPTIONS
     )
-
-
-def _aiohttp_connection(
-    make: Callable[..., httpx.AsyncBaseTransport], tls: ssl.SSLContext, proxy: httpx.Proxy | None
-) -> httpx.AsyncBaseTransport:
-    return make(verify=tls, proxy=proxy, socket_options=_SOCKET_OPTIONS)
-
-
-def _proxy_without_socks(via: Via, context: ssl.SSLContext | None) -> httpx.Proxy:
-    return make_proxy(via, context, schemes=("http", "https"))

@@ -1,6 +1,6 @@
 """An answer from an address that is not the API's: presigned links, other people's files."""
 
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import Callable, Mapping
 from typing import Self
 
 import anyio
@@ -48,26 +48,23 @@ class ForeignResponse:
         self.status = response.status_code
         self.headers: Mapping[str, str] = dict(response.headers.items())
 
-    def aiter_bytes(self) -> AsyncIterator[bytes]:
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> bytes:
         """
-        Read the body as sent: nothing is decompressed.
+        Return the next bytes of the body as sent: nothing is decompressed.
 
         Raises:
             ExchangeFailedError: The connection was lost before the end.
         """
-        return _Chunks(self)
-
-    async def read(self) -> bytes:
-        """
-        Return the next bytes; none at the end.
-
-        Raises:
-            ExchangeFailedError: The connection was lost.
-        """
         try:
-            return await self._body.read()
+            chunk = await self._body.read()
         except RAISED_BY_TRANSPORTS as error:
             raise failure(error, host=self._host, is_sent=True) from cause_of(error)
+        if not chunk:
+            raise StopAsyncIteration
+        return chunk
 
     async def aread(self, limit: int) -> bytes:
         """
@@ -100,18 +97,3 @@ class ForeignResponse:
 
     async def __aexit__(self, *exc: object) -> None:
         await self.aclose()
-
-
-class _Chunks:
-    __slots__ = ("_response",)
-
-    def __init__(self, response: ForeignResponse) -> None:
-        self._response = response
-
-    def __aiter__(self) -> "_Chunks":
-        return self
-
-    async def __anext__(self) -> bytes:
-        if chunk := await self._response.read():
-            return chunk
-        raise StopAsyncIteration

@@ -12,7 +12,6 @@ from .._backoff import full_jitter, raised
 from .._model import RetryPolicy
 from .._protocol import (
     ExchangeFailedError,
-    FailureKind,
     Response,
     is_passing,
     parse_retry_after,
@@ -25,11 +24,6 @@ _DECLINED = frozenset({429, 503})
 
 
 _TOO_SLOW = 408
-
-
-# What a second try cannot fix: the peer's certificate, the proxy's refusal, a
-# redirect that must not be followed.
-_FINAL_KINDS = frozenset({FailureKind.TLS, FailureKind.PROXY, FailureKind.REDIRECT})
 
 
 @attrs.define
@@ -92,9 +86,7 @@ def pause_before_retry(
 
 def _may_repeat(outcome: Response | ExchangeFailedError, is_submission: bool) -> bool:
     if isinstance(outcome, ExchangeFailedError):
-        if outcome.kind in _FINAL_KINDS:
-            return False
-        return not (is_submission and outcome.maybe_sent)
+        return not (outcome.kind.is_lasting or (is_submission and outcome.maybe_sent))
     if is_submission:
         return refuses_submission(outcome)
     return is_passing(outcome.status)

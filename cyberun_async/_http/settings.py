@@ -4,7 +4,7 @@ import os
 import ssl
 from collections.abc import Callable
 from importlib.util import find_spec
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 import anyio
 import attrs
@@ -14,32 +14,28 @@ from .._model import ConfigurationError, Limits, Timeouts, quoted
 
 
 TransportKind = Literal["httpx", "aiohttp"]
-Loads = Callable[[str], Any]
 # What a user may give instead of the library's own.
 TransportFactory = Callable[[], httpx.AsyncBaseTransport]
 HttpClient = httpx.AsyncClient
 
-MakeConnection = Callable[[ssl.SSLContext, httpx.Proxy | None], httpx.AsyncBaseTransport]
 
-
-def kind_of(chosen: object) -> TransportKind:
+def transport_kind(chosen: object) -> TransportKind:
     """
     Return the kind of transport, whose packages are installed.
 
     Raises:
         ConfigurationError: There is no such kind, or its extra is missing.
     """
-    for kind in get_args(TransportKind):
-        if chosen != kind:
-            continue
-        if kind == "aiohttp" and not (find_spec("httpx_aiohttp") and find_spec("msgspec")):
-            raise ConfigurationError(
-                "transport='aiohttp' needs the extra fast: pip install 'cyberun_async[fast]'"
-            )
-        found: TransportKind = kind
-        return found
-    given = repr(chosen[:20]) if isinstance(chosen, str) else type(chosen).__name__
-    raise ConfigurationError(f"transport must be 'httpx' or 'aiohttp', not {given}")
+    if chosen == "httpx":
+        return "httpx"
+    if chosen != "aiohttp":
+        given = repr(chosen[:20]) if isinstance(chosen, str) else type(chosen).__name__
+        raise ConfigurationError(f"transport must be 'httpx' or 'aiohttp', not {given}")
+    if not (find_spec("httpx_aiohttp") and find_spec("msgspec")):
+        raise ConfigurationError(
+            "transport='aiohttp' needs the extra fast: pip install 'cyberun_async[fast]'"
+        )
+    return "aiohttp"
 
 
 def _of_kind(wanted: str, *kinds: type) -> Any:

@@ -21,7 +21,7 @@ import httpx
 
 from .._model import ClientClosedError, Timeouts
 from .._protocol import Departure, ExchangeFailedError, FailureKind, Response
-from .backends import Kind, kind_for
+from .backends import Loads, backend_for
 from .body import Body, Closable, close_all, read_whole
 from .connections import Connection, ConnectionPool, Progress
 from .custom_client import made_by, send_by_client
@@ -44,7 +44,7 @@ from .requests import (
     is_redirect,
     with_headers,
 )
-from .settings import Loads, TransportKind, TransportSettings, TransportStatistics
+from .settings import TransportKind, TransportSettings, TransportStatistics
 from .tls import context_for, reads_files
 
 
@@ -89,12 +89,12 @@ class Transport:
         self._proxies = (
             rules_from_environment() if settings.proxy is None else rules_for_all(settings.proxy)
         )
-        self._kind: Kind = kind_for(settings.kind)
-        self.loads: Loads = self._kind.loads
+        self._backend = backend_for(settings.kind)
+        self.loads: Loads = self._backend.loads
         via = self._proxies.via_for(settings.base_url)
         if via is not None and settings.transport_factory is None:
             # Raises now and not at the first request.
-            self._kind.make_proxy(via, None)
+            self._backend.make_proxy(via, None)
         # One is made now for the same reason; the first connection takes it.
         factory = settings.transport_factory
         self._made = None if factory is None else made_by(factory)
@@ -451,8 +451,8 @@ class Transport:
             first, self._made = self._made, None
             return Connection(first or made_by(settings.transport_factory))
         via = self._proxies.via_for(str(url))
-        proxy = None if via is None else self._kind.make_proxy(via, self._tls)
-        return Connection(self._kind.make_connection(self._tls, proxy), via)
+        proxy = None if via is None else self._backend.make_proxy(via, self._tls)
+        return Connection(self._backend.make_connection(self._tls, proxy), via)
 
     @functools.cached_property
     def _tls(self) -> ssl.SSLContext:
@@ -511,7 +511,7 @@ async def prepared(settings: TransportSettings) -> TransportSettings:
 def _load(kind: TransportKind, verify: bool | ssl.SSLContext | str) -> ssl.SSLContext:
     # Making a connection imports what it needs; it is never opened.
     context = context_for(verify)
-    kind_for(kind).make_connection(context, None)
+    backend_for(kind).make_connection(context, None)
     return context
 
 

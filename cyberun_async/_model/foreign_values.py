@@ -12,10 +12,10 @@ import attrs
 
 def refusal(value: object) -> str:
     """Say of what type *value* is, that JSON cannot hold it, and what to pass in its place."""
-    return f"of type {kind_of(value)}, which JSON cannot hold; {_remedy(value)}"
+    return f"of type {type_name(value)}, which JSON cannot hold; {_remedy(value)}"
 
 
-def kind_of(value: object) -> str:
+def type_name(value: object) -> str:
     """Return the name of the type, with its module: the `bool` of NumPy is none of Python's."""
     kind = type(value)
     is_builtin = kind.__module__ == "builtins"
@@ -24,7 +24,7 @@ def kind_of(value: object) -> str:
 
 def refusal_of_scalar(value: object) -> str | None:
     """Say what a scalar of another library is, and what to pass in its place; None for others."""
-    return f"{kind_of(value)}: pass its .item()" if _is_foreign_scalar(value) else None
+    return f"{type_name(value)}: pass its .item()" if _is_foreign_scalar(value) else None
 
 
 def _is_foreign_scalar(value: object) -> bool:

@@ -70,6 +70,11 @@ class FailureKind(enum.Enum):
     REDIRECT = "an unacceptable redirect"
     PROTOCOL = "the peer does not speak HTTP"
 
+    @property
+    def is_lasting(self) -> bool:
+        """Whether a second try cannot help: the certificate, the proxy's decision, a redirect."""
+        return self in {FailureKind.TLS, FailureKind.PROXY, FailureKind.REDIRECT}
+
 
 class ExchangeFailedError(Exception):
     """

@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 import anyio
 
 from .._backoff import full_jitter
-from .._http import Caller, sealed
+from .._http import Caller, ForeignResponse, sealed
 from .._iteration import HeldIterator
 from .._model import ArtifactLink, RawResult, RetryPolicy, TransferError, shown
 from .._protocol import (
@@ -31,9 +31,6 @@ _LINK_REFUSALS = frozenset({400, 401, 403, 404, 410})
 
 
 _FOR_NOW = frozenset({408, 429, *range(500, 600)})
-
-
-_HOPELESS = frozenset({FailureKind.TLS, FailureKind.PROXY, FailureKind.REDIRECT})
 
 
 # A connection that brought this much was worth it, so the next loss is counted anew.
@@ -55,17 +52,6 @@ _NUMBER = re.compile(r"[0-9]{1,18}")
 _LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
 
 
-class Download(Protocol):
-    """An answer from the object store."""
-
-    @property
-    def status(self) -> int: ...
-    @property
-    def headers(self) -> Mapping[str, str]: ...
-    def aiter_bytes(self) -> AsyncIterator[bytes]: ...
-    async def aclose(self) -> None: ...
-
-
 class Transfers(Protocol):
     """What files need of the client."""
 
@@ -80,7 +66,7 @@ class Transfers(Protocol):
         headers: Mapping[str, str],
         content: AsyncIterable[bytes] | None = None,
         /,
-    ) -> Download: ...
+    ) -> ForeignResponse: ...
 
 
 class Links:
@@ -149,7 +135,7 @@ class ArtifactStream(HeldIterator[bytes]):
         self._retries = retries
         self._max_bytes = max_bytes
         # What is open, and what of it has been read.
-        self._download: Download | None = None
+        self._download: ForeignResponse | None = None
         self._chunks: AsyncIterator[bytes] | None = None
         self._unpacker: Decompressor | None = None
         self._ready_pieces: Iterator[bytes] = iter(())
@@ -301,9 +287,9 @@ class ArtifactStream(HeldIterator[bytes]):
         else:
             self._answered_otherwise(download)
         self._refusals = 0
-        return download.aiter_bytes()
+        return download
 
-    def _from_start(self, download: Download) -> None:
+    def _from_start(self, download: ForeignResponse) -> None:
         self._check_tag(download)
         encoding = download.headers.get("content-encoding")
         self._unpacker = decompressor_for(
@@ -314,7 +300,7 @@ class ArtifactStream(HeldIterator[bytes]):
         self._raw = 0
         self._know_size(_number(download.headers.get("content-length")))
 
-    def _resume(self, download: Download) -> None:
+    def _resume(self, download: ForeignResponse) -> None:
         self._check_tag(download)
         span = _CONTENT_RANGE.fullmatch(download.headers.get("content-range", "").strip())
         is_packed = download.headers.get("content-encoding", "identity").lower() != "identity"
@@ -336,7 +322,7 @@ class ArtifactStream(HeldIterator[bytes]):
         if self._unpacker is None and self._max_bytes is not None and size > self._max_bytes:
             raise self._too_large()
 
-    def _check_tag(self, download: Download) -> None:
+    def _check_tag(self, download: ForeignResponse) -> None:
         tag = download.headers.get("etag")
         if self._done and tag is not None and self._tag is not None and tag != self._tag:
             raise self._changed()
@@ -353,7 +339,7 @@ class ArtifactStream(HeldIterator[bytes]):
             )
         await self._links.renew(self._output_id, url)
 
-    async def _no_such_range(self, download: Download) -> None:
+    async def _no_such_range(self, download: ForeignResponse) -> None:
         size = _RANGE_OVER.fullmatch(download.headers.get("content-range", "").strip())
         await self._drop()
         if size is not None and int(size[1]) == self._done:
@@ -361,7 +347,7 @@ class ArtifactStream(HeldIterator[bytes]):
             self._is_complete = True
         self._can_resume = False
 
-    def _answered_otherwise(self, download: Download) -> NoReturn:
+    def _answered_otherwise(self, download: ForeignResponse) -> NoReturn:
         status = download.status
         if status in _FOR_NOW:
             raise _BusyError(status, download.headers)
@@ -377,7 +363,7 @@ class ArtifactStream(HeldIterator[bytes]):
             self._failures = 0
         self._mark = self._done
         self._failures += 1
-        if self._failures >= self._retries.max_attempts or error.kind in _HOPELESS:
+        if self._failures >= self._retries.max_attempts or error.kind.is_lasting:
             of = "" if self._raw_size is None else f" of {self._raw_size}"
             raise TransferError(
                 f"{shown(self._name)} could not be fetched whole, only {self._done}{of} bytes: "

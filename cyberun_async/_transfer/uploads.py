@@ -46,9 +46,6 @@ _MEGABYTE = 1024 * 1024
 _FOR_NOW = frozenset({408, 429, *range(500, 600)})
 _SIGNATURE_REFUSALS = frozenset({400, 401, 403})
 _ALREADY_THERE = 412
-_HOPELESS = frozenset(
-    {FailureKind.TLS, FailureKind.PROXY, FailureKind.REDIRECT, FailureKind.PROTOCOL}
-)
 _CONTENT_TYPE = re.compile(
     r"[A-Za-z0-9!#$&^_.+-]{1,100}/[A-Za-z0-9!#$&^_.+-]{1,100}(;[ -~]{0,200})?"
 )
@@ -318,7 +315,7 @@ async def _try(client: Transfers, signed: PresignedUpload, parcel: Parcel, body:
             status=None,
             reason=error.reason,
             may_have_landed=error.maybe_sent,
-            may_repeat=error.kind not in _HOPELESS,
+            may_repeat=not (error.kind.is_lasting or error.kind is FailureKind.PROTOCOL),
         )
     finally:
         await body.aclose()

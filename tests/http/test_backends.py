@@ -10,7 +10,7 @@ import httpx
 import pytest
 
 from cyberun_async import ConfigurationError, CyberunClient
-from cyberun_async._http import context_for, kind_for, settings
+from cyberun_async._http import Loads, backend_for, context_for, transport_kind
 from cyberun_async._http.aiohttp_backend import AiohttpConnection, load_json_fast
 from cyberun_async._protocol import load_json
 
@@ -31,7 +31,7 @@ async def test_the_default_transport_is_httpx_whatever_is_installed():
     """An aiohttp that is installed for something else changes nothing."""
     async with CyberunClient(KEY, base_url="http://127.0.0.1:9") as client:
         assert client.statistics().transport == "httpx"
-    assert kind_for("httpx").loads is load_json
+    assert backend_for("httpx").loads is load_json
 
 
 @pytest.mark.asyncio_only(reason="aiohttp knows no other event loop")
@@ -49,7 +49,7 @@ def test_a_transport_of_another_name_is_refused():
 
 def test_a_missing_extra_is_named(monkeypatch: pytest.MonkeyPatch):
     """What to install is reported when the client is made, and not at its first request."""
-    monkeypatch.setattr(settings, "find_spec", lambda _: None)
+    monkeypatch.setattr("cyberun_async._http.settings.find_spec", lambda _: None)
 
     with pytest.raises(ConfigurationError, match=r"pip install 'cyberun_async\[fast\]'"):
         CyberunClient(KEY, transport="aiohttp")
@@ -89,14 +89,14 @@ def test_nothing_of_aiohttp_is_imported_by_default():
 
 @pytest.mark.parametrize("loads", [load_json, load_json_fast])
 @pytest.mark.parametrize("text", TEXTS)
-def test_every_decoder_reads_what_json_reads(loads: settings.Loads, text: str):
+def test_every_decoder_reads_what_json_reads(loads: Loads, text: str):
     """Numbers of any size, NaN and half surrogates are the same with each of them."""
     assert repr(loads(text)) == repr(json.loads(text))
 
 
 @pytest.mark.parametrize("loads", [load_json, load_json_fast])
 @pytest.mark.parametrize("text", NO_JSON)
-def test_every_decoder_refuses_what_json_refuses(loads: settings.Loads, text: str):
+def test_every_decoder_refuses_what_json_refuses(loads: Loads, text: str):
     """What is no JSON is a ValueError with each of them."""
     with pytest.raises(ValueError, match=r".+"):
         loads(text)
@@ -139,4 +139,4 @@ async def test_aiohttp_never_sends_a_request_again():
 
 def test_the_transport_under_test_is_a_known_one():
     """The environment's choice for this run of the suite is one that exists."""
-    assert settings.kind_of(TRANSPORT) == TRANSPORT
+    assert transport_kind(TRANSPORT) == TRANSPORT

@@ -809,7 +809,7 @@ async def test_a_download_is_as_sent():
     with serving([Expect(), Send(reply(packed, Content_Encoding="gzip")), Stall()]) as server:
         async with connected(server) as transport:
             async with await transport.fetch("GET", server.url, headers={}) as answer:
-                found = b"".join([piece async for piece in answer.aiter_bytes()])
+                found = b"".join([piece async for piece in answer])
             server.wait_until_gone()
 
     assert found == packed
@@ -821,7 +821,7 @@ async def test_a_cut_download_is_lost():
         async with connected(server) as transport:
             async with await transport.fetch("GET", server.url, headers={}) as answer:
                 with pytest.raises(ExchangeFailedError) as caught:
-                    [piece async for piece in answer.aiter_bytes()]
+                    [piece async for piece in answer]
 
     assert caught.value.kind is FailureKind.LOST
 
@@ -947,7 +947,7 @@ def store_that_fails(way: str) -> Iterator[str]:
 
 async def fetch_whole(transport: Transport, url: str) -> None:
     async with await transport.fetch("GET", url, headers={}) as answer:
-        while await answer.read():
+        async for _ in answer:
             pass
 
 
