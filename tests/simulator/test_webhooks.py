@@ -158,6 +158,18 @@ class TestInVirtualTime:
         assert [one.status for one in sim.deliveries] == [500, None, 302, 503]
         assert shape(samples.WEBHOOK_FAILED) == shape(json.loads(sim.deliveries[0].body))
 
+    @pytest.mark.parametrize("attempts", [1, 3, 4])
+    async def test_deliveries_are_tried_as_often_as_the_switch_says(self, attempts: int) -> None:
+        """The documentation names four attempts; a program may prepare for another number."""
+
+        async def send(url: str, headers: Mapping[str, str], body: bytes) -> int:
+            return 500
+
+        sim = Simulator(webhook_sender=send, behaviour=Behaviour(webhook_attempts=attempts))
+        await self.deliver(sim, TaskPlan())
+
+        assert len(sim.deliveries) == attempts
+
     async def test_a_delivered_event_is_not_sent_again(self) -> None:
         """A 2xx ends the attempts; a cancelled task is told to nobody."""
 

@@ -5,13 +5,14 @@ Each switch of the simulator's :class:`Behaviour` is set to each of its sides, a
 watched to its end in several situations, in virtual time.
 """
 
+from pathlib import Path
 from typing import Any, Final, Literal
 
 import anyio
 import attrs
 import pytest
 
-from cyberun_async import CompletedEvent, FailedEvent, StatusEvent
+from cyberun_async import CompletedEvent, FailedEvent, StatusEvent, WatchPolicy
 from cyberun_async.testing import Attempt, Behaviour, LiveTask, Simulator, TaskPlan, faults
 
 from .kit import (
@@ -78,11 +79,41 @@ SIDES: Final[dict[str, tuple[Any, ...]]] = {
 # Sides that hide the beginning of a task's life from everybody.
 HIDES_THE_BEGINNING: Final = {"replica_lag"}
 
-CASES: Final = [
-    pytest.param({name: side}, id=f"{name}={sorted(side) if name == 'refused_filters' else side}")
-    for name, sides in SIDES.items()
-    for side in sides
-] + [
+# A situation is crossed only with the switches that change a byte of what the service says in
+# it. These change a stream that is read, and what a late one says of the end.
+STREAM: Final = (
+    *("on_connect", "event_ids", "retry_hint", "multiline_data", "line_end", "chunk_bytes"),
+    *("terminal_timestamp", "final_status", "repeat_terminal", "late_progress", "vocabulary"),
+    *("empties", "reports_retry_count", "accept_delay"),
+)
+LIVE: Final = (
+    *STREAM,
+    *("provisioning", "heartbeat", "unknown_events", "error_event", "progress_steps"),
+    *("stream_lifetime", "replica_lag"),
+)
+LATE: Final = (*STREAM, "finished_stream")
+POLLED: Final = (
+    *("provisioning", "vocabulary", "empties", "reports_retry_count", "accept_delay"),
+    *("replica_lag", "link_lifetime"),
+)
+RESULTS: Final = ("early_result", "result_lag", "result_retention", "result_gone_status")
+ONCE: Final = ("revoke_ends_streams",)
+
+# The switches that change nothing for who follows one task, and the tests that set them.
+ELSEWHERE: Final = {
+    "list_order": "whole/test_lists.py",
+    "total_count_error": "whole/test_lists.py",
+    "refused_filters": "whole/test_lists.py",
+    "filter_ignored": "whole/test_lists.py",
+    "row_shift": "whole/test_lists.py",
+    "validates": "whole/test_submission.py",
+    "upload_headers": "whole/test_surface.py",
+    "webhook_attempts": "simulator/test_webhooks.py",
+    "webhook_secret_on_create": "whole/test_surface.py",
+    "management_takes_integration_keys": "whole/test_surface.py",
+}
+
+TOGETHER: Final = [
     pytest.param({"on_connect": "history", "event_ids": True}, id="history-with-ids"),
     pytest.param({"on_connect": "nothing", "event_ids": True}, id="nothing-with-ids"),
     pytest.param({"on_connect": "history", "stream_lifetime": 0.7}, id="history-on-short-streams"),
@@ -94,12 +125,36 @@ CASES: Final = [
 ]
 
 
+def cases(switches: tuple[str, ...], *more: Any) -> list[Any]:
+    """Return the documented behaviour, each other side of *switches* alone, and *more*."""
+    documented = Behaviour()
+    sides = [
+        pytest.param({name: side}, id=f"{name}={side}")
+        for name in switches
+        for side in SIDES[name]
+        if side != getattr(documented, name)
+    ]
+    return [pytest.param({}, id="documented"), *sides, *more]
+
+
 def test_every_switch_is_in_the_table() -> None:
     """No switch of the simulator is left out, and each has more than one side."""
     assert set(SIDES) == {field.name for field in attrs.fields(Behaviour)}
     assert all(len(sides) > 1 for sides in SIDES.values())
     for field in attrs.fields(Behaviour):
         assert field.default in SIDES[field.name], field.name
+
+
+def test_every_switch_is_tested_where_it_changes_something() -> None:
+    """Each switch is crossed with a situation here, or set by a test elsewhere."""
+    here = {*LIVE, *LATE, *POLLED, *RESULTS, *ONCE}
+
+    assert set(SIDES) - here == set(ELSEWHERE)
+    for name, path in ELSEWHERE.items():
+        assert name in (TESTS / path).read_text(encoding="utf-8"), name
+
+
+TESTS: Final = Path(__file__).parents[1]
 
 
 async def watched_with(
@@ -134,7 +189,7 @@ def assert_life(watched: Watched, behaviour: dict[str, Any]) -> None:
         assert watched.statuses == expected
 
 
-@pytest.mark.parametrize("behaviour", CASES)
+@pytest.mark.parametrize("behaviour", cases(LIVE, *TOGETHER))
 async def test_a_whole_life_is_delivered(behaviour: dict[str, Any]) -> None:
     """Watched from the beginning: each status once and in order, the end once and last."""
     watched, _ = await watched_with(behaviour, attrs.evolve(SLOW, output=OUTPUT))
@@ -144,7 +199,7 @@ async def test_a_whole_life_is_delivered(behaviour: dict[str, Any]) -> None:
     assert_life(watched, behaviour)
 
 
-@pytest.mark.parametrize("behaviour", CASES)
+@pytest.mark.parametrize("behaviour", cases(LIVE, *TOGETHER))
 async def test_a_life_is_delivered_across_cuts(behaviour: dict[str, Any]) -> None:
     """Cut again and again, the watch tells each status once and the end with its output."""
     cuts = (faults.drop_after(events=1), faults.drop_after(events=2), faults.close_after(events=1))
@@ -159,7 +214,7 @@ async def test_a_life_is_delivered_across_cuts(behaviour: dict[str, Any]) -> Non
     assert sim.faults.fired["drop_after"] >= ("stream_lifetime" not in behaviour)
 
 
-@pytest.mark.parametrize("behaviour", CASES)
+@pytest.mark.parametrize("behaviour", cases(LATE, *TOGETHER))
 async def test_a_task_that_ended_before_is_delivered(behaviour: dict[str, Any]) -> None:
     """Watched an hour after its end, the end is reported; gone output is said to be gone."""
     watched, _ = await watched_with(behaviour, attrs.evolve(SLOW, output=OUTPUT), late=True)
@@ -171,8 +226,14 @@ async def test_a_task_that_ended_before_is_delivered(behaviour: dict[str, Any]) 
     assert_in_order(watched)
 
 
-@pytest.mark.parametrize("behaviour", CASES)
-@pytest.mark.parametrize("late", [False, True], ids=["live", "late"])
+@pytest.mark.parametrize(
+    ("behaviour", "late"),
+    [
+        pytest.param(case.values[0], late, id=f"{'late' if late else 'live'}-{case.id}")
+        for late, switches in ((False, LIVE), (True, LATE))
+        for case in cases(switches, *TOGETHER)
+    ],
+)
 async def test_a_failure_is_delivered(behaviour: dict[str, Any], late: bool) -> None:
     """A failed task ends with the service's words, however unset fields are written."""
     plan = attrs.evolve(SLOW, outcome="failed", stop_at_step=2, error="node 3: out of memory")
@@ -183,7 +244,7 @@ async def test_a_failure_is_delivered(behaviour: dict[str, Any], late: bool) -> 
     assert_in_order(watched)
 
 
-@pytest.mark.parametrize("behaviour", CASES)
+@pytest.mark.parametrize("behaviour", cases(LIVE, *TOGETHER))
 async def test_a_second_attempt_is_delivered(behaviour: dict[str, Any]) -> None:
     """A task dispatched again: attempts rise, and each one's statuses come in order."""
     plan = attrs.evolve(SLOW, output=OUTPUT, attempts=(Attempt(steps=2),))
@@ -284,7 +345,7 @@ async def test_a_revoked_key_ends_the_watch_with_its_error() -> None:
     assert type(found[0].error).__name__ == "AuthenticationError"
 
 
-@pytest.mark.parametrize("behaviour", CASES)
+@pytest.mark.parametrize("behaviour", cases(POLLED, TOGETHER[4]))
 async def test_waiting_is_right_on_every_side(behaviour: dict[str, Any]) -> None:
     """`result` waits by polling and gives the output, whatever the service's habits."""
     sim = Simulator(seed=7, behaviour=Behaviour(**behaviour))
@@ -297,3 +358,30 @@ async def test_waiting_is_right_on_every_side(behaviour: dict[str, Any]) -> None
 
     assert result.output == OUTPUT
     assert bytes_made.startswith(b"\x89PNG")
+
+
+@pytest.mark.parametrize(
+    "behaviour", cases(RESULTS, pytest.param({"early_result": "conflict", "result_lag": 1.5}))
+)
+@pytest.mark.parametrize("late", [False, True], ids=["live", "late"])
+async def test_an_output_that_is_fetched_is_there_or_the_reason_is(
+    behaviour: dict[str, Any], late: bool
+) -> None:
+    """Without a stream `/result` has the output; while or where it has none, the event says so."""
+    sim = Simulator(seed=7, behaviour=Behaviour(**behaviour))
+    sim.plan(attrs.evolve(SLOW, output=OUTPUT))
+    sim.faults.add("events", faults.refuse(403), times=None)
+    async with virtual_client(sim, watch_policy=WatchPolicy(poll_interval=0.2)) as client:
+        task = await client.submit("text-to-image", {"prompt": "a fox"})
+        if late:
+            await anyio.sleep(3600)
+        watched = await ended_watch(client, task)
+
+    assert sim.requests_to("result")
+    assert isinstance(watched.end, CompletedEvent)
+    is_missing = "result_retention" in behaviour if late else "result_lag" in behaviour
+    if is_missing:
+        assert watched.end.output is None
+        assert watched.end.output_error
+    else:
+        assert watched.end.output == OUTPUT
