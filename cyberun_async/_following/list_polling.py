@@ -13,7 +13,7 @@ from .._model import (
     is_known,
     is_terminal,
 )
-from .._protocol import Page, Sighting
+from .._protocol import Page, TaskRow
 
 
 PAGE_SIZE = 100
@@ -110,7 +110,7 @@ def is_worth_going_on(total_count: int | None, read: int, missing: int) -> bool:
 _COURSE = tuple(TaskStatus)
 
 
-ListPage = Callable[[str, int], Awaitable[Page[Sighting]]]
+ListPage = Callable[[str, int], Awaitable[Page[TaskRow]]]
 
 
 @attrs.frozen
@@ -133,7 +133,7 @@ class ListPolling:
     _list_page: ListPage
     _now: Callable[[], float]
     _memory: ListMemory
-    _answer: Callable[[Sighting, float, bool], bool]
+    _answer: Callable[[TaskRow, float, bool], bool]
 
     async def run(self, due: Mapping[str, str | None], states: Iterable[str]) -> list[str]:
         """
@@ -181,7 +181,7 @@ class ListPolling:
                 return
             number += 1
 
-    def _note(self, sighting: Sighting, sent_at: float, missing: dict[str, str | None]) -> None:
+    def _note(self, sighting: TaskRow, sent_at: float, missing: dict[str, str | None]) -> None:
         # A state that is not known may be an end, too, which a row does not show.
         if is_terminal(sighting.status) or not is_known(sighting.status):
             return
@@ -190,7 +190,7 @@ class ListPolling:
             self._memory.note_sighting(sighting.status)
 
 
-def _goes_on(page: Page[Sighting], number: int, missing: int, found: int) -> bool:
+def _goes_on(page: Page[TaskRow], number: int, missing: int, found: int) -> bool:
     """Return whether a full page is worth the next one, *found* of those sought being on it."""
     # What pages bring is better known than how many there are said to be.
     if found > 1 and missing > FEW:
@@ -204,7 +204,7 @@ def _goes_on(page: Page[Sighting], number: int, missing: int, found: int) -> boo
     return is_worth_going_on(page.total_count, number, missing)
 
 
-def snapshot_of(sighting: Sighting, known: TaskSnapshot | None) -> TaskSnapshot:
+def snapshot_of(sighting: TaskRow, known: TaskSnapshot | None) -> TaskSnapshot:
     """Return what a row says, with all that is *known* where it says the same."""
     if known is None:
         return TaskSnapshot(

@@ -22,7 +22,7 @@ from .._model import (
     TaskSnapshot,
     WatchPolicy,
 )
-from .._protocol import Page, Sighting
+from .._protocol import Page, TaskRow
 from .._runtime import wall_minus_monotonic
 from .._watch import Phase
 from .check_places import Place, Places
@@ -350,7 +350,7 @@ class Poller:
         for entry in entries:
             self._answer_unsent(entry, error, sent_at)
 
-    def _answer_row(self, row: Sighting, sent_at: float, is_due: bool) -> bool:
+    def _answer_row(self, row: TaskRow, sent_at: float, is_due: bool) -> bool:
         """Answer whom the *row* is about, unless another request about it is in flight."""
         entry = self._entries.get(row.id)
         if entry is None or entry.follower.is_done:
@@ -372,7 +372,7 @@ class Poller:
             if self._has(entry):
                 entry.follower.crash(error)
 
-    async def _paced_page(self, state: str, number: int) -> Page[Sighting]:
+    async def _paced_page(self, state: str, number: int) -> Page[TaskRow]:
         await self._pace.turn()
         self._pace.pages += 1
         try:

@@ -20,10 +20,10 @@ from .._protocol import (
     ExchangeFailedError,
     Page,
     Response,
-    Sighting,
+    TaskRow,
     decode_result,
-    decode_sightings,
     decode_task,
+    decode_task_rows,
     rejection,
     unexpected,
     without_locals,
@@ -58,13 +58,13 @@ class TaskRequests:
         )
         return decode_task(await call)
 
-    async def list_page(self, state: str, number: int) -> Page[Sighting]:
+    async def list_page(self, state: str, number: int) -> Page[TaskRow]:
         """Return one page of the team's tasks in *state*."""
         params = {"status": str(state), "current_page": number, "per_page": PAGE_SIZE}
         call = self._caller.call(
             "GET", path_for("tasks"), params=params, is_check=True, repeatable=False
         )
-        return decode_sightings(await call)
+        return decode_task_rows(await call)
 
     async def cancel(self, task_id: str) -> None:
         """Ask the service to cancel the task."""

@@ -23,8 +23,7 @@ from .fields import (
     text as text,
     unexpected as unexpected,
 )
-from .pages import Page as Page, Sighting as Sighting
-from .progress_events import make_progress_event as make_progress_event
+from .pages import Page as Page, TaskRow as TaskRow
 from .refusals import (
     MAX_MESSAGE_CHARACTERS as MAX_MESSAGE_CHARACTERS,
     decode_error_message as decode_error_message,
@@ -38,10 +37,10 @@ from .rest import (
     decode_id as decode_id,
     decode_presign as decode_presign,
     decode_result as decode_result,
-    decode_sightings as decode_sightings,
     decode_submission as decode_submission,
     decode_task as decode_task,
     decode_task_page as decode_task_page,
+    decode_task_rows as decode_task_rows,
     decode_webhook as decode_webhook,
     decode_webhook_secret as decode_webhook_secret,
     decode_webhooks as decode_webhooks,

@@ -3,36 +3,27 @@
 import json
 import re
 from collections.abc import Callable, Mapping
-from typing import Any, Protocol, cast
+from typing import Any, Protocol
 
 from .._model import (
-    TERMINAL_STATUSES,
     CancelledEvent,
     CompletedEvent,
     Event,
     FailedEvent,
+    ProgressEvent,
     ServerErrorEvent,
     StatusEvent,
     UnknownEvent,
     parse_status,
     words,
 )
-from .progress_events import make_progress_event
+from .fields import is_object, nested, text
 
 
 Loads = Callable[[str], Any]
-
-
 _raw_decode = json.JSONDecoder().raw_decode
-
-
 _MAX_ID_BYTES = 1024
-
-
 _UNSENDABLE = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff]|^ | $")
-
-
-TERMINAL_NAMES = frozenset(str(status) for status in TERMINAL_STATUSES)
 
 
 class PayloadError(Exception):
@@ -82,7 +73,7 @@ def _free_form(name: str, data: str, task_id: str, attempt: int, loads: Loads) -
         payload = loads(data)
     except (ValueError, RecursionError):
         payload = None
-    raw = _object(payload) or {}
+    raw = payload if is_object(payload) else {}
     if name == "error":
         if payload is None and data:
             raw = {"message": data}
@@ -91,17 +82,7 @@ def _free_form(name: str, data: str, task_id: str, attempt: int, loads: Loads) -
     return UnknownEvent(task_id=task_id, attempt=attempt, raw=raw, name=name, data=data)
 
 
-def _object(value: object) -> dict[str, Any] | None:
-    return cast("dict[str, Any]", value) if isinstance(value, dict) else None
-
-
-def _text(payload: Mapping[str, Any], key: str) -> str | None:
-    value = payload.get(key)
-    return value if type(value) is str and value else None
-
-
-def _whole(payload: Mapping[str, Any], key: str) -> int | None:
-    value = payload.get(key)
+def _whole(value: object) -> int | None:
     if type(value) is int:
         return value
     return int(value) if type(value) is float and value.is_integer() else None
@@ -115,32 +96,58 @@ def _fraction(value: object) -> float | None:
 
 
 def _status(payload: dict[str, Any], task_id: str, attempt: int) -> Event:
-    status = _text(payload, "status") or _text(payload, "task_status")
+    status = text(payload, "status", "task_status")
     if status is None:
         raise PayloadError("status", "without a status")
     return StatusEvent(task_id=task_id, attempt=attempt, raw=payload, status=parse_status(status))
 
 
-def _progress(payload: dict[str, Any], task_id: str, attempt: int) -> Event:
-    # Most events are ticks, and most fields of them are absent or as they should be.
+_new = object.__new__
+
+
+def _setter(field: str) -> Callable[[ProgressEvent, object], None]:
+    setter: Callable[[ProgressEvent, object], None] = getattr(ProgressEvent, field).__set__
+    return setter
+
+
+_task_id, _attempt, _origin, _raw = map(_setter, ("task_id", "attempt", "origin", "raw"))
+_fraction_done, _step_current, _step_total = map(
+    _setter, ("progress", "step_current", "step_total")
+)
+_current_node, _stage, _message = map(_setter, ("current_node", "stage", "message"))
+
+
+def _progress(payload: dict[str, Any], task_id: str, attempt: int) -> ProgressEvent:
+    """
+    Return a progress event, the one kind that comes by the hundred thousand.
+
+    attrs sets each field of a frozen class by its name, through ``object.__setattr__``; for
+    ten fields that takes longer than everything else that is done for such an event. The
+    slots of the class are set here instead, by the descriptors that Python has made for them.
+    """
     get = payload.get
     progress, current, total = get("progress"), get("step_current"), get("step_total")
-    return make_progress_event(
-        task_id,
-        attempt,
-        payload,
-        progress if progress is None else _fraction(progress),
-        current if type(current) is int else _whole(payload, "step_current"),
-        total if type(total) is int else _whole(payload, "step_total"),
-        _text(payload, "current_node"),
-        _text(payload, "stage") if "stage" in payload else None,
-        words(_text(payload, "message")) if "message" in payload else None,
-    )
+    node = get("current_node")
+    is_plain = type(progress) is float and -1e9 < progress < 1e9
+    event = _new(ProgressEvent)
+    _task_id(event, task_id)
+    _attempt(event, attempt)
+    _origin(event, "stream")
+    _raw(event, payload)
+    _fraction_done(event, progress if is_plain else _fraction(progress))
+    _step_current(event, current if type(current) is int else _whole(current))
+    _step_total(event, total if type(total) is int else _whole(total))
+    _current_node(event, node if type(node) is str and node else None)
+    _stage(event, text(payload, "stage") if "stage" in payload else None)
+    _message(event, words(text(payload, "message")) if "message" in payload else None)
+    return event
 
 
 def _completed(payload: dict[str, Any], task_id: str, attempt: int) -> Event:
     output = payload.get("output", payload.get("task_output"))
-    return CompletedEvent(task_id=task_id, attempt=attempt, raw=payload, output=_object(output))
+    return CompletedEvent(
+        task_id=task_id, attempt=attempt, raw=payload, output=output if is_object(output) else None
+    )
 
 
 def resumable_id(event_id: str | None) -> str | None:
@@ -158,11 +165,8 @@ def resumable_id(event_id: str | None) -> str | None:
 def error_text(payload: Mapping[str, Any]) -> str | None:
     """Return the words of a failure, whichever of the service's names they stand under."""
     for key in ("error", "task_error", "error_message", "message"):
-        if text := _text(payload, key):
-            return text
-        nested = _object(payload.get(key))
-        if nested is not None and (text := _text(nested, "message")):
-            return text
+        if found := text(payload, key) or text(nested(payload, key), "message"):
+            return found
     return None
 
 

@@ -66,7 +66,7 @@ def parse_json(body: bytes | str) -> Any:
         raise ValueError(message) from None
 
 
-def load_json(reply: Response) -> Any:
+def read_json(reply: Response) -> Any:
     """
     Return the body of *reply*, decoded.
 
@@ -88,14 +88,14 @@ def _problem_of(error: ValueError) -> str:
     return "the reply is no JSON that can be read"
 
 
-def load_object(reply: Response) -> Fields:
+def read_object(reply: Response) -> Fields:
     """
     Return the JSON object in *reply*.
 
     Raises:
         UnexpectedResponseError: It is anything else.
     """
-    return object_in(load_json(reply), reply)
+    return object_in(read_json(reply), reply)
 
 
 def object_in(value: Any, reply: Response) -> Fields:

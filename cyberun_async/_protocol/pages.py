@@ -8,8 +8,8 @@ import attrs
 T = TypeVar("T")
 
 
-class Sighting(NamedTuple):
-    """That a task was on a page, and how it was: no more than following it needs."""
+class TaskRow(NamedTuple):
+    """A task on a page of the list: no more than following it needs."""
 
     id: str
     status: str

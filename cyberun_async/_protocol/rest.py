@@ -7,6 +7,7 @@ null, absent and the empty string are alike. What is essential and cannot be rea
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime
 from typing import Any, TypeVar
 
 import attrs
@@ -31,26 +32,36 @@ from .fields import (
     essential,
     is_list,
     is_object,
-    load_json,
-    load_object,
     moment,
     nested,
     number,
     object_in,
     raw_of,
+    read_json,
+    read_object,
     rows,
     text,
     texts,
     unexpected,
     whole,
 )
-from .pages import Page, Sighting
+from .pages import Page, TaskRow
 from .tracebacks import without_locals
 
 
 T = TypeVar("T")
+V = TypeVar("V", bound=attrs.AttrsInstance)
 
 TaskPage = Page[TaskSnapshot]
+
+# How a field is read, by its type; what has another type is read by hand.
+_READERS: Mapping[object, Callable[..., object]] = {
+    str | None: text,
+    int | None: whole,
+    float | None: number,
+    datetime | None: moment,
+    tuple[str, ...]: texts,
+}
 
 _SINGLE_OUTPUT = "output"
 _RESULT_MARKS = ("task_output", "output", "download_url", "download_urls")
@@ -66,17 +77,58 @@ class PresignedUpload:
     raw: bytes = attrs.field(default=b"", repr=False, eq=False)
 
 
+def _decoder(kind: type[V], **names: tuple[str, ...]) -> Callable[..., V]:
+    """
+    Return what makes a *kind* of an object's fields, read by their types, and of what is given.
+
+    *names* says where a field is sent under another name than its own.
+    """
+    plan = [
+        (field.name, _READERS[field.type], names.get(field.name, (field.name,)))
+        for field in attrs.fields(kind)
+        if field.type in _READERS
+    ]
+
+    def decode(fields: Fields, **given: object) -> V:
+        read = {name: reader(fields, *sent) for name, reader, sent in plan if name not in given}
+        return kind(**read, **given)
+
+    return decode
+
+
+_make_task = _decoder(TaskSnapshot, error=("task_error", "error"))
+_make_workflow = _decoder(
+    Workflow, slug=("workflow_slug", "slug"), status=("workflow_status", "status")
+)
+_make_parameter = _decoder(ParameterDef)
+_make_agent = _decoder(
+    Agent,
+    status=("agent_status", "status"),
+    labels=("agent_labels",),
+    last_heartbeat_at=("last_heartbeat",),
+    version=("agent_version",),
+)
+_make_gpu = _decoder(GpuDevice, name=("device_name",), type=("device_type",))
+_make_webhook = _decoder(
+    Webhook,
+    url=("webhook_url",),
+    secret=("webhook_secret",),
+    events=("webhook_events",),
+    status=("webhook_status", "status"),
+)
+
+
 @without_locals()
 def decode_submission(reply: Response) -> str:
     """Return the id of the task that a run was accepted as."""
-    fields = load_object(reply)
+    fields = read_object(reply)
     return _safe_id(essential(fields, reply, "task_id", "id"), reply)
 
 
 @without_locals()
 def decode_id(reply: Response) -> str:
     """Return the id that a create or update call answers with."""
-    return _safe_id(essential(load_object(reply), reply, "id"), reply)
+    return _safe_id(essential(read_object(reply), reply, "id"), reply)
 
 
 def _safe_id(value: str, reply: Response) -> str:
@@ -91,32 +143,20 @@ def decode_acknowledgement(reply: Response) -> bool:
     """Return whether an action was taken; an empty answer says so too."""
     if not reply.body.strip():
         return True
-    return load_object(reply).get("is_success") is not False
+    return read_object(reply).get("is_success") is not False
 
 
 @without_locals()
 def decode_task(reply: Response) -> TaskSnapshot:
     """Return the state of one task."""
-    return _task(load_object(reply), reply, reply.body)
+    return _task(read_object(reply), reply, reply.body)
 
 
 def _task(fields: Fields, reply: Response, raw: bytes) -> TaskSnapshot:
-    return TaskSnapshot(
+    return _make_task(
+        fields,
         id=essential(fields, reply, "id", "task_id"),
         status=parse_status(essential(fields, reply, "task_status", "status")),
-        workflow_id=text(fields, "workflow_id"),
-        created_at=moment(fields, "created_at"),
-        started_at=moment(fields, "started_at"),
-        completed_at=moment(fields, "completed_at"),
-        error=text(fields, "task_error", "error"),
-        retry_count=whole(fields, "retry_count"),
-        agent_id=text(fields, "agent_id"),
-        gateway_id=text(fields, "gateway_id"),
-        agent_labels=texts(fields, "agent_labels"),
-        gpu_type=text(fields, "gpu_type"),
-        dispatch_target=text(fields, "dispatch_target"),
-        target_pool=text(fields, "target_pool"),
-        tool_type=text(fields, "tool_type"),
         raw=raw,
     )
 
@@ -128,17 +168,17 @@ def decode_task_page(reply: Response) -> TaskPage:
 
 
 @without_locals()
-def decode_sightings(reply: Response) -> Page[Sighting]:
+def decode_task_rows(reply: Response) -> Page[TaskRow]:
     """Return the rows of a page of the task list that say something, and only what they say."""
-    items, meta = _list_in(load_json(reply), reply, ("task_list", "tasks"))
-    sightings = [_sighting(row) for row in items if is_object(row)]
-    seen = tuple(sighting for sighting in sightings if sighting is not None)
+    items, meta = _list_in(read_json(reply), reply, ("task_list", "tasks"))
+    read = [_task_row(row) for row in items if is_object(row)]
+    seen = tuple(row for row in read if row is not None)
     if items and not seen:
         raise unexpected(reply, "no row of the list has an id and a status")
     return _paged(seen, len(items), meta)
 
 
-def _sighting(row: Fields) -> Sighting | None:
+def _task_row(row: Fields) -> TaskRow | None:
     task_id, status = row.get("id"), row.get("task_status")
     if not (type(task_id) is str and type(status) is str and task_id and status):
         # Thousands of rows pass here, so only the unusual ones are looked at closely.
@@ -147,13 +187,13 @@ def _sighting(row: Fields) -> Sighting | None:
             return None
     retries = row.get("retry_count")
     is_plain = type(retries) is int and retries >= 0
-    return Sighting(task_id, parse_status(status), retries if is_plain else None)
+    return TaskRow(task_id, parse_status(status), retries if is_plain else None)
 
 
 def _page(
     reply: Response, names: tuple[str, ...], decode: Callable[[Fields, Response, bytes], T]
 ) -> Page[T]:
-    items, meta = _list_in(load_json(reply), reply, names)
+    items, meta = _list_in(read_json(reply), reply, names)
     decoded = tuple(decode(object_in(item, reply), reply, raw_of(item)) for item in items)
     return _paged(decoded, len(items), meta)
 
@@ -185,7 +225,7 @@ def _paged(items: tuple[T, ...], row_count: int, meta: Fields) -> Page[T]:
 @without_locals()
 def decode_result(reply: Response) -> RawResult:
     """Return output, links and error of a task; all may be missing before its end."""
-    fields = load_object(reply)
+    fields = read_object(reply)
     status = text(fields, "task_status", "status")
     if status is None and not any(name in fields for name in _RESULT_MARKS):
         raise unexpected(reply, "the reply has neither a status nor an output")
@@ -234,7 +274,7 @@ def _link(output_id: str, url: str, metadata: Fields) -> ArtifactLink:
 @without_locals()
 def decode_workflow(reply: Response) -> Workflow:
     """Return one workflow."""
-    return _workflow(load_object(reply), reply, reply.body)
+    return _workflow(read_object(reply), reply, reply.body)
 
 
 @without_locals()
@@ -244,26 +284,8 @@ def decode_workflows(reply: Response) -> Page[Workflow]:
 
 
 def _workflow(fields: Fields, reply: Response, raw: bytes) -> Workflow:
-    return Workflow(
-        id=essential(fields, reply, "id", "workflow_id"),
-        slug=text(fields, "workflow_slug", "slug"),
-        display_name=text(fields, "display_name"),
-        version=whole(fields, "version"),
-        status=text(fields, "workflow_status", "status"),
-        description=text(fields, "description"),
-        parameters=_parameters(fields),
-        required_labels=texts(fields, "required_labels"),
-        required_models=texts(fields, "required_models"),
-        task_timeout=whole(fields, "task_timeout"),
-        max_retries=whole(fields, "max_retries"),
-        preferred_gpu=text(fields, "preferred_gpu"),
-        min_vram_gb=whole(fields, "min_vram_gb"),
-        default_dispatch_target=text(fields, "default_dispatch_target"),
-        tool_type=text(fields, "tool_type"),
-        created_at=moment(fields, "created_at"),
-        updated_at=moment(fields, "updated_at"),
-        raw=raw,
-    )
+    workflow_id = essential(fields, reply, "id", "workflow_id")
+    return _make_workflow(fields, id=workflow_id, parameters=_parameters(fields), raw=raw)
 
 
 def _parameters(fields: Fields) -> tuple[ParameterDef, ...] | None:
@@ -282,22 +304,13 @@ def _parameter(value: Any) -> ParameterDef | None:
     if key is None:
         return None
     options = texts(fields, "options")
-    return ParameterDef(
+    return _make_parameter(
+        fields,
         key=key,
-        type=text(fields, "type"),
-        label=text(fields, "label"),
-        description=text(fields, "description"),
         required=fields.get("required") is True,
         default=fields.get("default"),
-        min=number(fields, "min"),
-        max=number(fields, "max"),
         # Options that are not all texts are of a form not known, so nothing is checked by them.
         options=options if len(options) == len(rows(fields, "options")) else (),
-        accept=texts(fields, "accept"),
-        node_id=text(fields, "node_id"),
-        field=text(fields, "field"),
-        target_path=text(fields, "target_path"),
-        source_key=text(fields, "source_key"),
     )
 
 
@@ -309,43 +322,19 @@ def decode_agents(reply: Response) -> Page[Agent]:
 
 def _agent(fields: Fields, reply: Response, raw: bytes) -> Agent:
     stats = nested(fields, "system_stats")
-    return Agent(
+    return _make_agent(
+        fields,
         id=essential(fields, reply, "agent_id", "id"),
-        status=text(fields, "agent_status", "status"),
-        labels=texts(fields, "agent_labels"),
-        last_heartbeat_at=moment(fields, "last_heartbeat"),
-        connected_at=moment(fields, "connected_at"),
-        version=text(fields, "agent_version"),
-        tool=text(fields, "tool"),
-        tool_version=text(fields, "tool_version"),
         comfyui_version=text(fields, "comfyui_version") or text(stats, "comfyui_version"),
-        gpu_capacity=whole(fields, "gpu_capacity"),
-        running_count=whole(fields, "running_count"),
-        running_tasks=texts(fields, "running_tasks"),
-        current_task_id=text(fields, "current_task_id"),
-        tasks_completed=whole(fields, "tasks_completed"),
-        platform_arch=text(fields, "platform_arch"),
-        sync_phase=text(fields, "sync_phase"),
-        sync_detail=text(fields, "sync_detail"),
-        sync_percent=number(fields, "sync_percent"),
-        gpu_devices=tuple(_gpu(one) for one in rows(stats, "gpu_devices") if is_object(one)),
+        gpu_devices=tuple(_make_gpu(one) for one in rows(stats, "gpu_devices") if is_object(one)),
         raw=raw,
-    )
-
-
-def _gpu(fields: Fields) -> GpuDevice:
-    return GpuDevice(
-        name=text(fields, "device_name"),
-        type=text(fields, "device_type"),
-        vram_total=whole(fields, "vram_total"),
-        vram_free=whole(fields, "vram_free"),
     )
 
 
 @without_locals()
 def decode_presign(reply: Response) -> PresignedUpload:
     """Return where to put a file; an address or header that cannot be sent is unexpected."""
-    fields = load_object(reply)
+    fields = read_object(reply)
     url = essential(fields, reply, "upload_url")
     if not url.lower().startswith(("https://", "http://")):
         raise unexpected(reply, "the reply has an upload_url that is no address")
@@ -375,7 +364,7 @@ def _headers(fields: Fields, reply: Response) -> Mapping[str, str]:
 @without_locals()
 def decode_webhook(reply: Response) -> Webhook:
     """Return one webhook."""
-    return _webhook(load_object(reply), reply, reply.body)
+    return _webhook(read_object(reply), reply, reply.body)
 
 
 @without_locals()
@@ -385,23 +374,13 @@ def decode_webhooks(reply: Response) -> Page[Webhook]:
 
 
 def _webhook(fields: Fields, reply: Response, raw: bytes) -> Webhook:
-    return Webhook(
-        id=essential(fields, reply, "id"),
-        display_name=text(fields, "display_name"),
-        url=text(fields, "webhook_url"),
-        secret=text(fields, "webhook_secret"),
-        events=texts(fields, "webhook_events"),
-        status=text(fields, "webhook_status", "status"),
-        created_at=moment(fields, "created_at"),
-        last_delivered_at=moment(fields, "last_delivered_at"),
-        raw=raw,
-    )
+    return _make_webhook(fields, id=essential(fields, reply, "id"), raw=raw)
 
 
 @without_locals()
 def decode_created_webhook(reply: Response) -> CreatedWebhook:
-    """Return a new webhook's id, and its secret if the service told it."""
-    fields = load_object(reply)
+    """Return a new webhook's id, and its secret if the service sent it."""
+    fields = read_object(reply)
     webhook_id = _safe_id(essential(fields, reply, "id"), reply)
     return CreatedWebhook(id=webhook_id, secret=text(fields, "webhook_secret"), raw=reply.body)
 
@@ -409,4 +388,4 @@ def decode_created_webhook(reply: Response) -> CreatedWebhook:
 @without_locals()
 def decode_webhook_secret(reply: Response) -> str:
     """Return the secret that replaced the former one."""
-    return essential(load_object(reply), reply, "webhook_secret")
+    return essential(read_object(reply), reply, "webhook_secret")

@@ -73,13 +73,15 @@ class Framer(Generic[T]):
 
     Attributes:
         failure: The limit that was passed: nothing more can be read.
+        last_event_id: The id as of the last complete block; empty if none or cleared.
+        retry: The last valid reconnection time in milliseconds, unclamped.
+        comments: How many comment lines have been read.
 
     """
 
     __slots__ = (
         "_after_cr",
         "_block_bytes",
-        "_comments",
         "_data",
         "_event",
         "_factory",
@@ -87,14 +89,15 @@ class Framer(Generic[T]):
         "_id",
         "_in_block",
         "_is_plain",
-        "_last_event_id",
         "_line",
         "_max_event_bytes",
         "_max_line_bytes",
-        "_retry",
         "_retry_of_block",
         "_step",
+        "comments",
         "failure",
+        "last_event_id",
+        "retry",
     )
 
     def __init__(
@@ -129,24 +132,9 @@ class Framer(Generic[T]):
         self._block_bytes = 0
 
         # What outlives a block
-        self._last_event_id = last_event_id
-        self._retry: int | None = None
-        self._comments = 0
-
-    @property
-    def last_event_id(self) -> str:
-        """The id as of the last complete block; empty if none or cleared."""
-        return self._last_event_id
-
-    @property
-    def retry(self) -> int | None:
-        """The last valid reconnection time in milliseconds, unclamped."""
-        return self._retry
-
-    @property
-    def comments(self) -> int:
-        """How many comment lines have been read."""
-        return self._comments
+        self.last_event_id = last_event_id
+        self.retry: int | None = None
+        self.comments = 0
 
     def feed(self, chunk: bytes) -> list[T]:
         """
@@ -283,7 +271,7 @@ class Framer(Generic[T]):
         factory = self._factory
         for line in lines:
             if not line:
-                self._last_event_id = self._id
+                self.last_event_id = self._id
                 if data:
                     event = self._event or "message"
                     datum = "\n".join(data)
@@ -313,11 +301,11 @@ class Framer(Generic[T]):
         elif name == "retry":
             self._read_retry(value)
         elif not name:
-            self._comments += 1
+            self.comments += 1
 
     def _read_retry(self, value: str) -> None:
         if value.isascii() and value.isdigit():
             digits = value.lstrip("0") or "0"
             long = len(digits) > _RETRY_DIGITS
-            self._retry = _RETRY_CEILING if long else int(digits)
-            self._retry_of_block = self._retry
+            self.retry = _RETRY_CEILING if long else int(digits)
+            self._retry_of_block = self.retry

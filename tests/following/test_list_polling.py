@@ -17,7 +17,7 @@ from cyberun_async._model import (
     ServiceUnavailableError,
     TaskSnapshot,
 )
-from cyberun_async._protocol import Page, Sighting
+from cyberun_async._protocol import Page, TaskRow
 
 
 Due = dict[str, str | None]
@@ -27,21 +27,21 @@ def tasks(count: int, status: str | None = "running", *, first: int = 0) -> Due:
     return dict.fromkeys((f"task-{number}" for number in range(first, first + count)), status)
 
 
-def row(number: int, status: str = "running", retry_count: int | None = 0) -> Sighting:
-    return Sighting(f"task-{number}", status, retry_count)
+def row(number: int, status: str = "running", retry_count: int | None = 0) -> TaskRow:
+    return TaskRow(f"task-{number}", status, retry_count)
 
 
 @attrs.define
 class FakeList:
     """Pages by state, and what was asked of them."""
 
-    pages: Mapping[str, list[list[Sighting]]]
+    pages: Mapping[str, list[list[TaskRow]]]
     total_count: int | None = None
     error: Exception | None = None
     asked: list[tuple[str, int]] = attrs.field(factory=list[Any])
     now: float = 100.0
 
-    async def page(self, state: str, number: int) -> Page[Sighting]:
+    async def page(self, state: str, number: int) -> Page[TaskRow]:
         self.asked.append((state, number))
         self.now += 1.0
         if self.error is not None:
@@ -61,7 +61,7 @@ async def run(
     """Read the lists that are worth it, and return who is left."""
     memory = memory or ListMemory(lambda: listed.now)
 
-    def answer(sighting: Sighting, sent_at: float, is_due: bool) -> bool:
+    def answer(sighting: TaskRow, sent_at: float, is_due: bool) -> bool:
         if answers is not None:
             answers.append((sighting.id, sent_at, is_due))
         return is_due

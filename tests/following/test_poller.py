@@ -16,7 +16,7 @@ from cyberun_async import (
     WatchPolicy,
 )
 from cyberun_async._following import Places, Poller, RateLimit, poller as poller_module
-from cyberun_async._protocol import Page, Sighting
+from cyberun_async._protocol import Page, TaskRow
 from cyberun_async._watch import Watch
 
 from ..whole.kit import VIRTUAL, virtual_backend
@@ -80,7 +80,7 @@ class Service:
     singles: list[str] = attrs.field(factory=list[str])
     pages: int = 0
     single: Callable[[str], Awaitable[TaskSnapshot]] | None = None
-    page: Callable[[str, int], Awaitable[Page[Sighting]]] | None = None
+    page: Callable[[str, int], Awaitable[Page[TaskRow]]] | None = None
 
     async def ask(self, task_id: str) -> TaskSnapshot:
         self.singles.append(task_id)
@@ -88,7 +88,7 @@ class Service:
             return await self.single(task_id)
         return TaskSnapshot(id=task_id, status="running")
 
-    async def list_page(self, state: str, number: int) -> Page[Sighting]:
+    async def list_page(self, state: str, number: int) -> Page[TaskRow]:
         self.pages += 1
         if self.page is not None:
             return await self.page(state, number)
@@ -135,8 +135,8 @@ async def test_asks_keep_the_pace_of_the_client() -> None:
     assert 115 <= len(service.singles) <= 122
 
 
-async def listed(state: str, number: int) -> Page[Sighting]:
-    rows = [Sighting(id=f"task-{n}", status="running", retry_count=0) for n in range(50)]
+async def listed(state: str, number: int) -> Page[TaskRow]:
+    rows = [TaskRow(id=f"task-{n}", status="running", retry_count=0) for n in range(50)]
     return Page(items=tuple(rows) if state == "running" else (), total_count=50)
 
 
@@ -153,7 +153,7 @@ async def test_many_are_answered_from_the_list() -> None:
 async def test_a_list_that_does_not_answer_holds_nobody_up_for_long() -> None:
     """A page is waited for some seconds, then every task is asked about singly."""
 
-    async def hung(state: str, number: int) -> Page[Sighting]:
+    async def hung(state: str, number: int) -> Page[TaskRow]:
         await anyio.sleep(1000)
         raise AssertionError
 
@@ -246,7 +246,7 @@ async def test_what_escapes_a_check_ends_its_follower_alone() -> None:
 async def test_what_escapes_a_list_ends_those_that_it_was_asked_for() -> None:
     """A page that raises what nobody foresaw leaves none of those waiting that were due."""
 
-    async def faulty(state: str, number: int) -> Page[Sighting]:
+    async def faulty(state: str, number: int) -> Page[TaskRow]:
         raise LookupError("mine")
 
     followers = await followed(Service(page=faulty), tasks=50, seconds=10)

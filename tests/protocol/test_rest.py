@@ -28,7 +28,7 @@ from cyberun_async._protocol import (
     Page,
     PresignedUpload,
     Response,
-    Sighting,
+    TaskRow,
     decode_acknowledgement,
     decode_agents,
     decode_created_webhook,
@@ -36,10 +36,10 @@ from cyberun_async._protocol import (
     decode_id,
     decode_presign,
     decode_result,
-    decode_sightings,
     decode_submission,
     decode_task,
     decode_task_page,
+    decode_task_rows,
     decode_webhook,
     decode_webhook_secret,
     decode_webhooks,
@@ -369,7 +369,7 @@ def test_what_is_not_known_is_kept_and_does_no_harm(documented: Documented) -> N
          {"status": "failed", "error": "a", "output": {"b": 1}}),
         (decode_submission, {"task_id": TASK}, {"id": TASK}),
         (decode_workflow, {"id": FLOW, "workflow_slug": "ab"}, {"workflow_id": FLOW, "slug": "ab"}),
-        (decode_sightings, {"task_list": [{"id": "a", "task_status": "running"}]},
+        (decode_task_rows, {"task_list": [{"id": "a", "task_status": "running"}]},
          {"tasks": [{"task_id": "a", "status": "running"}]}),
     ],
 )  # fmt: skip
@@ -456,7 +456,7 @@ def test_an_action_is_taken_unless_it_says_not(body: bytes, taken: bool) -> None
 ROW: Fields = {"id": TASK, "task_status": "running"}
 LISTS: list[tuple[Decoder, str]] = [
     (decode_task_page, "task_list"),
-    (decode_sightings, "task_list"),
+    (decode_task_rows, "task_list"),
     (decode_workflows, "workflow_list"),
     (decode_agents, "agent_list"),
     (decode_webhooks, "webhook_list"),
@@ -541,28 +541,28 @@ def test_a_page_of_no_rows_is_the_last_even_of_size_zero() -> None:
 @pytest.mark.parametrize(
     ("row", "sighting"),
     [
-        (ROW, Sighting(TASK, "running", None)),
-        ({**ROW, "retry_count": 3}, Sighting(TASK, "running", 3)),
-        ({**ROW, "retry_count": -1}, Sighting(TASK, "running", None)),
-        ({**ROW, "retry_count": True}, Sighting(TASK, "running", None)),
-        ({**ROW, "retry_count": "3"}, Sighting(TASK, "running", None)),
-        ({"task_id": TASK, "status": "new"}, Sighting(TASK, "new", None)),
+        (ROW, TaskRow(TASK, "running", None)),
+        ({**ROW, "retry_count": 3}, TaskRow(TASK, "running", 3)),
+        ({**ROW, "retry_count": -1}, TaskRow(TASK, "running", None)),
+        ({**ROW, "retry_count": True}, TaskRow(TASK, "running", None)),
+        ({**ROW, "retry_count": "3"}, TaskRow(TASK, "running", None)),
+        ({"task_id": TASK, "status": "new"}, TaskRow(TASK, "new", None)),
     ],
 )
-def test_a_sighting_is_what_following_needs(row: Fields, sighting: Sighting) -> None:
+def test_a_sighting_is_what_following_needs(row: Fields, sighting: TaskRow) -> None:
     """A row gives id, status and attempt, or what of them it has."""
-    assert decode_sightings(reply_of({"task_list": [row]})).items == (sighting,)
+    assert decode_task_rows(reply_of({"task_list": [row]})).items == (sighting,)
 
 
 def test_rows_that_say_nothing_are_passed_over_but_counted() -> None:
     """One odd row does not stop the watching of all others."""
     rows = [None, 5, {}, {"id": TASK}, {"id": 5, "task_status": "running"}, ROW]
 
-    page = decode_sightings(reply_of({"task_list": rows}))
+    page = decode_task_rows(reply_of({"task_list": rows}))
 
-    assert (page.items, page.row_count) == ((Sighting(TASK, "running", None),), 6)
+    assert (page.items, page.row_count) == ((TaskRow(TASK, "running", None),), 6)
     with pytest.raises(UnexpectedResponseError, match="no row"):
-        decode_sightings(reply_of({"task_list": rows[:-1]}))
+        decode_task_rows(reply_of({"task_list": rows[:-1]}))
 
 
 # --- results and links ----------------------------------------------------------------
@@ -759,7 +759,7 @@ DECODERS: list[Decoder] = [
     decode_id,
     decode_presign,
     decode_result,
-    decode_sightings,
+    decode_task_rows,
     decode_submission,
     decode_task,
     decode_task_page,
