@@ -1,8 +1,8 @@
 """
-Batches that survive: bounded, resumable, and honest about what may have been paid twice.
+Batches that survive: bounded, resumable, and honest about what may have been billed twice.
 
 Many runs are submitted, followed and recorded in a ledger, one SQLite file. The same
-program, run again after a crash, goes on where the ledger ends.
+program, run again after a crash, continues where the ledger ends.
 """
 
 from .._names import publish

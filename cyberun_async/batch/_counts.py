@@ -8,7 +8,7 @@ from ._outcomes import BatchProgress, JobState
 
 
 class Counts:
-    """The counts of the whole batch; only jobs under way are known by name."""
+    """The counts of the whole batch; only jobs in flight are known by name."""
 
     def __init__(self) -> None:
         self._counts: Counter[JobState] = Counter()
@@ -18,7 +18,7 @@ class Counts:
 
     @property
     def keys(self) -> Mapping[str, str]:
-        """The keys of jobs under way, by the ids of their tasks, as they are at any time."""
+        """The keys of jobs in flight, by the ids of their tasks; a live view."""
         return MappingProxyType(self._keys)
 
     def reset(self, counts: Mapping[JobState, int]) -> None:
@@ -36,7 +36,7 @@ class Counts:
             self._is_of(key, task_id)
 
     def accepted(self, key: str, task_id: str) -> None:
-        """Hear that a job under way has become a task."""
+        """Note that a job in flight has become a task."""
         self.move(key, JobState.RUNNING)
         self._is_of(key, task_id)
 
@@ -46,7 +46,7 @@ class Counts:
         self._keys[task_id] = key
 
     def move(self, key: str, state: JobState) -> None:
-        """Hear that a job under way has come into another state."""
+        """Note the new state of a job in flight."""
         if key not in self._in_flight:
             return
         self._counts[self._in_flight[key]] -= 1
@@ -54,7 +54,7 @@ class Counts:
         self._in_flight[key] = state
 
     def leave(self, key: str) -> None:
-        """Hear that a job is not worked on any more."""
+        """Note that a job is no longer in flight."""
         self._in_flight.pop(key, None)
         self._keys.pop(self._tasks.pop(key, ""), None)
 

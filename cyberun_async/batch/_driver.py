@@ -43,9 +43,7 @@ class Driver:
         counts: Counts,
         environment: Environment = ALONE,
     ) -> None:
-        self._client = client
-        self._ledger = ledger
-        self._policy = policy
+        self._client, self._ledger, self._policy = client, ledger, policy
         self._counts = counts
         self._environment = environment
         self.throttle: Throttle = Throttle(policy.concurrency)

@@ -60,11 +60,11 @@ class LedgerError(CyberunError):
 
     def __str__(self) -> str:
         """Name the runs that are not in the ledger."""
-        told = super().__str__()
+        message = super().__str__()
         if not self.unrecorded:
-            return told
+            return message
         tasks = ", ".join(f"{key!r} is task {task}" for key, task in self.unrecorded)
-        return f"{told}; accepted but not noted: {tasks}"
+        return f"{message}; accepted but not noted: {tasks}"
 
 
 class LedgerBusyError(LedgerError):
@@ -103,8 +103,7 @@ class UncertainSubmissionsError(CyberunError):
         lines = [str(fate) for fate in self.fates[:_SHOWN]]
         if len(self.fates) > len(lines):
             lines.append(f"and {len(self.fates) - len(lines)} more in `fates`")
-        head = f"the fate of {len(self.fates)} submissions is unknown:"
-        super().__init__("\n  ".join([head, *lines]))
+        super().__init__("\n  ".join([f"{len(self.fates)} unconfirmed submissions:", *lines]))
 
 
 class BatchStoppedError(CyberunError):

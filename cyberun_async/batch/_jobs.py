@@ -24,7 +24,7 @@ class Job:
     """
     One run of a batch.
 
-    Nothing is checked here: the batch checks all jobs and tells all faults at once.
+    Nothing is checked here: the batch checks all jobs and reports all faults at once.
 
     Attributes:
         key:
@@ -184,10 +184,10 @@ def _refused(value: object) -> Any:
     raise TypeError(f"one value is {refusal(value)}")
 
 
-Told = tuple[str, list[str]]
+AsJson = tuple[str, list[str]]
 
 
-def _split(given: object, files: object) -> tuple[Told, Told]:
+def _split(given: object, files: object) -> tuple[AsJson, AsJson]:
     """Return parameters and files as JSON, each with what is wrong with it."""
     if not isinstance(given, Mapping):
         return ("{}", [f"parameters must be a mapping, not {type(given).__name__}"]), ("{}", [])
@@ -203,7 +203,7 @@ def _split(given: object, files: object) -> tuple[Told, Told]:
     return _as_json(values), _file_names({**paths, **named}, twice)
 
 
-def _as_json(values: Mapping[str, Any]) -> Told:
+def _as_json(values: Mapping[str, Any]) -> AsJson:
     if not all(isinstance(key, str) for key in values):  # pyright: ignore[reportUnnecessaryIsInstance]
         return "{}", ["a key of parameters is no string"]
     try:
@@ -212,7 +212,7 @@ def _as_json(values: Mapping[str, Any]) -> Told:
         return "{}", [f"parameters cannot be written as JSON: {error}"]
 
 
-def _file_names(files: Mapping[str, str | os.PathLike[str]], problems: list[str]) -> Told:
+def _file_names(files: Mapping[str, str | os.PathLike[str]], problems: list[str]) -> AsJson:
     names: dict[str, str] = {}
     for key, path in files.items():
         try:

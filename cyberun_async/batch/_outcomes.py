@@ -1,4 +1,4 @@
-"""What comes of jobs: outcomes, submissions of unknown fate, and the sums of both."""
+"""What comes of jobs: outcomes, unconfirmed submissions, and the sums of both."""
 
 import enum
 from collections.abc import Mapping
@@ -36,13 +36,13 @@ class JobState(enum.StrEnum):
     CANCELLED = "cancelled"
 
     REJECTED = "rejected"
-    """The service would not have it; no task exists. The next run tries it again."""
+    """The service rejected it; no task exists. The next run tries it again."""
 
     LOST = "lost"
     """Its task could not be followed to an end. The next run tries that again."""
 
     SKIPPED = "skipped"
-    """It may have been submitted, and was left at that."""
+    """It may have been submitted; you or the policy gave it up."""
 
 
 OutcomeState: TypeAlias = Literal[
@@ -87,7 +87,7 @@ class JobOutcome:
 
     @property
     def is_completed(self) -> bool:
-        """Whether the task completed; its files may still be missing, which `error` tells."""
+        """Whether the task completed; its files may still be missing, see `error`."""
         return self.state == JobState.COMPLETED
 
 
@@ -100,7 +100,7 @@ class UnconfirmedSubmission:
         key: The job's.
         workflow: What was to be run.
         intent_at: Just before the request left, by this machine's clock.
-        verdict: What the task list told, or None before it was read.
+        verdict: What the task list says, or None before it was read.
         candidates: Tasks that it may have become, by id.
         action: What was done: ``resubmit``, ``skip``, ``adopt``; None while undecided.
     """
@@ -114,12 +114,12 @@ class UnconfirmedSubmission:
 
     def __str__(self) -> str:
         """Say it in one line."""
-        told: str = self.verdict or "not looked into yet"
+        verdict: str = self.verdict or "not looked into yet"
         if self.candidates:
-            told += f", candidates: {', '.join(self.candidates)}"
+            verdict += f", candidates: {', '.join(self.candidates)}"
         done = f" -> {self.action}" if self.action else ""
-        moment = self.intent_at.isoformat(timespec="seconds")
-        return f"job {self.key!r} sent at {moment}: {told}{done}"
+        sent_at = self.intent_at.isoformat(timespec="seconds")
+        return f"job {self.key!r} sent at {sent_at}: {verdict}{done}"
 
 
 @attrs.frozen(kw_only=True)
@@ -161,11 +161,11 @@ class BatchReport(BatchProgress):
 
     Attributes:
         counts: Jobs by state.
-        fates: Every submission of unknown fate there ever was, whatever became of it.
+        fates: Every unconfirmed submission there ever was, whatever became of it.
     """
 
     fates: tuple[UnconfirmedSubmission, ...] = ()
 
     def __str__(self) -> str:
-        """Say it in a line, and one for each unknown fate."""
+        """Say it in a line, and one for each unconfirmed submission."""
         return "\n".join([BatchProgress.__str__(self), *map(str, self.fates)])

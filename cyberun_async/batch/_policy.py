@@ -37,21 +37,21 @@ class BatchPolicy:
 
     Attributes:
         concurrency:
-            Jobs under way at once, from their submission to their recorded end. It is
+            Jobs in flight at once, from their submission to their recorded end. It is
             halved when the service answers 429 and climbs back by one for each round
             of jobs that were accepted.
 
         max_submissions_per_job:
             How often a job whose task failed is submitted in all. One, since every
-            run is paid for. Raised later, running again takes the failed jobs up.
+            run is billed. With a higher value, a later run takes the failed jobs up.
 
         fail_fast:
             Stop at the first job that does not complete: its outcome comes, then
             ``BatchStoppedError``.
 
         cancel_rest:
-            When stopping so, ask the service to cancel what is still running. Otherwise
-            it goes on, and the next run takes it up.
+            When it stops so, also cancel the tasks that still run. Otherwise they keep
+            running and will be billed, and the next run takes them up.
 
         on_uncertain:
             A submission whose answer was never read and for which there are candidates
@@ -66,18 +66,18 @@ class BatchPolicy:
 
         settle_time:
             Seconds between the loss of an answer and the look into the task list: a
-            request may still be under way, and lists may lag.
+            request may still be in flight, and lists may lag.
 
         download_to:
             Folder that gets one folder per job with the files of its task, or None.
 
         patience:
-            Seconds a submission is repeated that the service declines for now (429), or
-            that provably did not reach it, before the batch gives up. Nothing is lost then.
+            Seconds for which the batch repeats what the service declines for now (429), or
+            what provably did not reach it, before it stops. Nothing is lost then.
 
         stop_grace:
-            Seconds that requests under way get for their answer when the batch is
-            cancelled, so that their fate is known.
+            Seconds that requests in flight get for their answer when the batch is
+            cancelled, so that they are confirmed.
     """
 
     concurrency: int = attrs.field(default=100, validator=_at_least_one)

@@ -46,7 +46,6 @@ class BatchRun:
         self._scope = anyio.CancelScope()
         self._has_ended = anyio.Event()
         self._is_entered = False
-        self._is_begun = False
         self._is_closed = False
         self._is_over = False
         self._failure: Exception | None = None
@@ -73,10 +72,9 @@ class BatchRun:
             raise StopAsyncIteration
         if self._is_closed:
             raise _closed()
-        if not self._is_begun:
+        if self._loop is None:
             self._spawn(self._run)
             self._loop = anyio.lowlevel.current_token()
-            self._is_begun = True
         try:
             outcome = await self._next()
         except Exception:
@@ -112,7 +110,7 @@ class BatchRun:
         self._is_closed = True
         self._scope.cancel()
         with anyio.CancelScope(shield=True):
-            if self._is_begun:
+            if self._loop is not None:
                 await self._has_ended.wait()
         self._wake()
 
@@ -163,7 +161,6 @@ class BatchRun:
         finally:
             if not is_done and self._failure is None:
                 self._failure = _closed()  # cancelled from outside, which is no end
-            self._is_begun = True
             self._has_ended.set()
             self._wake()
 

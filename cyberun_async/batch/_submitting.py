@@ -44,27 +44,20 @@ class Refused:
     reason: str
 
 
+@attrs.define(eq=False)
 class Submitter:
     """Submits the jobs of one run."""
 
-    def __init__(
-        self,
-        client: CyberunClient,
-        ledger: Ledger,
-        policy: BatchPolicy,
-        throttle: Throttle,
-        environment: Environment = ALONE,
-    ) -> None:
-        self._client = client
-        self._ledger = ledger
-        self._policy = policy
-        self._throttle = throttle
-        self._permit = environment.permit
-        self._in_flight: set[anyio.CancelScope] = set()
-        self._is_stopping = False
-        self._is_in_doubt = False
-        self._no_look_before = float("-inf")
-        self._look = anyio.Lock()
+    _client: CyberunClient
+    _ledger: Ledger
+    _policy: BatchPolicy
+    _throttle: Throttle
+    _environment: Environment = ALONE
+    _in_flight: set[anyio.CancelScope] = attrs.field(init=False, factory=set[anyio.CancelScope])
+    _is_stopping: bool = attrs.field(init=False, default=False)
+    _is_in_doubt: bool = attrs.field(init=False, default=False)
+    _no_look_before: float = attrs.field(init=False, default=float("-inf"))
+    _look: anyio.Lock = attrs.field(init=False, factory=anyio.Lock)
 
     async def submit(self, row: JobRow) -> TaskHandle | Refused | None:
         """
@@ -122,7 +115,7 @@ class Submitter:
             if not self._is_in_doubt:
                 return
             if anyio.current_time() < self._no_look_before:
-                raise ServiceUnavailableError("the service did not answer a moment ago")
+                raise ServiceUnavailableError("the service has just failed to answer")
             self._no_look_before = anyio.current_time() + _LOOK_PAUSE
             try:
                 await anext(aiter(self._client.tasks.list(per_page=1)), None)
@@ -165,7 +158,7 @@ class Submitter:
     async def _check_not_stopped(self, row: JobRow, submission: int) -> None:
         try:
             await anyio.lowlevel.checkpoint_if_cancelled()
-            await self._permit()
+            await self._environment.permit()
             # A permit that is requested in a thread does not notice a stop in the meantime.
             await anyio.lowlevel.checkpoint_if_cancelled()
             # A client closed during a request may have sent it; closed now, it has not.

@@ -1,4 +1,4 @@
-"""How many jobs may be under way: halved when the service asks for less, then slowly more."""
+"""How many jobs may be in flight: halved when the service asks for less, then slowly more."""
 
 from collections import deque
 
@@ -11,7 +11,7 @@ class Throttle:
 
     Additive increase, multiplicative decrease: one more for each round of acceptances,
     half after a refusal. Refusals of requests that left before the last halving do not
-    count, since they tell of the same crowd.
+    count, since they have the same cause.
 
     A job that was put off stands aside. It gets room before any new job does, and none
     of those is let in while one waits because the service asked for less.
@@ -29,12 +29,12 @@ class Throttle:
 
     @property
     def limit(self) -> int:
-        """How many jobs may be under way now."""
+        """How many jobs may be in flight now."""
         return int(self._limit)
 
     @property
     def in_use(self) -> int:
-        """How many jobs are under way, without those that stand aside."""
+        """How many jobs are in flight, without those that stand aside."""
         return self._in_use
 
     async def acquire(self) -> None:
@@ -95,12 +95,12 @@ class Throttle:
             self._declined -= is_declined
 
     def accepted(self) -> None:
-        """Hear that the service took a submission."""
+        """Note that the service accepted a submission."""
         self._limit = min(self._limit + 1 / self._limit, float(self._most))
         self._admit()
 
     def declined(self, sent_at: float, now: float) -> None:
-        """Hear that the service declined one that was sent at *sent_at*."""
+        """Note that the service declined one that was sent at *sent_at*."""
         if sent_at >= self._halved_at:
             self._limit = max(self._limit / 2, 1.0)
             self._halved_at = now

@@ -20,7 +20,6 @@ from .. import (
     ServiceUnavailableError,
     TaskEndedError,
     TaskHandle,
-    TaskResult,
     TaskSnapshot,
     TaskStatus,
 )
@@ -75,22 +74,15 @@ _ENDS: Mapping[TaskStatus, OutcomeState] = {
 }
 
 
+@attrs.frozen(eq=False)
 class Worker:
     """Takes jobs to their outcomes."""
 
-    def __init__(
-        self,
-        client: CyberunClient,
-        ledger: Ledger,
-        policy: BatchPolicy,
-        submitter: Submitter,
-        counts: Counts,
-    ) -> None:
-        self._client = client
-        self._ledger = ledger
-        self._policy = policy
-        self._submitter = submitter
-        self._counts = counts
+    _client: CyberunClient
+    _ledger: Ledger
+    _policy: BatchPolicy
+    _submitter: Submitter
+    _counts: Counts
 
     async def work(self, row: JobRow, *, may_retry: bool) -> JobOutcome | None:
         """
@@ -137,7 +129,7 @@ class Worker:
         try:
             if row.state == JobState.SAVING:
                 return await self._save(row, None, is_resumed=True)
-            # A handle tells how old the task is: a new one may not be found for a moment.
+            # A handle knows how old the task is: a new one may not be found at first.
             snapshot = await self._client.wait(fresh or row.task_id or "")
             return await self.ended(row, snapshot, may_retry=may_retry)
         except STOPPERS:
@@ -204,20 +196,18 @@ class Worker:
         folder = folder_of(base, row.key).absolute()
         if is_resumed:
             await anyio.to_thread.run_sync(_remove_parts, folder)
-        result = await self._result(row.task_id or "")
-        # Names are free for this job alone; what an earlier try left under them is replaced.
-        return await result.download_to(folder, overwrite=True)
-
-    async def _result(self, task_id: str) -> TaskResult:
-        """Return the task's result; a proxy's page in its place is waited out."""
         patience = Patience(self._policy.patience)
         while True:
             try:
-                return await self._client.result(task_id)
+                result = await self._client.result(row.task_id or "")
             except RequestRejectedError as error:
+                # A proxy's page in the place of the result is waited out.
                 if error.from_service:
                     raise
                 pause = patience.pause_after(error)
+            else:
+                # Names are free for this job alone; what an earlier try left there is replaced.
+                return await result.download_to(folder, overwrite=True)
             await anyio.sleep(pause)
 
     def _outcome(

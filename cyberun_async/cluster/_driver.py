@@ -3,14 +3,13 @@
 import math
 import uuid
 from collections.abc import Mapping
-from contextlib import aclosing, suppress
+from contextlib import suppress
 from typing import Any
 
 import anyio
 from anyio.streams.memory import MemoryObjectSendStream
 
 from .. import InvalidInputError
-from .._iteration import each
 from ..batch import (
     InvalidJobsError,
     Job,
@@ -25,7 +24,7 @@ from ._dask import Cluster
 from ._errors import CONTINUES, ClusterError
 from ._folder import Plan, settle
 from ._messages import News, Setup, ShardResult, ShardTask, from_plain
-from ._sharding import Intake, shard_count, split
+from ._sharding import shard_count, split, taken_in
 from ._tasks import run_shard, stop_shards
 
 
@@ -52,15 +51,15 @@ class ClusterDriver:
         """
         if jobs is None:
             raise InvalidInputError("give the jobs: a batch over a cluster keeps no list of them")
-        intake = await _taken_in(jobs)
-        if not intake.jobs:
+        taken = await taken_in(jobs)
+        if not taken:
             return
-        wanted = shard_count(len(intake.jobs), self._setup.shard_size)
+        wanted = shard_count(len(taken), self._setup.shard_size)
         plan = await self._cluster.call(
             settle, self._setup.folder, wanted, key=f"{self._name}-plan"
         )
         assert isinstance(plan, Plan)  # noqa: S101 - what Dask brings has no type
-        shards = split(intake.jobs, plan.shards)
+        shards = split(taken, plan.shards)
         self._counts.begin({number: len(each) for number, each in shards.items()})
         try:
             await self._work(plan, shards, emit)
@@ -166,19 +165,3 @@ class ClusterDriver:
         for outcome in (*result.outcomes, None):
             news = News(task.shard, result.epoch, outcome, result.counts)
             self._handle(news, send)
-
-
-async def _taken_in(jobs: Jobs) -> Intake:
-    """
-    Return the jobs, each checked by itself.
-
-    Raises:
-        InvalidJobsError: Some cannot be run.
-    """
-    intake = Intake()
-    async with aclosing(each(jobs, in_one_go=100)) as found:
-        async for job in found:
-            intake.take(job)
-    if intake.faults:
-        raise InvalidJobsError(intake.faults)
-    return intake

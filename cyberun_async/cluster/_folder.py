@@ -1,5 +1,5 @@
 """
-The folder that all workers share: what it is for ever, fixed by whoever comes first.
+The folder that all workers share: its plan is fixed forever by whoever comes first.
 
 Everything here runs in a thread of a worker.
 """
@@ -7,6 +7,8 @@ Everything here runs in a thread of a worker.
 import json
 import os
 import uuid
+from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, cast
 
@@ -23,10 +25,10 @@ _VERSION = 1
 @attrs.frozen
 class Plan:
     """
-    What a folder is for ever.
+    What a folder is forever.
 
     Attributes:
-        folder_id: Tells this folder from one of the same name on another machine.
+        folder_id: Distinguishes this folder from one of the same name on another machine.
         shards: How many shards its jobs are split into.
     """
 
@@ -46,7 +48,9 @@ def settle(folder: str, shards: int) -> Plan:
     try:
         if not path.exists():
             _refuse_ledgers_without(path)
-            _make(path, Plan(uuid.uuid4().hex, shards))
+            plan = Plan(uuid.uuid4().hex, shards)
+            with suppress(FileExistsError):
+                make_once(path, {"version": _VERSION, **attrs.asdict(plan)})
     except OSError as error:
         problem = f"cannot be made: {error.strerror}; give a folder that all workers share"
         raise LedgerWriteError(path, problem) from error
@@ -56,7 +60,7 @@ def settle(folder: str, shards: int) -> Plan:
 def _refuse_ledgers_without(plan: Path) -> None:
     # With another number of shards their jobs would meet ledgers that do not know them.
     if any(plan.parent.glob("shard-*.sqlite")) and not plan.exists():
-        problem = "is missing, though there are ledgers beside it; restore it to go on with them"
+        problem = "is missing, though there are ledgers beside it; restore it to continue with them"
         raise LedgerDamagedError(plan, problem)
 
 
@@ -70,17 +74,29 @@ def known(folder: str) -> Plan:
     return read(Path(folder, _NAME))
 
 
-def _make(path: Path, plan: Plan) -> None:
-    fresh = path.with_name(f".{_NAME}.{plan.folder_id}")
-    content = {"version": _VERSION, **attrs.asdict(plan)}
-    fresh.write_text(json.dumps(content) + "\n", encoding="utf-8")
+def make_once(path: Path, content: Mapping[str, object]) -> None:
+    """
+    Make a file of JSON, whole or not at all.
+
+    Raises:
+        FileExistsError: Somebody else was first.
+    """
+    fresh = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
     try:
-        # Whole or not at all, and only if nobody else was first.
+        write(fresh, content, os.O_EXCL)
         os.link(fresh, path)
-    except FileExistsError:
-        pass
     finally:
-        fresh.unlink()
+        fresh.unlink(missing_ok=True)
+
+
+def write(path: Path, content: Mapping[str, object], flag: int) -> None:
+    """Write JSON to the disk itself."""
+    descriptor = os.open(path, os.O_CREAT | os.O_WRONLY | flag, 0o644)
+    try:
+        os.write(descriptor, json.dumps(content).encode() + b"\n")
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def read(path: Path) -> Plan:

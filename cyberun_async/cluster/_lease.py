@@ -13,8 +13,6 @@ file that is opened anew is read as it is. In doubt a lease has ended.
 import json
 import os
 import platform
-import uuid
-from collections.abc import Mapping
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
@@ -23,6 +21,7 @@ import attrs
 
 from ..batch import LedgerWriteError
 from ._errors import LeaseLostError
+from ._folder import make_once, write
 
 
 _MOST_CLAIMS = 1000
@@ -130,7 +129,7 @@ def _claim(folder: Path, shard: int, worker: str) -> Lease:
         epoch += 1
         lease = Lease(folder, shard, epoch)
         try:
-            _make(lease.path, _content(epoch, worker))
+            make_once(lease.path, _content(epoch, worker))
         except FileExistsError:
             continue
         _end_all_before(lease, worker)
@@ -145,17 +144,7 @@ def _end_all_before(lease: Lease, worker: str) -> None:
         if epoch < lease.epoch and _ended_by(path.read_bytes()) is None:
             # Overwritten in place: whoever opens it again reads this, over a network too.
             ended = {"epoch": epoch, "ended_by": f"epoch {lease.epoch} on {worker}"}
-            _write(path, ended, os.O_TRUNC)
-
-
-def _make(path: Path, content: Mapping[str, object]) -> None:
-    fresh = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
-    try:
-        _write(fresh, content, os.O_EXCL)
-        # Whole or not at all, and only if nobody else was first.
-        os.link(fresh, path)
-    finally:
-        fresh.unlink(missing_ok=True)
+            write(path, ended, os.O_TRUNC)
 
 
 def _content(epoch: int, worker: str) -> dict[str, object]:
@@ -167,12 +156,3 @@ def _content(epoch: int, worker: str) -> dict[str, object]:
         "claimed_at": datetime.now(UTC).isoformat(timespec="seconds"),
         "ended_by": None,
     }
-
-
-def _write(path: Path, content: Mapping[str, object], flag: int) -> None:
-    descriptor = os.open(path, os.O_CREAT | os.O_WRONLY | flag, 0o644)
-    try:
-        os.write(descriptor, json.dumps(content).encode() + b"\n")
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -83,18 +83,16 @@ async def take(task: ShardTask, worker: str) -> Lease:
     return await anyio.to_thread.run_sync(work)
 
 
+@attrs.define(eq=False)
 class ShardRun:
     """The work on one shard, in one epoch of it."""
 
-    def __init__(
-        self, client: CyberunClient, task: ShardTask, lease: Lease, report: Callable[[News], None]
-    ) -> None:
-        self._client = client
-        self._task = task
-        self._lease = lease
-        self._report = report
-        self._outcomes: list[JobOutcome] = []
-        self._failure: Exception | None = None
+    _client: CyberunClient
+    _task: ShardTask
+    _lease: Lease
+    _report: Callable[[News], None]
+    _outcomes: list[JobOutcome] = attrs.field(init=False, factory=list[JobOutcome])
+    _failure: Exception | None = attrs.field(init=False, default=None)
 
     async def run(self) -> ShardResult:
         """

@@ -1,18 +1,23 @@
 """
 Which job belongs to which shard.
 
-A job's shard follows from its key alone and the number of shards, which a folder has for
-ever: whatever list a later run brings, a key meets the ledger that knows it.
+A job's shard follows from its key alone and the number of shards, which a folder keeps
+forever: whatever list a later run brings, a key meets the ledger that knows it.
 """
 
 import hashlib
 from collections.abc import Mapping
+from contextlib import aclosing
 from typing import cast
 
 import attrs
 
-from ..batch import Job, JobFault
-from ..batch._jobs import prepared
+from .._iteration import each
+from ..batch import InvalidJobsError, Job, JobFault
+from ..batch._jobs import Jobs, prepared
+
+
+_IN_ONE_GO = 100
 
 
 def shard_count(jobs: int, shard_size: int) -> int:
@@ -25,35 +30,31 @@ def shard_of(key: str, count: int) -> int:
     return int.from_bytes(hashlib.sha256(key.encode()).digest()[:8], "big") % count
 
 
-@attrs.define
-class Intake:
+async def taken_in(jobs: Jobs) -> dict[str, Job]:
     """
-    Jobs on their way in: each checked by itself, and every key taken once.
+    Return the jobs by key, each checked by itself.
 
-    Attributes:
-        jobs: The sound ones, by key.
-        faults: What is wrong with others.
+    Raises:
+        InvalidJobsError: Some cannot be run.
     """
-
-    jobs: dict[str, Job] = attrs.field(factory=dict[str, Job])
-    faults: list[JobFault] = attrs.field(factory=list[JobFault])
-    _places: dict[str, str] = attrs.field(factory=dict[str, str])
-    _seen: int = 0
-
-    def take(self, job: Job | JobFault) -> None:
-        """Take the next job in."""
-        found = prepared(job, self._seen)
-        self._seen += 1
-        if isinstance(found, list):
-            self.faults += found
-            return
-        first = self._places.setdefault(found.key, found.place)
-        if found.key in self.jobs:
-            problem = f"the key is that of {first} already"
-            self.faults.append(JobFault(found.place, found.key, problem))
-        else:
-            # Jobs of a shard are counted anew, so each takes its place with it.
-            self.jobs[found.key] = attrs.evolve(cast("Job", job), source=found.place)
+    taken: dict[str, Job] = {}
+    faults: list[JobFault] = []
+    index = 0
+    async with aclosing(each(jobs, in_one_go=_IN_ONE_GO)) as found:
+        async for job in found:
+            read = prepared(job, index)
+            index += 1
+            if isinstance(read, list):
+                faults += read
+            elif read.key in taken:
+                problem = f"the key is that of {taken[read.key].source} already"
+                faults.append(JobFault(read.place, read.key, problem))
+            else:
+                # Jobs of a shard are counted anew, so each takes its place with it.
+                taken[read.key] = attrs.evolve(cast("Job", job), source=read.place)
+    if faults:
+        raise InvalidJobsError(faults)
+    return taken
 
 
 def split(jobs: Mapping[str, Job], count: int) -> dict[int, list[Job]]:

@@ -1,17 +1,16 @@
 """
 A shard's ledger, taken over from the epoch before by copying it.
 
-The old one is left as it is: a holder that was only paused goes on writing to it, and what
-it writes there after the copy was made is how it is found out.
+The old one is left as it is: a holder that was only paused keeps writing to it, and what
+it writes there after the copy was made gives it away.
 """
 
-import os
 import shutil
 import sqlite3
 from contextlib import closing, suppress
 from pathlib import Path
 
-from ..batch._ledger.file import is_busy, translated
+from ..batch._ledger.file import is_busy, sync, translated
 from ._lease import Lease, epochs, ledger_path
 
 
@@ -58,9 +57,9 @@ def copy(source: Path, target: Path, *, patience: float = PATIENCE_SECONDS) -> N
             if not further:
                 _remove(fresh)
                 raise
-    _sync(fresh)
+    sync(fresh)
     fresh.replace(target)
-    _sync(target.parent)
+    sync(target.parent)
 
 
 def _let_sqlite_copy(source: Path, fresh: Path, patience: float) -> None:
@@ -100,11 +99,3 @@ def _state(source: Path) -> list[tuple[int, int, int]]:
 def _remove(fresh: Path) -> None:
     for suffix in _COPIED:
         Path(f"{fresh}{suffix}").unlink(missing_ok=True)
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

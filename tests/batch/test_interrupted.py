@@ -39,7 +39,7 @@ async def test_an_unanswered_intent_is_looked_into_by_the_next_run(
 ) -> None:
     """A program that ended before the answer left an intent, which is no licence to repeat."""
     await cut_short(sim, ledger, hold=30, grace=0)
-    shown = query(ledger, "SELECT key, verdict FROM unknown_fates")
+    shown = query(ledger, "SELECT key, verdict FROM unconfirmed_submissions")
     async with client_of(sim) as client:
         async with Batch(client, ledger) as batch:
             before = await batch.report()

@@ -313,7 +313,7 @@ async def test_the_sqlite3_shell_shows_what_a_person_wants_to_know(ledger: Path)
     assert shell("SELECT key, state, times_submitted FROM overview LIMIT 1") == [
         "job-0|completed|1"
     ]
-    for view in ("problems", "unknown_fates", "paid_twice", "downloads"):
+    for view in ("problems", "unconfirmed_submissions", "paid_twice", "downloads"):
         assert shell(f"SELECT * FROM {view}") == []
 
 

@@ -60,7 +60,7 @@ def test_ledgers_without_a_plan_are_refused(tmp_path: Path) -> None:
     """A folder that lost its plan does not begin anew, which would submit all jobs again."""
     (tmp_path / "shard-00000.0001.sqlite").touch()
 
-    with pytest.raises(LedgerDamagedError, match="restore it to go on"):
+    with pytest.raises(LedgerDamagedError, match="restore it to continue"):
         settle(str(tmp_path), 3)
     assert not (tmp_path / "batch.json").exists()
 

@@ -1,7 +1,9 @@
-"""Shards: which job belongs to which, and what is told before anything is sent."""
+"""Shards: which job belongs to which, and what is reported before anything is sent."""
 
-from cyberun_async.batch import Job, JobFault
-from cyberun_async.cluster._sharding import Intake, shard_count, shard_of, split
+import pytest
+
+from cyberun_async.batch import InvalidJobsError, Job, JobFault
+from cyberun_async.cluster._sharding import shard_count, shard_of, split, taken_in
 
 
 def job(key: str, source: str | None = None) -> Job:
@@ -32,36 +34,30 @@ def test_there_is_always_a_shard() -> None:
     assert [shard_count(jobs, 200) for jobs in (0, 1, 200, 201)] == [1, 1, 1, 2]
 
 
-def test_a_key_is_taken_once() -> None:
-    """A key that comes twice is told with both places, as in a batch."""
-    intake = Intake()
-    for each in (job("a", source="runs.jsonl:1"), job("b"), job("a", source="runs.jsonl:3")):
-        intake.take(each)
+async def test_a_key_is_taken_once() -> None:
+    """A duplicate key is reported with both places, as in a batch."""
+    with pytest.raises(InvalidJobsError) as caught:
+        await taken_in([job("a", source="runs.jsonl:1"), job("b"), job("a", source="runs.jsonl:3")])
 
-    assert list(intake.jobs) == ["a", "b"]
-    assert intake.faults == [
-        JobFault("runs.jsonl:3", "a", "the key is that of runs.jsonl:1 already")
-    ]
+    assert caught.value.faults == (
+        JobFault("runs.jsonl:3", "a", "the key is that of runs.jsonl:1 already"),
+    )
 
 
-def test_jobs_that_are_wrong_by_themselves_are_told() -> None:
+async def test_jobs_that_are_wrong_by_themselves_are_reported() -> None:
     """Faults of the file and of the job come with their places."""
-    intake = Intake()
     fault = JobFault("runs.jsonl:1", None, "is no JSON")
-    intake.take(fault)
-    intake.take(job(""))
+    with pytest.raises(InvalidJobsError) as caught:
+        await taken_in([fault, job("")])
 
-    assert intake.jobs == {}
-    assert intake.faults == [
+    assert caught.value.faults == (
         fault,
         JobFault("job 1", None, "the key must have 1 to 200 characters, not 0"),
-    ]
+    )
 
 
-def test_a_job_takes_its_place_with_it() -> None:
+async def test_a_job_takes_its_place_with_it() -> None:
     """Faults that a shard finds later name the place in the whole list."""
-    intake = Intake()
-    intake.take(job("a"))
-    intake.take(job("b"))
+    taken = await taken_in([job("a"), job("b")])
 
-    assert [one.source for one in intake.jobs.values()] == ["job 0", "job 1"]
+    assert [one.source for one in taken.values()] == ["job 0", "job 1"]

@@ -219,7 +219,7 @@ def _unreported(stage: Stage, report: str) -> Iterator[str]:
     for each in stage.sim.submissions:
         made.setdefault(str(each.parameters["prompt"]), set()).add(each.task_id)
     noted = stage.ask("SELECT j.key, s.task_id FROM submissions s JOIN jobs j ON j.number = s.job")
-    fates = stage.ask("SELECT key, candidates FROM unknown_fates")
+    fates = stage.ask("SELECT key, candidates FROM unconfirmed_submissions")
     for key, tasks in made.items():
         own = {task for job, task in noted if job == key}
         named = [candidates for job, candidates in fates if job == key]
@@ -283,12 +283,12 @@ def _conclude(stage: Stage, chosen: Sequence[str], summary: dict[str, object]) -
         f"{stage.cutter.connections} connections over TLS, {len(stage.cutter.struck)} cut,", end=""
     )
     print(f" in {len(cuts)} of {len(CUTS)} ways")
-    print(f"{JOBS} jobs, {tasks} tasks, of which {len(stage.orphans())} have an unknown fate")
+    print(f"{JOBS} jobs, {tasks} tasks, of which {len(stage.orphans())} are unconfirmed")
     verdicts = stage.ask(
-        "SELECT verdict, action, count(*) FROM unknown_fates GROUP BY verdict, action"
+        "SELECT verdict, action, count(*) FROM unconfirmed_submissions GROUP BY verdict, action"
     )
     for verdict, action, count in verdicts:
-        print(f"{count} submissions of unknown fate: {verdict} -> {action}")
+        print(f"{count} unconfirmed submissions: {verdict} -> {action}")
 
 
 def main() -> int:

@@ -62,13 +62,14 @@ def _create(path: Path) -> None:
             connection.executescript(f"BEGIN;{TABLES}{VIEWS}PRAGMA user_version = {VERSION};COMMIT")
             note(connection, "created_at", datetime.now(UTC).isoformat())
         fresh.replace(path)
-        _sync_folder(path.parent)
+        sync(path.parent)
 
 
-def _sync_folder(folder: Path) -> None:
+def sync(path: Path) -> None:
+    """Have a file, or a folder's names, reach the disk itself, where the system can do so."""
     if os.name != "posix":
         return
-    descriptor = os.open(folder, os.O_RDONLY)
+    descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
     finally:

@@ -3,6 +3,7 @@
 import os
 import sqlite3
 from collections.abc import Callable
+from contextlib import ExitStack
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -119,26 +120,17 @@ class Ledger:
             self._connection = connect(
                 self.path, durable=self._durable, patience=self._patience, shared=self._shared
             )
-            self._translated(self._introduce)
+            self._translated(_introduce)
         except BaseException:
             self._close()
             raise
 
-    def _introduce(self, connection: sqlite3.Connection) -> None:
-        connection.execute("BEGIN IMMEDIATE")
-        note(connection, "process", str(os.getpid()))
-        note(connection, "opened_at", datetime.now(UTC).isoformat(timespec="seconds"))
-        connection.execute("COMMIT")
-
     def _close(self) -> None:
-        connection, self._connection = self._connection, None
-        lock, self._lock = self._lock, None
-        try:
-            if connection is not None:
-                connection.close()
-        finally:
-            if lock is not None:
-                lock.close()
+        with ExitStack() as stack:
+            for connection in (self._lock, self._connection):
+                if connection is not None:
+                    stack.callback(connection.close)
+        self._lock = self._connection = None
 
     def _translated(self, step: Callable[[sqlite3.Connection], T]) -> T:
         if self._connection is None:
@@ -166,3 +158,10 @@ class Ledger:
         self.transactions += 1
         for entry in entries:
             entry.is_done = True
+
+
+def _introduce(connection: sqlite3.Connection) -> None:
+    connection.execute("BEGIN IMMEDIATE")
+    note(connection, "process", str(os.getpid()))
+    note(connection, "opened_at", datetime.now(UTC).isoformat(timespec="seconds"))
+    connection.execute("COMMIT")

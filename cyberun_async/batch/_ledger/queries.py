@@ -344,7 +344,7 @@ def counts(db: sqlite3.Connection, run: int | None = None) -> dict[JobState, int
 def report(db: sqlite3.Connection) -> BatchReport:
     """Return the whole batch as the ledger has it."""
     rows = db.execute(
-        "SELECT key, workflow, intent_at, verdict, candidates, action FROM unknown_fates"
+        "SELECT key, workflow, intent_at, verdict, candidates, action FROM unconfirmed_submissions"
     )
     fates = tuple(
         UnconfirmedSubmission(

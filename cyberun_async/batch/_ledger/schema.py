@@ -1,5 +1,5 @@
 """
-The tables of a ledger, and views that tell a person what they want to know.
+The tables of a ledger, and views that answer what a person wants to know.
 
 The version stands in ``PRAGMA user_version``. A version that adds nothing but views may
 replace them; any other change gets a new number and a step that leads there.
@@ -54,7 +54,7 @@ CREATE TABLE submissions (
     action      TEXT
 );
 CREATE INDEX submissions_by_job ON submissions (job);
-CREATE INDEX submissions_of_unknown_fate ON submissions (id) WHERE answer = 'lost';
+CREATE INDEX submissions_unconfirmed ON submissions (id) WHERE answer = 'lost';
 
 CREATE TABLE files (
     job     INTEGER NOT NULL REFERENCES jobs (number),
@@ -84,13 +84,13 @@ CREATE VIEW problems AS
     ORDER BY number;
 
 -- Every submission whose answer was never read, and what was made of it.
-CREATE VIEW unknown_fates AS
+CREATE VIEW unconfirmed_submissions AS
     SELECT j.key, j.workflow, s.intent_at, s.verdict, s.candidates, s.action, s.error
     FROM submissions s JOIN jobs j ON j.number = s.job
     WHERE s.answer = 'lost' OR (s.answer IS NULL AND j.state = 'sending')
     ORDER BY s.id;
 
--- Jobs that were paid for more than once, or may have been.
+-- Jobs that were billed more than once, or may have been.
 CREATE VIEW paid_twice AS
     SELECT j.key, j.accepted AS times_submitted,
            sum(s.action IS 'resubmit') AS repeated_in_doubt
