@@ -21,6 +21,7 @@ __all__ = [
     "AuthenticationError",
     "CancelledEvent",
     "ClientClosedError",
+    "ClientOptions",
     "ClientStateError",
     "ClientStatistics",
     "CompletedEvent",

@@ -41,15 +41,9 @@ class HeldIterator(ABC, Generic[Item_co]):
     _failure: Exception | None = None
     _why = ""
 
-    @property
-    @abstractmethod
-    def _what(self) -> str:
-        """What it is, in a few words."""
-
-    @property
-    @abstractmethod
-    def _call(self) -> str:
-        """The call that makes another one."""
+    # What it is, and the call that makes another one.
+    _what: str
+    _call: str
 
     # What a kind of iterator does in its own way.
 
@@ -102,7 +96,9 @@ class HeldIterator(ABC, Generic[Item_co]):
         if self._is_begun:
             self._runtime.check_loop()
         if self._is_reading and not self._may_share:
-            raise ClientStateError(f"two tasks read one {self._what}; {self._call} once for each")
+            raise ClientStateError(
+                f"two tasks read one {self._what}; call {self._call} once for each"
+            )
         if self._is_closed:
             if self._is_over:
                 raise StopAsyncIteration
@@ -160,7 +156,7 @@ class HeldIterator(ABC, Generic[Item_co]):
             self._is_begun = True
 
     def _refusal(self) -> ClientStateError:
-        return ClientStateError(f"this {self._what} is closed{self._why}; {self._call} again")
+        return ClientStateError(f"this {self._what} is closed{self._why}; call {self._call} again")
 
     def __del__(self) -> None:
         if not self._is_begun or self._is_closed or not self._is_holding:
@@ -168,15 +164,11 @@ class HeldIterator(ABC, Generic[Item_co]):
         # Before the warning, which may be an error. It lives on until this has run.
         self._runtime.spawn_soon(self.aclose)
         warnings.warn(
-            f"{self!r} was left without being closed; use `async with {self._call_alone}`",
+            f"{self!r} was left without being closed; use `async with {self._call}`",
             ResourceWarning,
             source=self,
             stacklevel=2,
         )
-
-    @property
-    def _call_alone(self) -> str:
-        return self._call.removeprefix("call ")
 
 
 async def each(

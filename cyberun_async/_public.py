@@ -6,6 +6,7 @@ names the package (the pytest plugin, a console script) does not load the networ
 """
 
 from ._client import (
+    ClientOptions as ClientOptions,
     CyberunClient as CyberunClient,
     EventStream as EventStream,
     MergedEvents as MergedEvents,

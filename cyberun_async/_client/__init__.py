@@ -12,6 +12,7 @@ from .many import (
 from .pagination import Pager as Pager
 from .progress_view import ProgressReader as ProgressReader, ProgressView as ProgressView
 from .resources import Agents as Agents, Tasks as Tasks, Workflows as Workflows
+from .settings import ClientOptions as ClientOptions
 from .streams import EventStream as EventStream
 from .submit import RunOptions as RunOptions
 from .webhooks import Webhooks as Webhooks

@@ -23,11 +23,9 @@ from .._model import (
     Observer,
     ProgressEvent,
     RawResult,
-    RetryPolicy,
     TaskCancelledError,
     TaskFailedError,
     TaskSnapshot,
-    Timeouts,
     WaitTimeoutError,
     WatchPolicy,
     Workflow,
@@ -42,7 +40,7 @@ from .many import MergedEvents, Outcomes, Submissions, concurrency_of, in_order
 from .progress_view import ProgressView
 from .resources import Agents, Tasks, Workflows
 from .session import Session
-from .settings import changed, service_of
+from .settings import ClientOptions, changed, service_of
 from .streams import EventStream
 from .submit import Run, RunOptions
 from .waiting import (
@@ -108,38 +106,21 @@ class CyberunClient:
         self,
         api_key: str | KeyProvider | None = None,
         *,
-        team_id: str | None = None,
         base_url: str | None = None,
-        # How watches and requests behave
-        watch_policy: WatchPolicy | None = None,
-        retries: RetryPolicy | None = None,
-        timeouts: Timeouts | None = None,
         limits: Limits | None = None,
-        # The network
         proxy: str | None = None,
         verify: bool | str | os.PathLike[str] | ssl.SSLContext = True,
         transport: Literal["httpx", "aiohttp"] = "httpx",
         transport_factory: TransportFactory | None = None,
         http_client: HttpClient | None = None,
-        user_agent: str | None = None,
-        headers: Mapping[str, str] | None = None,
-        # Who is notified
-        on_notice: Callable[[Notice], None] | None = None,
         observer: Observer | None = None,
+        **options: Unpack[ClientOptions],
     ) -> None:
         with without_locals():
             try:
-                settings = changed(
-                    None,
-                    api_key=api_key,
-                    team_id=team_id,
-                    watch_policy=WatchPolicy() if watch_policy is None else watch_policy,
-                    retries=retries,
-                    timeouts=timeouts,
-                    user_agent=user_agent,
-                    headers=headers,
-                    on_notice=on_notice,
-                )
+                policy = options.get("watch_policy")
+                options["watch_policy"] = WatchPolicy() if policy is None else policy
+                settings = changed(None, api_key, options)
                 network = TransportSettings(
                     base_url=service_of(base_url),
                     limits=limits or Limits(),
@@ -152,7 +133,8 @@ class CyberunClient:
                 self._session = Session(Core(network, observer_of(observer)), settings)
             except Exception:
                 # The variables of this frame, too, are shown by error reporters.
-                api_key = team_id = base_url = proxy = headers = None
+                api_key = base_url = proxy = None
+                options = {}
                 raise
 
     def __repr__(self) -> str:
@@ -204,16 +186,7 @@ class CyberunClient:
             )
 
     def with_options(
-        self,
-        *,
-        api_key: str | KeyProvider | None = None,
-        team_id: str | None = None,
-        watch_policy: WatchPolicy | None = None,
-        retries: RetryPolicy | None = None,
-        timeouts: Timeouts | None = None,
-        user_agent: str | None = None,
-        headers: Mapping[str, str] | None = None,
-        on_notice: Callable[[Notice], None] | None = None,
+        self, *, api_key: str | KeyProvider | None = None, **options: Unpack[ClientOptions]
     ) -> Self:
         """
         Return a sibling: this client with other settings, on the same connections.
@@ -233,11 +206,11 @@ class CyberunClient:
 
         Args:
             api_key: In place of the client's: a text or a callable, as the client takes it.
-            team_id: In place of the client's; sent with user tokens only.
-            watch_policy, retries, timeouts: In place of the client's; None keeps them.
-            user_agent: In place of what the client puts in front of the library's own.
-            headers: Added to the client's; one of the same name is replaced.
-            on_notice: In place of the client's; it is called for the sibling's watches alone.
+
+            options:
+                In place of the client's, of the same names; None keeps one. *team_id* is sent
+                with user tokens only, *headers* are added to the client's, and *on_notice*
+                is called for the sibling's watches alone. See :class:`ClientOptions`.
 
         Raises:
             ConfigurationError: A setting is of another kind, or the key cannot be one.
@@ -245,19 +218,10 @@ class CyberunClient:
         """
         with without_locals():
             try:
-                settings = changed(
-                    self._session.settings,
-                    api_key=api_key,
-                    team_id=team_id,
-                    watch_policy=watch_policy,
-                    retries=retries,
-                    timeouts=timeouts,
-                    user_agent=user_agent,
-                    headers=headers,
-                    on_notice=on_notice,
-                )
+                settings = changed(self._session.settings, api_key, options)
             except Exception:
-                api_key = team_id = headers = None
+                api_key = None
+                options = {}
                 raise
         sibling = copy.copy(self)
         vars(sibling)["_session"] = self._session.sibling(settings)

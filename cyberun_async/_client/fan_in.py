@@ -164,7 +164,8 @@ class FanIn(HeldIterator[R]):
         behind: Work[R] | None = None,
     ) -> None:
         self._home = runtime
-        self._method = method
+        self._what = f"iterator of client.{method}()"
+        self._call = f"client.{method}(...)"
         self._work = running = behind or Work[R]()
         self._run = lambda: running.run(source, work, concurrency)
 
@@ -172,15 +173,7 @@ class FanIn(HeldIterator[R]):
         state = "not begun"
         if self._is_begun:
             state = "closed" if self._is_closed else "ended" if self._work.is_over else "running"
-        return f"<{type(self).__name__} of client.{self._method}(): {state}>"
-
-    @property
-    def _what(self) -> str:
-        return f"iterator of client.{self._method}()"
-
-    @property
-    def _call(self) -> str:
-        return f"call client.{self._method}(...)"
+        return f"<{type(self).__name__} of {self._call}: {state}>"
 
     @property
     def _is_holding(self) -> bool:

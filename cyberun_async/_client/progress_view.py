@@ -81,6 +81,9 @@ class ProgressView(Subscription[ProgressUpdate]):
     :class:`EventStream`.
     """
 
+    _what = "progress view"
+    _call = "client.progress(task)"
+
     def __init__(
         self,
         session: Session,
@@ -92,14 +95,6 @@ class ProgressView(Subscription[ProgressUpdate]):
         tracker = ProgressTracker(token.task_id, min_interval)
         self._updates = ProgressReader(tracker, now=anyio.current_time)
         super().__init__(session, token, reader=self._updates, cancel_on_exit=cancel_on_exit)
-
-    @property
-    def _what(self) -> str:
-        return "progress view"
-
-    @property
-    def _call(self) -> str:
-        return "call client.progress(task)"
 
     def _begin(self) -> Runtime:
         runtime = super()._begin()

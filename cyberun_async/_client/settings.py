@@ -3,7 +3,7 @@
 import functools
 import os
 from collections.abc import Callable, Mapping
-from typing import Any, TypedDict, TypeVar, Unpack, cast
+from typing import Any, TypedDict, TypeVar, cast
 from urllib.parse import urlsplit
 
 import attrs
@@ -48,10 +48,9 @@ class ClientSettings:
         return {"User-Agent": self.user_agent, "Accept": "application/json", **named}
 
 
-class Given(TypedDict, total=False):
-    """What the settings of a client are changed by; None leaves one as it is."""
+class ClientOptions(TypedDict, total=False):
+    """What a client and each sibling may be given; None leaves it as it is."""
 
-    api_key: str | KeyProvider | None
     team_id: str | None
     watch_policy: WatchPolicy | None
     retries: RetryPolicy | None
@@ -61,7 +60,9 @@ class Given(TypedDict, total=False):
     on_notice: OnNotice | None
 
 
-def changed(settings: ClientSettings | None, **given: Unpack[Given]) -> ClientSettings:
+def changed(
+    settings: ClientSettings | None, api_key: str | KeyProvider | None, given: ClientOptions
+) -> ClientSettings:
     """
     Return *settings*, or those of a new client, with all that is given in its place.
 
@@ -71,7 +72,9 @@ def changed(settings: ClientSettings | None, **given: Unpack[Given]) -> ClientSe
         ConfigurationError: A value is of another kind, or there is no key.
         InvalidInputError: A header cannot be sent.
     """
-    api_key, team_id = given.get("api_key"), given.get("team_id")
+    if unknown := set(given) - set(ClientOptions.__annotations__):
+        raise TypeError(f"there is no option {', '.join(sorted(unknown))}")
+    team_id = given.get("team_id")
     if settings is None:
         keyring = Keyring(_key_or_environment(api_key), _team(team_id))
         settings = ClientSettings(keyring=keyring, user_agent=_agent(None))

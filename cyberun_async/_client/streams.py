@@ -179,6 +179,9 @@ class EventStream(Subscription[Delivered_co]):
     One reader per stream: call :meth:`CyberunClient.watch` once for each.
     """
 
+    _what = "event stream"
+    _call = "client.watch(task)"
+
     def __init__(
         self,
         session: Session,
@@ -192,14 +195,6 @@ class EventStream(Subscription[Delivered_co]):
         # Without notices nothing but events is pushed: the type says what the setting does.
         self._take = cast("Callable[[], Delivered_co | None]", reader.take)
         self._wait = cast("Callable[[], Awaitable[Delivered_co | None]]", reader.next)
-
-    @property
-    def _what(self) -> str:
-        return "event stream"
-
-    @property
-    def _call(self) -> str:
-        return "call client.watch(task)"
 
     def _ready(self) -> Delivered_co | None:
         return self._take()

@@ -2,7 +2,6 @@
 
 from .api import (
     Account as Account,
-    ApiCaller as ApiCaller,
     Caller as Caller,
     unavailable as unavailable,
 )

@@ -4,7 +4,7 @@ import json
 import math
 from collections.abc import Awaitable, Callable, Mapping
 from contextvars import Context, copy_context
-from typing import Any, Protocol
+from typing import Any
 
 import anyio
 import attrs
@@ -255,19 +255,3 @@ def unavailable(failure: ExchangeFailedError, attempts: int = 1) -> ServiceUnava
     error.is_final = failure.kind in (FailureKind.TLS, FailureKind.PROXY)
     error.__cause__ = failure.__cause__
     return error
-
-
-class ApiCaller(Protocol):
-    """Makes one plain request of the API, with its retries."""
-
-    async def __call__(
-        self,
-        method: str,
-        path: str,
-        *,
-        params: Mapping[str, Any] | None = None,
-        json_body: Any = None,
-        repeatable: bool = True,
-    ) -> Response:
-        """Return the successful reply."""
-        ...

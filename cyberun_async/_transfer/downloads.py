@@ -120,6 +120,9 @@ class ArtifactStream(HeldIterator[bytes]):
         TransferError: The file could not be fetched whole; bytes read before are sound.
     """
 
+    _what = "download"
+    _call = "artifact.aiter_bytes()"
+
     def __init__(
         self,
         links: Links,
@@ -167,14 +170,6 @@ class ArtifactStream(HeldIterator[bytes]):
         if self._is_complete:
             return self._done
         return None if self._unpacker is not None else self._raw_size
-
-    @property
-    def _what(self) -> str:
-        return "download"
-
-    @property
-    def _call(self) -> str:
-        return "call artifact.aiter_bytes()"
 
     @property
     def _is_holding(self) -> bool:

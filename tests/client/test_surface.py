@@ -31,6 +31,7 @@ import pytest
 
 from cyberun_async import (
     Artifact,
+    ClientOptions,
     ConfigurationError,
     CyberunClient,
     CyberunError,
@@ -289,7 +290,8 @@ def arguments() -> Iterator[Any]:
             if name == "self" or method in LEFT_OUT:
                 continue
             is_many = parameter.kind is parameter.VAR_KEYWORD
-            names = tuple(RunOptions.__annotations__) if is_many else (name,)
+            kind = ClientOptions if method == "client.with_options" else RunOptions
+            names = tuple(kind.__annotations__) if is_many else (name,)
             for one in names:
                 yield pytest.param(method, one, id=f"{method}-{one}")
 
@@ -546,7 +548,8 @@ DELIVERY: Final = json.dumps(
 @pytest.mark.parametrize("name", BAD)
 async def test_settings_that_are_wrong_are_typed_errors(name: str) -> None:
     """Whatever one setting of the client is, to use it works or says what is wrong."""
-    for setting in inspect.signature(CyberunClient).parameters:
+    named = set(inspect.signature(CyberunClient).parameters) - {"options"}
+    for setting in sorted(named | set(ClientOptions.__annotations__)):
         is_function = callable(BAD[name]) and setting in OF_THE_CALLER
         if is_function or setting == "observer" or (setting, name) == ("transport_factory", "none"):
             continue  # what the caller's own object does is the caller's own; None is the network
