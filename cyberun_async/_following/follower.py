@@ -85,10 +85,12 @@ class Follower:
     _has_ended: bool = attrs.field(default=False, init=False)
     _logged: Phase | None = attrs.field(default=None, init=False)
     _was_running: bool = attrs.field(default=False, init=False)
-    _done: anyio.Event | None = attrs.field(default=None, init=False)
-    _end_known: anyio.Event | None = attrs.field(default=None, init=False)
-    # For an answer to a check sent from that time on.
-    _checked: tuple[float, anyio.Event] | None = attrs.field(default=None, init=False)
+    _is_abandoned: bool = attrs.field(default=False, init=False)
+    # When the last check that was answered had been sent.
+    _checked_at: float = attrs.field(default=float("-inf"), init=False)
+    _awaiting_check: int = attrs.field(default=0, init=False)
+    # Made only where somebody waits for the end, or for the answer to a check.
+    _changed: anyio.Event | None = attrs.field(default=None, init=False)
 
     # Readers and waiters.
 
@@ -148,9 +150,7 @@ class Follower:
 
     async def wait_done(self) -> None:
         """Wait until this has ended, or nobody follows the task any more."""
-        if not self.is_done:
-            self._done = self._done or anyio.Event()
-            await self._done.wait()
+        await self._until(lambda: self.is_done or self._is_abandoned)
 
     async def wait_end(self, limit: float | None, *, last_look: float) -> None:
         """
@@ -174,25 +174,35 @@ class Follower:
             self.waiters -= 1
 
     async def _wait_end(self) -> None:
-        if not self.end_is_known:
-            self._end_known = self._end_known or anyio.Event()
-            await self._end_known.wait()
+        await self._until(lambda: self.end_is_known)
 
     async def _look_again(self) -> None:
         """Have the status checked now, and wait for what that comes to, or for the end."""
         now = self._shared.now()
-        if self._checked is None:
-            self._checked = now, anyio.Event()
-        _, checked = self._checked
         self.watch.check_soon(now)
         self.advance()
-        await checked.wait()
+        self._awaiting_check += 1
+        try:
+            await self._until(lambda: self._checked_at >= now or self.end_is_known)
+        finally:
+            self._awaiting_check -= 1
+
+    async def _until(self, condition: Callable[[], bool]) -> None:
+        while not condition():
+            self._changed = self._changed or anyio.Event()
+            await self._changed.wait()
+
+    def _notify(self) -> None:
+        """Let all who wait look again."""
+        if self._changed is not None:
+            self._changed.set()
+            self._changed = None
 
     def abandon(self) -> None:
         """Nobody follows the task any more."""
         self._shared.slots.forget(self)
-        self._done = self._done or anyio.Event()
-        self._done.set()
+        self._is_abandoned = True
+        self._notify()
 
     async def stop_streaming(self) -> None:
         """Close the stream and wait until its connection has been given back."""
@@ -250,8 +260,9 @@ class Follower:
         """Report what a status check came to."""
         self.watch.answered(answer, sent_at, self._shared.now())
         self.advance()
-        if self._checked is not None and sent_at >= self._checked[0]:
-            self._release_checked()
+        self._checked_at = max(self._checked_at, sent_at)
+        if self._awaiting_check:
+            self._notify()
 
     @property
     def _last_byte_at(self) -> float:
@@ -313,7 +324,7 @@ class Follower:
         if self._fetching:
             return
         self._fetching = True
-        self._release_waiters()
+        self._notify()
         if self.readers:
             self._shared.spawn(self._fetch)
         else:
@@ -338,34 +349,29 @@ class Follower:
         for reader in self.readers:
             if not reader.is_finished:
                 reader.finish(None if error is None else copied(error, self.watch))
-        if self._done is not None:
-            self._done.set()
-        self._release_waiters()
+        self._notify()
         self._shared.settled(self)
-
-    def _release_waiters(self) -> None:
-        if self._end_known is not None:
-            self._end_known.set()
-        self._release_checked()
-
-    def _release_checked(self) -> None:
-        if self._checked is not None:
-            _, checked = self._checked
-            self._checked = None
-            checked.set()
 
     # The stream's own task.
 
     async def _stream(self, last_event_id: str | None) -> None:
+        watch, now = self.watch, self._shared.now
         try:
             with anyio.CancelScope() as self._stream_scope:
-                # What was revoked before this ran is not opened.
-                if self.watch.phase is Phase.CONNECTING:
-                    await self._read_stream(last_event_id)
+                connection = await self._open(last_event_id)
+                if connection is not None:
+                    async with connection:
+                        self._connection = connection
+                        watch.connected(now())
+                        self.advance()
+                        await connection.read(self._received)
+                        watch.lost("the stream ended without a terminal event", now(), clean=True)
+        except ExchangeFailedError as error:
+            watch.lost(error.reason, now())
         except Exception as error:  # noqa: BLE001 - the readers'
             self.crash(error)
         finally:
-            self._stream_scope = None
+            self._connection = self._stream_scope = None
             self._has_stream = False
             closed, self._stream_closed = self._stream_closed, None
             if closed is not None:
@@ -373,47 +379,38 @@ class Follower:
             self._shared.slots.release(self)
         self.advance()
 
-    async def _read_stream(self, last_event_id: str | None) -> None:
-        watch, now = self.watch, self._shared.now
+    async def _open(self, last_event_id: str | None) -> EventConnection | None:
+        """Return the open stream, or report what stands in its place."""
+        watch, now, slots = self.watch, self._shared.now, self._shared.slots
+        # What was revoked before this ran is not opened.
+        if watch.phase is not Phase.CONNECTING:
+            return None
         if watch.streams.is_reconnecting:
-            await anyio.sleep(max(0.0, self._shared.slots.start_time(now()) - now()))
+            await anyio.sleep(max(0.0, slots.start_time(now()) - now()))
         try:
             connection = await self._shared.requests.open_stream(self.task_id, last_event_id)
-        except ExchangeFailedError as error:
-            self._judge_failure(error)
-            return
+        except ExchangeFailedError as failure:
+            if failure.kind in (FailureKind.TLS, FailureKind.PROXY):
+                watch.failed(unavailable(failure))
+            elif failure.kind is FailureKind.REDIRECT:
+                # Not followed, so no stream can be had; whether all else works, a check shows.
+                watch.refused(unavailable(failure), now(), was_reached=False)
+            else:
+                watch.lost(failure.reason, now())
+            return None
         except ServiceUnavailableError as error:
             watch.lost(error.reason, now())
-            return
+            return None
         except CyberunError as error:
             watch.failed(error)
-            return
-        try:
-            self._connection = connection
-            if connection.status == 200 and connection.is_event_stream:
-                watch.connected(now())
-                self.advance()
-                await connection.read(self._received)
-                watch.lost("the stream ended without a terminal event", now(), clean=True)
-            else:
-                refusal, retry_after = await refusal_of(connection, self.task_id)
-                reached = not isinstance(refusal, RequestRejectedError) or refusal.from_service
-                watch.refused(refusal, now(), retry_after=retry_after, was_reached=reached)
-        except ExchangeFailedError as error:
-            watch.lost(error.reason, now())
-        finally:
-            self._connection = None
-            with anyio.CancelScope(shield=True):
-                await connection.aclose()
-
-    def _judge_failure(self, failure: ExchangeFailedError) -> None:
-        if failure.kind in (FailureKind.TLS, FailureKind.PROXY):
-            self.watch.failed(unavailable(failure))
-        elif failure.kind is FailureKind.REDIRECT:
-            # Not followed, so no stream can be had; whether all else works, a status check shows.
-            self.watch.refused(unavailable(failure), self._shared.now(), was_reached=False)
-        else:
-            self.watch.lost(failure.reason, self._shared.now())
+            return None
+        if connection.status == 200 and connection.is_event_stream:
+            return connection
+        async with connection:
+            refusal, retry_after = await refusal_of(connection, self.task_id)
+        reached = not isinstance(refusal, RequestRejectedError) or refusal.from_service
+        watch.refused(refusal, now(), retry_after=retry_after, was_reached=reached)
+        return None
 
     def _received(self, messages: Sequence[Message], failure: ExchangeFailedError | None) -> None:
         """Make events of *messages*, and hand them to every reader."""

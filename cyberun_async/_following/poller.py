@@ -330,7 +330,8 @@ class Poller:
         """Check singly if that works; otherwise all have their answer, but one that tries."""
         waiting = [entry for entry in due if entry.is_checking and self._has(entry)]
         if isinstance(error, RateLimitedError):
-            self._answer_all(waiting, error)
+            for entry in waiting:
+                self._answer_unsent(entry, error, self._now())
             return
         only_lists_fail = self._single_answered_at >= self._list_failed_at > float("-inf")
         self._list_failed_at = self._now()
@@ -341,14 +342,10 @@ class Poller:
             tried = waiting
         else:
             tried = waiting[:1]
-            self._answer_all(waiting[1:], error)
+            for entry in waiting[1:]:
+                self._answer_unsent(entry, error, self._now())
         for entry in tried:
             self._due.add(entry, entry.follower.watch.status, self._now())
-
-    def _answer_all(self, entries: Iterable[_Entry], error: CyberunError) -> None:
-        sent_at = self._now()
-        for entry in entries:
-            self._answer_unsent(entry, error, sent_at)
 
     def _answer_row(self, row: TaskRow, sent_at: float, is_due: bool) -> bool:
         """Answer whom the *row* is about, unless another request about it is in flight."""

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Generator, Mapping, Sequence
 from types import coroutine
-from typing import Any
+from typing import Any, Self
 
 import anyio
 import httpx
@@ -169,6 +169,13 @@ class EventConnection:
                 FailureKind.LOST, maybe_sent=True, reason="the stream was closed by this side"
             )
         return failure(error, host=self._host, is_sent=True)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        with anyio.CancelScope(shield=True):
+            await self.aclose()
 
     async def aclose(self) -> None:
         """

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Final
+from typing import Any, Final, Self
 
 import anyio
 import attrs
@@ -102,6 +102,13 @@ class FakeConnection:
     async def read_body(self, limit: int = 65536) -> bytes:
         await anyio.lowlevel.checkpoint()
         return self.body[:limit]
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        with anyio.CancelScope(shield=True):
+            await self.aclose()
 
     async def aclose(self) -> None:
         self.is_closed = True  # before this first suspends, as the real one
