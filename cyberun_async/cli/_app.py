@@ -50,11 +50,11 @@ def app() -> None:
     """Hold the commands."""
 
 
-for each in (_runs.run, _runs.watch, _runs.wait, _runs.result, _runs.cancel):
-    app.add_command(each)
-for each in (_lists.workflows, _lists.tasks, _batch.batch):
-    app.add_command(each)
-for each in (_local.simulate, _local.demo, _local.completion):
+for each in (
+    *(_runs.run, _runs.watch, _runs.wait, _runs.result, _runs.cancel),
+    *(_lists.workflows, _lists.tasks, _batch.batch),
+    *(_local.simulate, _local.demo, _local.completion),
+):
     app.add_command(each)
 
 

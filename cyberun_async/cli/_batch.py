@@ -4,7 +4,7 @@ import csv
 import os
 from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Any, cast
 
 import anyio
 import attrs
@@ -29,7 +29,6 @@ from ._session import Session, command, service_command
 from ._values import value_of
 
 
-Choice = Literal["resubmit", "skip", "raise"]
 CHOICES = click.Choice(["raise", "resubmit", "skip"])
 _DECISIONS = ("resubmit", "skip", "adopt")
 _DECIDE = "--decide"
@@ -161,7 +160,7 @@ def batch(session: Session, *, workflow: str | None, report: bool, **options: An
     source = _Source(options["jobs"], workflow)
 
     async def work(client: CyberunClient) -> ExitCode:
-        plan = _plan(session, **options)
+        plan = _plan(session, options)
         if report:
             return await _report(session, client, plan)
         return await _run(session, client, plan, source)
@@ -171,36 +170,23 @@ def batch(session: Session, *, workflow: str | None, report: bool, **options: An
     return session.run(work, before=source.read_ahead)
 
 
-def _plan(
-    session: Session,
-    *,
-    jobs: str | None,
-    ledger: str | None,
-    out: str | None,
-    concurrency: int,
-    max_submissions: int,
-    fail_fast: bool,
-    cancel_rest: bool,
-    on_uncertain: str,
-    on_probably_not_submitted: str,
-    decisions: tuple[str, ...],
-    durable: bool,
-) -> Plan:
+def _plan(session: Session, options: Mapping[str, Any]) -> Plan:
+    jobs, ledger = options["jobs"], options["ledger"]
     if ledger is None and jobs is None:
         raise InvalidInputError("name a file of jobs, or the --ledger of an earlier batch")
     policy = BatchPolicy(
-        concurrency=concurrency,
-        max_submissions_per_job=max_submissions,
-        fail_fast=fail_fast,
-        cancel_rest=cancel_rest,
-        on_uncertain=cast("Choice", on_uncertain),
-        on_probably_not_submitted=cast("Choice", on_probably_not_submitted),
-        download_to=out,
+        concurrency=options["concurrency"],
+        max_submissions_per_job=options["max_submissions"],
+        fail_fast=options["fail_fast"],
+        cancel_rest=options["cancel_rest"],
+        on_uncertain=options["on_uncertain"],
+        on_probably_not_submitted=options["on_probably_not_submitted"],
+        download_to=options["out"],
     )
     return Plan(
-        ledger=ledger or str(Path(jobs or "").with_suffix(".ledger")),
-        durable=durable,
-        decisions=decisions,
+        ledger=ledger or str(Path(jobs).with_suffix(".ledger")),
+        durable=options["durable"],
+        decisions=options["decisions"],
         policy=policy,
         again=session.arguments,
     )

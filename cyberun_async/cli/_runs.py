@@ -167,8 +167,7 @@ def watch(session: Session, tasks: tuple[str, ...], timeout: float | None) -> Ex
             return await followed(client, session.output, task_id, timeout=timeout, cancel=False)
 
         with session.output.showing(LiveTable(total=len(set(tasks)))):
-            endings = await follow_all(tasks, follow, session.output)
-        return overall(endings)
+            return overall(await follow_all(tasks, follow, session.output))
 
     return session.run(work)
 
@@ -220,8 +219,7 @@ def wait(
             return final.status
 
         with session.output.showing(LiveTable(total=len(set(tasks)))):
-            endings = await follow_all(tasks, follow, session.output)
-        return overall(endings)
+            return overall(await follow_all(tasks, follow, session.output))
 
     return session.run(work)
 

@@ -10,18 +10,18 @@ from typing import TYPE_CHECKING
 
 from .._names import publish
 from . import faults
+from ._asgi.transport import StreamingASGITransport
+from ._clock import DeadlockError, VirtualClockLoop, virtual_backend
+from ._sent import Sent
 from ._simulator.behaviour import Behaviour
+from ._simulator.faults import FaultBook, FaultRule
 from ._simulator.plan import Attempt, TaskPlan
 from ._simulator.records import Delivery, RecordedRequest, Submission
 from ._story import Story, story
-from ._troubles import TROUBLES
+from .faults import TROUBLES
 
 
 if TYPE_CHECKING:
-    from ._asgi.transport import StreamingASGITransport
-    from ._clock import DeadlockError, VirtualClockLoop, virtual_backend
-    from ._sent import Sent
-    from ._simulator.faults import FaultBook, FaultRule
     from ._simulator.live import LiveTask
     from ._simulator.state import RunRequest
     from .simulator import Simulator
@@ -54,16 +54,9 @@ publish(__name__, globals(), [name for name in __all__ if name in globals()])
 _OF_THE_EXTRA = frozenset({"starlette", "uvicorn"})
 # Imported on first use: the clock and the transport work without the extra.
 _LAZY = {
-    "DeadlockError": "_clock",
-    "FaultBook": "_simulator.faults",
-    "FaultRule": "_simulator.faults",
     "LiveTask": "_simulator.live",
     "RunRequest": "_simulator.state",
-    "Sent": "_sent",
     "Simulator": "simulator",
-    "StreamingASGITransport": "_asgi.transport",
-    "VirtualClockLoop": "_clock",
-    "virtual_backend": "_clock",
 }
 
 

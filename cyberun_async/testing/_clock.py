@@ -5,7 +5,7 @@ import math
 import selectors
 import threading
 import time
-from collections.abc import Callable, Coroutine, Generator, Iterator
+from collections.abc import Callable, Coroutine, Generator
 from concurrent.futures import Executor
 from contextlib import contextmanager
 from typing import Any, Final, Literal, TypeVar, TypeVarTuple, Unpack
@@ -225,30 +225,23 @@ class _JumpingSelector(selectors.DefaultSelector):
     def _patience(self) -> float:
         if self._outside.any():
             return LONG_PATIENCE
-        return PATIENCE if self._may_be_woken() else 0
-
-    def _may_be_woken(self) -> bool:
         # One file is the pipe by which threads wake the loop.
-        return threading.active_count() > 1 or len(self.get_map()) > 1
+        may_be_woken = threading.active_count() > 1 or len(self.get_map()) > 1
+        return PATIENCE if may_be_woken else 0
 
 
 def _place(task: asyncio.Task[Any]) -> str:
     """Name the innermost frame in which *task* is suspended."""
     innermost: Any = task.get_coro()
-    for awaited in _chain(task.get_coro()):
+    awaited = innermost
+    while hasattr(awaited, "cr_frame") or hasattr(awaited, "gi_frame"):
         innermost = awaited
+        inner = getattr(awaited, "cr_await", None)
+        awaited = getattr(awaited, "gi_yieldfrom", None) if inner is None else inner
     frame = getattr(innermost, "cr_frame", None) or getattr(innermost, "gi_frame", None)
     if frame is None:
         return repr(innermost)
     return f"{frame.f_code.co_filename}:{frame.f_lineno} in {frame.f_code.co_qualname}"
-
-
-def _chain(awaited: Any) -> Iterator[Any]:
-    """Go from a coroutine to what it awaits, as long as that is Python code."""
-    while hasattr(awaited, "cr_frame") or hasattr(awaited, "gi_frame"):
-        yield awaited
-        inner = getattr(awaited, "cr_await", None)
-        awaited = getattr(awaited, "gi_yieldfrom", None) if inner is None else inner
 
 
 def virtual_backend(
@@ -284,11 +277,7 @@ def runs_virtually() -> bool:
     try:
         return isinstance(asyncio.get_running_loop(), VirtualClockLoop)
     except RuntimeError:
-        return _trio_runs_virtually()
+        import trio.lowlevel
+        import trio.testing
 
-
-def _trio_runs_virtually() -> bool:
-    import trio.lowlevel
-    import trio.testing
-
-    return isinstance(trio.lowlevel.current_clock(), trio.testing.MockClock)
+        return isinstance(trio.lowlevel.current_clock(), trio.testing.MockClock)

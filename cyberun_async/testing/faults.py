@@ -15,7 +15,8 @@ raises a ``ValueError`` that names it.
 
 import json
 from collections.abc import Callable, Mapping
-from typing import Literal, TypeAlias
+from types import MappingProxyType
+from typing import Final, Literal, TypeAlias
 
 import attrs
 
@@ -401,3 +402,29 @@ def garble(how: Spoiling = "json") -> Garble:
 def message_body(message: str) -> bytes:
     """Write the service's error object."""
     return json.dumps({"error_message": message}).encode()
+
+
+_PROXY_PAGE = "<html><body><h1>502 Bad Gateway</h1></body></html>"
+
+TROUBLES: Final = MappingProxyType(
+    {
+        "no-streams": (on("events", refuse(403), times=None),),
+        "streams-drop": (on("events", drop_after(events=5), times=None),),
+        "streams-end-early": (on("events", close_after(events=3), times=None),),
+        "streams-go-silent": (on("events", stall_after(events=3), times=None),),
+        "heartbeats-only": (on("events", heartbeats_after(events=1), times=None),),
+        "events-repeat": (on("events", repeat(copies=2), times=None),),
+        "events-garbled": (on("events", corrupt_after(events=2), times=None),),
+        "status-slow": (on("task", hold(before=2.0), times=None),),
+        "status-fails": (on("task", refuse(503), times=5),),
+        "rate-limited": (on("*", refuse(429, retry_after=1), times=3),),
+        "proxy-errors": (on("*", refuse(502, body=_PROXY_PAGE), times=3),),
+        "submission-lost": (on("run", abandon()),),
+        "submission-refused": (on("run", refuse(503, "try again later")),),
+        "no-result": (on("result", refuse(404), times=None),),
+        "downloads-break": (on("download", drop_after(bytes=100), times=2),),
+        "uploads-break": (on("upload", hang_up(), times=1),),
+        "cancel-fails": (on("cancel", refuse(503), times=1),),
+    }
+)
+"""What each name stands for; :meth:`Simulator.trouble` switches it on."""

@@ -29,7 +29,7 @@ from ._simulator.server import ServerThread, listen
 from ._simulator.state import Planner, State, run_request
 from ._simulator.workflows import Workflow
 from ._story import Story
-from ._troubles import trouble_named
+from .faults import TROUBLES
 
 
 _IN_PROCESS_API = "http://cyberun.test"
@@ -276,7 +276,10 @@ class Simulator:
         Raises:
             ValueError: There is no such trouble; the message names all there are.
         """
-        for fault in [fault for name in names for fault in trouble_named(name)]:
+        for name in names:
+            if name not in TROUBLES:
+                raise ValueError(f"there is no trouble {name!r}; there are {', '.join(TROUBLES)}")
+        for fault in [fault for name in names for fault in TROUBLES[name]]:
             self.faults.add_fault(fault)
 
     def plan_by(self, planner: Planner | None) -> None:

@@ -71,7 +71,7 @@ def test_without_trust_there_is_no_answer(sim: Simulator) -> None:
 
 def test_faults_cut_within_tls(sim: Simulator, reader: Reader) -> None:
     """A dropped stream ends without TLS's own farewell, as a lost connection does."""
-    live = sim.create_task(TaskPlan(steps=300, faults=(faults.drop_after(events=2),)))
+    live = sim.create_task(TaskPlan(steps=3000, faults=(faults.drop_after(events=2),)))
 
     reader.read(live.id)
 

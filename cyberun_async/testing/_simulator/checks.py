@@ -9,6 +9,10 @@ from typing import Any, ClassVar, Literal, Union, cast, get_args, get_origin, ge
 import attrs
 
 
+# For type checkers, Callable is no class.
+_CALLABLE: Any = Callable
+
+
 @attrs.frozen
 class Checked:
     """
@@ -95,24 +99,15 @@ def _fits(value: object, hint: Any) -> bool:
         return isinstance(value, int | float) and not isinstance(value, bool)
     if hint is int:
         return isinstance(value, int) and not isinstance(value, bool)
-    if origin is tuple:
-        return isinstance(value, tuple) and _all_fit(cast("tuple[object, ...]", value), inner)
-    if origin is frozenset:
-        values = cast("frozenset[object]", value)
-        return isinstance(value, frozenset) and all(_fits(each, inner[0]) for each in values)
-    if isinstance(origin, type):
-        return callable(value) if _is_callable(origin) else isinstance(value, origin)
-    return isinstance(value, hint)
-
-
-def _all_fit(values: tuple[object, ...], inner: tuple[Any, ...]) -> bool:
-    if len(inner) == 2 and inner[1] is Ellipsis:
-        return all(_fits(each, inner[0]) for each in values)
-    return len(values) == len(inner) and all(map(_fits, values, inner))
-
-
-def _is_callable(origin: type) -> bool:
-    return origin.__name__ == "Callable"
+    if origin is tuple and inner[1:] != (Ellipsis,):
+        values = cast("tuple[object, ...]", value) if isinstance(value, tuple) else ()
+        return len(values) == len(inner) and all(map(_fits, values, inner))
+    if origin in {tuple, frozenset}:
+        items = cast("Collection[object]", value)
+        return isinstance(value, origin) and all(_fits(each, inner[0]) for each in items)
+    if origin is _CALLABLE:
+        return callable(value)
+    return isinstance(value, origin or hint)
 
 
 def _expectation(hint: Any) -> str:
@@ -127,7 +122,7 @@ def _expectation(hint: Any) -> str:
     if origin in {tuple, frozenset}:
         return f"a {origin.__name__}, each of it {_expectation(inner[0])}"
     if isinstance(origin, type):
-        return "something to call" if _is_callable(origin) else "a mapping"
+        return "something to call" if origin is _CALLABLE else "a mapping"
     return _NAMES.get(hint) or f"of {hint.__name__}"
 
 

@@ -9,7 +9,7 @@ from typing import cast
 import anyio
 from starlette.datastructures import Headers
 from starlette.responses import JSONResponse, Response
-from starlette.routing import BaseRoute, Route, Router
+from starlette.routing import Route, Router
 from starlette.types import Receive, Scope, Send
 
 from .behaviour import Behaviour
@@ -28,11 +28,13 @@ from .workflows import Workflow, fault_of_parameters
 _MAX_PAGE_SIZE = 100
 
 
-class RuntimeApi:
-    """Handlers of the runtime surface."""
-
+class _Handlers:
     def __init__(self, state: State) -> None:
         self._state = state
+
+
+class RuntimeApi(_Handlers):
+    """Handlers of the runtime surface."""
 
     async def list_workflows(self, call: Call) -> Response:
         """Answer with one page of the workflows."""
@@ -226,11 +228,8 @@ def _check_result(task: SimTask, mark: Mark, now: float, behaviour: Behaviour) -
         raise ServiceError(behaviour.result_gone_status, "the result is kept no longer")
 
 
-class StoreApi:
+class StoreApi(_Handlers):
     """Handlers of presigning, uploading and downloading."""
-
-    def __init__(self, state: State) -> None:
-        self._state = state
 
     async def presign(self, call: Call) -> Response:
         """Answer with a link under which a file of exactly this size can be put."""
@@ -331,11 +330,8 @@ def _requested_range(headers: Headers, size: int, tag: str) -> tuple[int, int] |
 _REQUIRED = ("display_name", "webhook_url", "webhook_events")
 
 
-class WebhookApi:
+class WebhookApi(_Handlers):
     """Handlers of the webhook endpoints."""
-
-    def __init__(self, state: State) -> None:
-        self._state = state
 
     async def create(self, call: Call) -> Response:
         """Create a webhook."""
@@ -395,56 +391,41 @@ API = "/api/v1"
 
 def routes(state: State) -> Router:
     """Return the application of the whole service."""
-    return Router([*_runtime(state), *_webhooks(state), *_store(state)], default=_not_found)
-
-
-def _runtime(state: State) -> list[BaseRoute]:
-    api, store = RuntimeApi(state), StoreApi(state)
-    task = "/r/tasks/{task_id}"
-    return [
-        _route(state, "GET", "/r/workflows", "workflows", api.list_workflows),
-        _route(state, "GET", "/r/workflows/slug/{slug}", "workflow", api.get_workflow),
-        _route(state, "POST", "/r/workflows/slug/{slug}/run", "run", api.run),
-        _route(state, "GET", "/r/workflows/{workflow_id}", "workflow", api.get_workflow),
-        _route(state, "POST", "/r/workflows/{workflow_id}/run", "run", api.run),
-        _route(state, "GET", "/r/tasks", "tasks", api.list_tasks),
-        _route(state, "GET", task, "task", api.get_task),
-        _route(state, "GET", task + "/events", "events", api.events),
-        _route(state, "GET", task + "/result", "result", api.result),
-        _route(state, "POST", task + "/cancel", "cancel", api.cancel),
-        _route(state, "GET", "/r/agents", "agents", api.list_agents),
-        _route(state, "GET", "/agents", "agents", api.list_agents, "management"),
-        _route(state, "POST", "/r/files/presign", "presign", store.presign),
+    api, store, hooks = RuntimeApi(state), StoreApi(state), WebhookApi(state)
+    task, hook, file = (
+        API + "/r/tasks/{task_id}",
+        API + "/webhooks/{webhook_id}",
+        "/store/{key:path}",
+    )
+    workflow, slug = API + "/r/workflows/{workflow_id}", API + "/r/workflows/slug/{slug}"
+    table: list[tuple[str, str, str, Handler, Access]] = [
+        ("GET", API + "/r/workflows", "workflows", api.list_workflows, "runtime"),
+        ("GET", slug, "workflow", api.get_workflow, "runtime"),
+        ("POST", slug + "/run", "run", api.run, "runtime"),
+        ("GET", workflow, "workflow", api.get_workflow, "runtime"),
+        ("POST", workflow + "/run", "run", api.run, "runtime"),
+        ("GET", API + "/r/tasks", "tasks", api.list_tasks, "runtime"),
+        ("GET", task, "task", api.get_task, "runtime"),
+        ("GET", task + "/events", "events", api.events, "runtime"),
+        ("GET", task + "/result", "result", api.result, "runtime"),
+        ("POST", task + "/cancel", "cancel", api.cancel, "runtime"),
+        ("GET", API + "/r/agents", "agents", api.list_agents, "runtime"),
+        ("GET", API + "/agents", "agents", api.list_agents, "management"),
+        ("POST", API + "/r/files/presign", "presign", store.presign, "runtime"),
+        ("POST", API + "/webhooks", "webhooks", hooks.create, "management"),
+        ("GET", API + "/webhooks", "webhooks", hooks.list, "management"),
+        ("GET", hook, "webhooks", hooks.get, "management"),
+        ("PUT", hook, "webhooks", hooks.update, "management"),
+        ("DELETE", hook, "webhooks", hooks.delete, "management"),
+        ("POST", hook + "/rotate-secret", "webhooks", hooks.rotate, "management"),
+        ("PUT", file, "upload", store.upload, "public"),
+        ("GET", file, "download", store.download, "public"),
     ]
-
-
-def _webhooks(state: State) -> list[BaseRoute]:
-    api = WebhookApi(state)
-    one = "/webhooks/{webhook_id}"
-    table: list[tuple[str, str, Handler]] = [
-        ("POST", "/webhooks", api.create),
-        ("GET", "/webhooks", api.list),
-        ("GET", one, api.get),
-        ("PUT", one, api.update),
-        ("DELETE", one, api.delete),
-        ("POST", one + "/rotate-secret", api.rotate),
+    endpoints = [
+        Route(path, Endpoint(state, name, access, handler), methods=[method])
+        for method, path, name, handler, access in table
     ]
-    return [_route(state, *row[:2], "webhooks", row[2], "management") for row in table]
-
-
-def _store(state: State) -> list[BaseRoute]:
-    api = StoreApi(state)
-    path = "/store/{key:path}"
-    return [
-        Route(path, Endpoint(state, "upload", "public", api.upload), methods=["PUT"]),
-        Route(path, Endpoint(state, "download", "public", api.download), methods=["GET"]),
-    ]
-
-
-def _route(
-    state: State, method: str, path: str, name: str, handler: Handler, access: Access = "runtime"
-) -> Route:
-    return Route(API + path, Endpoint(state, name, access, handler), methods=[method])
+    return Router(endpoints, default=_not_found)
 
 
 async def _not_found(scope: Scope, receive: Receive, send: Send) -> None:

@@ -44,19 +44,7 @@ def input_key(file_id: str, content_type: str, file_name: str) -> str:
     return f"inputs/{file_id}/{uuid.UUID(file_id).hex[-8:]}/{kind}/{name}"
 
 
-@attrs.frozen
-class _Disc:
-    x: int
-    y: int
-    radius: int
-    colour: bytes
-
-    def span(self, row: int) -> tuple[int, int] | None:
-        reach = self.radius**2 - (row - self.y) ** 2
-        if reach <= 0:
-            return None
-        half = int(reach**0.5)
-        return self.x - half, self.x + half
+_Disc = tuple[int, int, int, bytes]  # x, y, radius and colour
 
 
 @functools.lru_cache(maxsize=64)
@@ -86,14 +74,14 @@ def _colour(chance: random.Random) -> bytes:
 
 
 def _discs(chance: random.Random, size: int, ink: bytes) -> list[_Disc]:
-    sun = _Disc(
+    sun = (
         chance.randrange(size // 4, 3 * size // 4),
         chance.randrange(size // 6, size // 3),
         chance.randrange(size // 12, size // 7),
         bytes((255, 244, 214)),
     )
     hills = [
-        _Disc(chance.randrange(size), size + size // 5, size // 2 - 26 * nearness, shade)
+        (chance.randrange(size), size + size // 5, size // 2 - 26 * nearness, shade)
         for nearness, shade in enumerate(_shades(ink, 4))
     ]
     return [sun, *hills]
@@ -107,11 +95,10 @@ def _row(y: int, size: int, top: bytes, bottom: bytes, discs: Iterable[_Disc]) -
     share = y / size
     sky = bytes(int(a + (b - a) * share) for a, b in zip(top, bottom, strict=True))
     row = bytearray(sky * size)
-    for disc in discs:
-        span = disc.span(y)
-        if span is not None:
-            left, right = max(span[0], 0), min(span[1], size)
-            row[3 * left : 3 * right] = disc.colour * max(right - left, 0)
+    for x, centre, radius, colour in discs:
+        half = int(max(radius**2 - (y - centre) ** 2, 0) ** 0.5)
+        left, right = max(x - half, 0), min(x + half, size)
+        row[3 * left : 3 * right] = colour * max(right - left, 0)
     return bytes(row)
 
 

@@ -112,24 +112,17 @@ def timeline(
     return tuple(writer.marks)
 
 
+@attrs.define
 class _Writer:
     """Writes marks one after the other, moving time along."""
 
-    def __init__(
-        self,
-        plan: TaskPlan,
-        behaviour: Behaviour,
-        steps: int,
-        stages: tuple[str, ...],
-        speed: float,
-    ) -> None:
-        self.marks = [born()]
-        self._plan = plan
-        self._behaviour = behaviour
-        self._steps = steps
-        self._stages = stages
-        self._speed = speed
-        self._at = 0.0
+    _plan: TaskPlan
+    _behaviour: Behaviour
+    _steps: int
+    _stages: tuple[str, ...]
+    _speed: float
+    marks: list[Mark] = attrs.field(factory=lambda: [born()], init=False)
+    _at: float = attrs.field(default=0.0, init=False)
 
     def wait(self, seconds: float) -> None:
         self._at += seconds / self._speed
