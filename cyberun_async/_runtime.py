@@ -208,7 +208,7 @@ def draw() -> float:
 
 
 def utc_now() -> datetime:
-    """Return the present moment by the wall clock."""
+    """Return the present time by the wall clock."""
     return datetime.now(UTC)
 
 

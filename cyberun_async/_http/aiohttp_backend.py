@@ -112,7 +112,7 @@ class _Requester:
     """
     What httpx-aiohttp takes for a session.
 
-    It calls an object that is none anew for each request, which is why it returns itself.
+    It calls anything but a session anew for each request, so this returns itself.
     """
 
     def __init__(

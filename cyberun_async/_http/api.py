@@ -91,7 +91,7 @@ class Account:
         # nothing older than what the provider said last, which may have changed since.
         async with self._refresh_lock:
             latest = self._latest
-            if latest is not None and latest.reveal() != refused.reveal():
+            if latest is not None and latest != refused:
                 return latest
             return await self._current()
 
@@ -190,7 +190,7 @@ class Caller:
                 if outcome.is_success:
                     self._account.quota.give_back(retried=attempt > 1)
                     return outcome
-                may_renew = self.can_refresh and not _is(renewed, key)
+                may_renew = self.can_refresh and renewed != key
                 # A proxy's 401 does not prove that a submission has not gone further.
                 is_refused = not is_submission or not submission_is_ambiguous(outcome)
                 if outcome.status == 401 and may_renew and is_refused:
@@ -222,10 +222,6 @@ class Caller:
                 )
         except ExchangeFailedError as error:
             return error
-
-
-def _is(one: Secret | None, other: Secret) -> bool:
-    return one is not None and one.reveal() == other.reveal()
 
 
 def _failure(

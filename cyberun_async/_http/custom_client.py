@@ -20,7 +20,7 @@ def made_by(factory: TransportFactory) -> httpx.AsyncBaseTransport:
     Return a transport of the user's.
 
     Raises:
-        ConfigurationError: It is none, or one of another kind than is used here.
+        ConfigurationError: What was made is of another kind.
     """
     made: object = factory()
     if isinstance(made, httpx.AsyncBaseTransport):
@@ -51,7 +51,10 @@ async def send_by_client(client: httpx.AsyncClient, request: httpx.Request) -> h
         return client.send(request, stream=True, auth=None, follow_redirects=False)
 
     if client.is_closed:
-        raise _closed()
+        raise ClientStateError(
+            "the http_client that was given has been closed; "
+            "keep it open for as long as this client"
+        )
     try:
         response = await send_over(handle, request, Progress())
     except httpx.HTTPStatusError as error:
@@ -68,9 +71,3 @@ def _as_read(response: httpx.Response) -> httpx.Response:
     # What a hook has read is unpacked.
     headers = [one for one in response.headers.raw if one[0].lower() != b"content-encoding"]
     return httpx.Response(response.status_code, headers=headers, stream=BytesBody(content))
-
-
-def _closed() -> ClientStateError:
-    return ClientStateError(
-        "the http_client that was given has been closed; keep it open for as long as this client"
-    )

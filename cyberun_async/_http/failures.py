@@ -9,6 +9,7 @@ import os
 import socket
 import ssl
 from collections.abc import Iterator, Mapping
+from typing import TypeVar
 
 import httpx
 import httpx_sse
@@ -46,6 +47,8 @@ OUTCOMES: Mapping[type[Exception], tuple[FailureKind, bool]] = {
 # What a connection that was never made comes to.
 _NOT_CONNECTED = frozenset({FailureKind.CONNECT, FailureKind.LOST, FailureKind.TIMEOUT})
 
+ErrorT = TypeVar("ErrorT", bound=BaseException)
+
 _QUOTES = frozenset("\"'")
 
 # What can come out of a transport: httpx's own, TLS errors while reading, which
@@ -80,7 +83,7 @@ def failure(
     # Only what the peer's certificate says will be the same at the next try: a handshake
     # ends in any other way because a server restarts, a proxy has none behind it, a line is
     # cut. A certificate is looked at before the request leaves, so later it is a loss.
-    if is_sent is not True and _certificate_error(error) is not None:
+    if is_sent is not True and _first(error, ssl.SSLCertVerificationError):
         kind, maybe_sent = FailureKind.TLS, False
     elif via is not None and is_sent is False and kind in _NOT_CONNECTED:
         return _not_connected(error, host, via, stage)
@@ -93,7 +96,7 @@ def _not_connected(error: Exception, host: str, via: Via, stage: Stage) -> Excha
         via,
         stage,
         host,
-        is_refused=any(isinstance(cause, ConnectionRefusedError) for cause in _chain(error)),
+        is_refused=_first(error, ConnectionRefusedError) is not None,
         is_late=isinstance(error, httpx.TimeoutException),
         because=_because(error),
     )
@@ -144,7 +147,7 @@ def _because(error: Exception) -> str:
 
 
 def _detail(error: Exception) -> str:
-    if (tls := _tls_error(error)) is not None:
+    if (tls := _first(error, ssl.SSLError)) is not None:
         if isinstance(tls, ssl.SSLCertVerificationError):
             return tls.verify_message
         words = (tls.reason or "").replace("_", " ").lower()
@@ -159,13 +162,8 @@ def _detail(error: Exception) -> str:
     return ""
 
 
-def _certificate_error(error: BaseException) -> ssl.SSLCertVerificationError | None:
-    certificates = (one for one in _chain(error) if isinstance(one, ssl.SSLCertVerificationError))
-    return next(certificates, None)
-
-
-def _tls_error(error: BaseException) -> ssl.SSLError | None:
-    return next((cause for cause in _chain(error) if isinstance(cause, ssl.SSLError)), None)
+def _first(error: BaseException, kind: type[ErrorT]) -> ErrorT | None:
+    return next((cause for cause in _chain(error) if isinstance(cause, kind)), None)
 
 
 def _chain(error: BaseException | None) -> Iterator[BaseException]:

@@ -186,7 +186,7 @@ class Rate:
     """
     Admits so many a second and never more at once; the others wait, the tenants in turn.
 
-    One of those who wait leads: it sleeps until the next moment and admits whoever is
+    One of those who wait leads: it sleeps until the next slot and admits whoever is
     next then. So who is next is decided no sooner than it has to be.
     """
 
@@ -200,7 +200,7 @@ class Rate:
         self._leader: _Waiter | None = None
 
     async def turn(self, tenant: Usage | None) -> None:
-        """Wait for the next moment that is this tenant's."""
+        """Wait for the next slot that is this tenant's."""
         now = self._now()
         if not self._waiting and now >= self._next_at:
             self._next_at = now + self._pause

@@ -108,7 +108,12 @@ class UploadBody(httpx.AsyncByteStream):
         if self._left is not None:
             self._left -= len(piece or b"")
             if self._left < 0 or (piece is None and self._left > 0):
-                raise _wrong_length()
+                raise ExchangeFailedError(
+                    FailureKind.PROTOCOL,
+                    maybe_sent=True,
+                    reason="the body is not as long as its Content-Length says;"
+                    " did the file change?",
+                )
         if piece is None:
             raise StopAsyncIteration
         return piece
@@ -118,14 +123,6 @@ class UploadBody(httpx.AsyncByteStream):
         close = getattr(self._pieces, "aclose", None)
         if close is not None:
             await close()
-
-
-def _wrong_length() -> ExchangeFailedError:
-    return ExchangeFailedError(
-        FailureKind.PROTOCOL,
-        maybe_sent=True,
-        reason="the body is not as long as its Content-Length says; did the file change?",
-    )
 
 
 def with_headers(headers: Headers, more: Headers) -> dict[str, str | bytes]:

@@ -68,7 +68,7 @@ def pause_before_retry(
     is_submission: bool = False,
 ) -> float | None:
     """
-    Return the seconds before the next try, or None where there is none.
+    Return the seconds before the next try, or None to stop.
 
     Try number *attempt* (counted from 1) ended with *outcome*.
 

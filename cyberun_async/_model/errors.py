@@ -244,11 +244,11 @@ class ServiceUnavailableError(CyberunError):
 
 class WatchLostError(ServiceUnavailableError):
     """
-    A watch gave up: nothing was heard of the task for longer than the policy allows.
+    A watch gave up: there was no news of the task for longer than the policy allows.
 
     The task itself goes on. Attributes:
         snapshot: The last known state, or None.
-        outage: Seconds since the service was last heard of.
+        outage: Seconds since the last answer of the service.
     """
 
     def __init__(
@@ -263,7 +263,7 @@ class WatchLostError(ServiceUnavailableError):
         self.snapshot = snapshot
         known = f"; last known status {snapshot.status}" if snapshot is not None else ""
         super().__init__(
-            f"nothing heard of the task for {outage:.0f} s ({reason}){known}", attempts=attempts
+            f"no news of the task for {outage:.0f} s ({reason}){known}", attempts=attempts
         )
 
 
@@ -305,7 +305,7 @@ class SubmissionUncertainError(CyberunError):
 
         workflow: The slug or id that was to be run.
         parameters: What was sent.
-        sent_at: Aware moment just before the request left.
+        sent_at: Aware datetime just before the request left.
         reason: Why no answer was read.
     """
 

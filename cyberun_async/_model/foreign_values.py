@@ -16,7 +16,7 @@ def refusal(value: object) -> str:
 
 
 def type_name(value: object) -> str:
-    """Return the name of the type, with its module: the `bool` of NumPy is none of Python's."""
+    """Return the name of the type, with its module: NumPy has a `bool` of its own."""
     kind = type(value)
     is_builtin = kind.__module__ == "builtins"
     return kind.__qualname__ if is_builtin else f"{kind.__module__}.{kind.__qualname__}"

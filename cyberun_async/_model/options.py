@@ -105,7 +105,7 @@ class WatchPolicy:
             so that a network without streams costs twelve tries an hour at most.
 
         max_outage:
-            Seconds of unbroken outage (since a first failure nothing was heard of the
+            Seconds of unbroken outage (since a first failure there was no news of the
             task, neither by stream nor by asking) after which the watch raises
             ``WatchLostError``. Half an hour outlasts a deploy that goes wrong; ``None``
             never gives up.
@@ -116,7 +116,7 @@ class WatchPolicy:
 
         confirm_after:
             Seconds between two sightings that end a watch: refusals of the status (403 or
-            404 in the service's own words, nothing heard of the task in between), or a
+            404 in the service's own words, no news of the task in between), or a
             task that is over in a state nobody knows. Five: a replica that lags, or a
             deploy that half works, is over by then, and a wrong id is still reported
             within ten.

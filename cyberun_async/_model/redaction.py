@@ -72,10 +72,8 @@ def scrubbed(text: str) -> str:
     if "//" in text or "/\\/" in text or _SIGNED.search(text):
         text = _TOKEN.sub(_without_query, text)
     text = _ELEMENT.sub(r"<\1><redacted>", text)
-    text = _PARAMETER.sub(r"\1<redacted>", text)
-    text = _NAMED.sub(r"\1<redacted>", text)
-    text = _SHARED_KEY.sub(r"\1<redacted>", text)
-    text = _PRIVATE_KEY.sub(r"\1<redacted>", text)
+    for pattern in (_PARAMETER, _NAMED, _SHARED_KEY, _PRIVATE_KEY):
+        text = pattern.sub(r"\1<redacted>", text)
     text = _USERINFO.sub(r"\1<redacted>@", text)
     text = _KEY.sub(r"\1<redacted>", text)
     return _AUTHORIZATION.sub(r"\1<redacted>", text)
@@ -190,7 +188,7 @@ class FromReply(Described):
     raw: bytes = attrs.field(default=b"", repr=False, eq=False)
 
     def raw_json(self) -> Any:
-        """Return the reply this was read from, decoded anew; ``None`` when there is none."""
+        """Return the reply this was read from, decoded anew; ``None`` without one."""
         return json.loads(self.raw) if self.raw else None
 
 

@@ -15,7 +15,7 @@ class Polling:
 @attrs.frozen(kw_only=True)
 class ClientStatistics:
     """
-    A client's state at a moment, as far as one key and team are concerned.
+    A client's state, as far as one key and team are concerned.
 
     Attributes:
         transport: What speaks HTTP: ``"httpx"`` or ``"aiohttp"``.

@@ -22,7 +22,7 @@ class Webhook(FromReply):
         secret: What they are signed with, prefix included; never in ``repr``.
         events: Which are delivered.
         status: ``active`` or what else the service says.
-        created_at, last_delivered_at: Aware moments.
+        created_at, last_delivered_at: Aware datetimes.
         raw: The reply this was read from.
     """
 
@@ -71,7 +71,7 @@ class WebhookEvent(Described):
         task_status: Its state at the time.
         task_output: The output object, or None.
         task_error: The service's words, or None.
-        timestamp: Aware moment of emission, or None where it is missing or malformed.
+        timestamp: Aware datetime of emission, or None where it is missing or malformed.
         raw: The body as received.
     """
 

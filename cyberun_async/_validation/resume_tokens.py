@@ -25,7 +25,7 @@ def token_of(text: str) -> ResumeToken:
     Return the token whose ``dumps()`` is *text*, without what a later version added.
 
     Raises:
-        InvalidInputError: It is none; the text, which may be a secret, is not repeated.
+        InvalidInputError: It is no token; the text, which may be a secret, is not repeated.
     """
     try:
         found: object = json.loads(text)

@@ -216,7 +216,7 @@ class Row:
 
 
 def play(quota: RetryQuota, outcome: str) -> bool:
-    """Tell *quota* of an outcome; False where a retry was not allowed."""
+    """Note an outcome in *quota*; False where a retry was not allowed."""
     if outcome == "retry":
         return quota.take()
     quota.give_back(retried=outcome == "success after a retry")

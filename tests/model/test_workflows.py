@@ -84,7 +84,7 @@ def test_parameters_are_a_mapping(parameters: object) -> None:
 
 
 def test_a_workflow_checks_the_parameters_of_its_runs() -> None:
-    """The method and the function tell the same faults, and take the same files."""
+    """The method and the function report the same faults, and take the same files."""
     flow = workflow(ParameterDef(key="image", type="file", required=True), STEPS)
     for fitting in ("inputs/a", Path("a.png"), UPLOAD, SENT):
         flow.validate({"image": fitting})
@@ -111,7 +111,7 @@ def test_only_a_workflow_can_be_asked() -> None:
 
 
 def test_without_a_definition_nothing_is_a_fault() -> None:
-    """What the service did not tell cannot be checked."""
+    """What the service did not send cannot be checked."""
     validate(Workflow(id="a"), {"anything": object()})
 
 

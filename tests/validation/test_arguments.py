@@ -285,7 +285,7 @@ def test_what_is_no_base_url_is_refused(text: object) -> None:
         ("http://localhost.evil.example", True),
     ],
 )
-def test_a_key_in_the_clear_is_told(url: str, clear: bool) -> None:
+def test_a_key_in_the_clear_is_reported(url: str, clear: bool) -> None:
     """Only http to another machine exposes the key."""
     assert clear is sends_in_clear(url)
 

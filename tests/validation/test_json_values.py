@@ -112,7 +112,7 @@ def test_allowed_types_are_left_for_later() -> None:
         max_size=3,
     )
 )
-def test_what_passes_is_json_and_what_does_not_is_told(parameters: dict[str, object]) -> None:
+def test_what_passes_is_json_and_what_does_not_is_reported(parameters: dict[str, object]) -> None:
     """Any structure is either refused with a typed error or can be written as strict JSON."""
     try:
         copied = parameters_of(parameters)
