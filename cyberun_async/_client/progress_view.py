@@ -50,7 +50,7 @@ class ProgressReader(EventBuffer):
         while True:
             due = self._tracker.due_at()
             if due is not None and due <= self._now():
-                return self._tracker.tell(self._now(), is_live=self._is_live)
+                return self._tracker.update(self._now(), is_live=self._is_live)
             if due is None and self.is_finished:
                 self._raise_failure()
                 return None

@@ -17,10 +17,10 @@ from .exchange import (
 from .fields import (
     Fields as Fields,
     is_object as is_object,
-    moment as moment,
     nested as nested,
     parse_json as parse_json,
     text as text,
+    timestamp as timestamp,
     unexpected as unexpected,
 )
 from .pages import Page as Page, TaskRow as TaskRow

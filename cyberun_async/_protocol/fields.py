@@ -165,8 +165,8 @@ def number(fields: Fields, name: str) -> float | None:
     return value if type(value) is float and math.isfinite(value) else None
 
 
-def moment(fields: Fields, name: str) -> datetime | None:
-    """Return an aware moment; that of the year 1 is how some servers write "not yet"."""
+def timestamp(fields: Fields, name: str) -> datetime | None:
+    """Return an aware timestamp; that of the year 1 is how some servers write "not yet"."""
     value = parse_timestamp(fields.get(name))
     return None if value is None or value.year == 1 else value
 

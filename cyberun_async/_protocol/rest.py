@@ -32,7 +32,6 @@ from .fields import (
     essential,
     is_list,
     is_object,
-    moment,
     nested,
     number,
     object_in,
@@ -42,6 +41,7 @@ from .fields import (
     rows,
     text,
     texts,
+    timestamp,
     unexpected,
     whole,
 )
@@ -59,7 +59,7 @@ _READERS: Mapping[object, Callable[..., object]] = {
     str | None: text,
     int | None: whole,
     float | None: number,
-    datetime | None: moment,
+    datetime | None: timestamp,
     tuple[str, ...]: texts,
 }
 
@@ -236,8 +236,8 @@ def decode_result(reply: Response) -> RawResult:
         status=None if status is None else parse_status(status),
         output=output if has_output else None,
         links=_links(fields, output),
-        expires_at=moment(fields, "expires_at"),
-        completed_at=moment(fields, "completed_at"),
+        expires_at=timestamp(fields, "expires_at"),
+        completed_at=timestamp(fields, "completed_at"),
         error=text(fields, "task_error", "error"),
         raw=reply.body,
     )

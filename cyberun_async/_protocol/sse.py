@@ -75,30 +75,8 @@ class Framer(Generic[T]):
         failure: The limit that was passed: nothing more can be read.
         last_event_id: The id as of the last complete block; empty if none or cleared.
         retry: The last valid reconnection time in milliseconds, unclamped.
-        comments: How many comment lines have been read.
 
     """
-
-    __slots__ = (
-        "_after_cr",
-        "_block_bytes",
-        "_data",
-        "_event",
-        "_factory",
-        "_head",
-        "_id",
-        "_in_block",
-        "_is_plain",
-        "_line",
-        "_max_event_bytes",
-        "_max_line_bytes",
-        "_retry_of_block",
-        "_step",
-        "comments",
-        "failure",
-        "last_event_id",
-        "retry",
-    )
 
     def __init__(
         self,
@@ -108,8 +86,6 @@ class Framer(Generic[T]):
         max_event_bytes: int = DEFAULT_MAX_BYTES,
         last_event_id: str = "",
     ) -> None:
-        if min(max_line_bytes, max_event_bytes) < 1:
-            raise ValueError("a limit must be at least one byte")
         self._factory = factory
         self._max_line_bytes = max_line_bytes
         self._max_event_bytes = max_event_bytes
@@ -134,7 +110,6 @@ class Framer(Generic[T]):
         # What outlives a block
         self.last_event_id = last_event_id
         self.retry: int | None = None
-        self.comments = 0
 
     def feed(self, chunk: bytes) -> list[T]:
         """
@@ -170,19 +145,6 @@ class Framer(Generic[T]):
         finally:
             self._is_plain = self._can_take_the_short_way()
         return found
-
-    def end(self) -> None:
-        """
-        Take note that the stream has ended; an incomplete block is dropped.
-
-        Raises:
-            FramingError: A limit had been passed, but messages came first.
-
-        """
-        if self.failure is not None:
-            raise self.failure
-        self._line.clear()
-        self._data.clear()
 
     def _can_take_the_short_way(self) -> bool:
         return not (
@@ -300,8 +262,6 @@ class Framer(Generic[T]):
             self._id = self._id if "\0" in value else value
         elif name == "retry":
             self._read_retry(value)
-        elif not name:
-            self.comments += 1
 
     def _read_retry(self, value: str) -> None:
         if value.isascii() and value.isdigit():

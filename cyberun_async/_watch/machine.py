@@ -38,7 +38,7 @@ Decisions, with their reasons:
 * A stream that ends cleanly without a terminal event is a lost stream, but most likely
   the task has just ended: its status is checked before anything is opened again.
 * A status that was already delivered in this attempt, or ranks below the present one,
-  is held, and all behind it, until a check sent after it tells a new attempt
+  is held, and all behind it, until a check sent after it distinguishes a new attempt
   (``retry_count`` grew) from a repetition. Where none can be had in time, it is delivered
   as unconfirmed.
 * What a check shows is believed forward only: a replica may lag, so a lower state with

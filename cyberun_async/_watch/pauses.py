@@ -35,7 +35,7 @@ def poll_pause(policy: WatchPolicy, *, waited: float | None) -> float:
 
 
 def retry_pause(policy: WatchPolicy, failures: int, hint: float | None, draws: Draws) -> float:
-    """Return the pause after *failures* asks in a row that got no usable answer."""
+    """Return the pause after *failures* status checks in a row that got no usable answer."""
     pause = full_jitter(draws(), failures, base=policy.backoff_base, cap=policy.backoff_cap)
     pause = max(pause, policy.poll_interval)
     return raised(pause, hint, cap=policy.hint_cap, draw=draws())

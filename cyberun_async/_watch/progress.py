@@ -23,7 +23,7 @@ from .._model import (
 
 # Before this much was seen, a rate is a guess.
 _SECONDS_SEEN = 3.0
-_TICKS_SEEN = 3
+_EVENTS_SEEN = 3
 # The rate is that of the last minute: models load slowly and then run evenly.
 _WINDOW = 60.0
 _POINTS = 64
@@ -47,7 +47,7 @@ class ProgressUpdate(Described):
         task_id: The task.
         status: Its state, the final one included; None where nothing is known yet.
         attempt: Counted from 1.
-        progress: 0.0 to 1.0, never falling within an attempt; None before the first tick.
+        progress: 0.0 to 1.0, never falling within an attempt; None before the first event.
         step_current, step_total: Where the runtime reports steps.
         stage, message: Nerfstudio's stage and free text.
         seconds_left: An estimate, or None where none can be given: at the start, while
@@ -123,21 +123,21 @@ def duration(seconds: float) -> str:
 
 @attrs.define
 class TimeLeft:
-    """How long an attempt may still take, from the ticks of its last minute."""
+    """How long an attempt may still take, from the progress of its last minute."""
 
     _points: deque[tuple[float, float]] = attrs.field(
         factory=lambda: deque[tuple[float, float]](maxlen=_POINTS), init=False
     )
 
     def add(self, progress: float, now: float) -> None:
-        """Take note of a tick that moved the task."""
+        """Note progress that moved the task."""
         while self._points and now - self._points[0][0] > _WINDOW:
             self._points.popleft()
         self._points.append((now, progress))
 
     def at(self, now: float) -> float | None:
         """Return the seconds left at *now*, or None where nobody could know."""
-        if len(self._points) < _TICKS_SEEN:
+        if len(self._points) < _EVENTS_SEEN:
             return None
         (began, first), (last, done) = self._points[0], self._points[-1]
         seen, gained = last - began, done - first
@@ -163,22 +163,22 @@ class ProgressTracker:
     min_interval: float
     _status: str | None = attrs.field(default=None, init=False)
     _attempt: int = attrs.field(default=1, init=False)
-    _tick: ProgressEvent | None = attrs.field(default=None, init=False)
+    _progress: ProgressEvent | None = attrs.field(default=None, init=False)
     _end: TerminalEvent | None = attrs.field(default=None, init=False)
     _time_left: TimeLeft = attrs.field(factory=TimeLeft, init=False)
     _has_news: bool = attrs.field(default=False, init=False)
-    _told_at: float | None = attrs.field(default=None, init=False)
+    _updated_at: float | None = attrs.field(default=None, init=False)
     dropped_progress: int = attrs.field(default=0, init=False)
 
     def take(self, event: Event, now: float) -> None:
-        """Take note of *event*."""
+        """Note *event*."""
         if event.attempt > self._attempt:
             self._attempt = event.attempt
-            self._tick = None
+            self._progress = None
             self._time_left = TimeLeft()
         match event:
             case ProgressEvent():
-                self._take_tick(event, now)
+                self._take_progress(event, now)
             case StatusEvent(status=status):
                 self._news(status)
             case CompletedEvent() | FailedEvent() | CancelledEvent():
@@ -195,35 +195,35 @@ class ProgressTracker:
         """Return the moment at which an update is due, or None while nothing is new."""
         if not self._has_news:
             return None
-        return 0.0 if self._told_at is None else self._told_at + self.min_interval
+        return 0.0 if self._updated_at is None else self._updated_at + self.min_interval
 
-    def tell(self, now: float, *, is_live: bool) -> ProgressUpdate:
-        """Return the newest state, as told at *now*."""
+    def update(self, now: float, *, is_live: bool) -> ProgressUpdate:
+        """Return the newest state, as of *now*."""
         self._has_news = False
-        self._told_at = now
-        tick = self._tick
+        self._updated_at = now
+        newest = self._progress
         return ProgressUpdate(
             task_id=self.task_id,
             status=self._status,
             attempt=self._attempt,
-            progress=None if tick is None else tick.progress,
-            step_current=None if tick is None else tick.step_current,
-            step_total=None if tick is None else tick.step_total,
-            stage=None if tick is None else tick.stage,
-            message=None if tick is None else tick.message,
+            progress=None if newest is None else newest.progress,
+            step_current=None if newest is None else newest.step_current,
+            step_total=None if newest is None else newest.step_total,
+            stage=None if newest is None else newest.stage,
+            message=None if newest is None else newest.message,
             seconds_left=self._time_left.at(now) if is_live and self._end is None else None,
             is_live=is_live,
             end=self._end,
         )
 
-    def _take_tick(self, tick: ProgressEvent, now: float) -> None:
-        shown = None if self._tick is None else self._tick.progress
-        if shown is not None and (tick.progress is None or tick.progress < shown):
+    def _take_progress(self, newest: ProgressEvent, now: float) -> None:
+        shown = None if self._progress is None else self._progress.progress
+        if shown is not None and (newest.progress is None or newest.progress < shown):
             return
-        if tick.progress is not None and (shown is None or tick.progress > shown):
-            self._time_left.add(tick.progress, now)
-        self._tick = tick
-        # A tick is proof enough that the task runs, where the service says no more.
+        if newest.progress is not None and (shown is None or newest.progress > shown):
+            self._time_left.add(newest.progress, now)
+        self._progress = newest
+        # Progress is proof enough that the task runs, where the service says no more.
         self._news("running")
 
     def _news(self, status: str) -> None:

@@ -15,7 +15,7 @@ from .._model import (
     WebhookVerificationError,
     quoted,
 )
-from .._protocol import Fields, is_object, moment, nested, parse_json, text, without_locals
+from .._protocol import Fields, is_object, nested, parse_json, text, timestamp, without_locals
 from .._validation import positive_seconds, task_id_of
 
 
@@ -237,7 +237,7 @@ def _read_event(raw_body: bytes) -> WebhookEvent:
         if has_output
         else None,
         task_error=text(fields, "task_error", "error"),
-        timestamp=moment(fields, "timestamp"),
+        timestamp=timestamp(fields, "timestamp"),
         raw=raw_body,
     )
 

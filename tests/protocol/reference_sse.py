@@ -23,7 +23,6 @@ class Interpretation:
     messages: list[Message] = field(default_factory=list[Message])
     last_event_id: str = ""
     retry: int | None = None
-    comments: int = 0
 
 
 def interpret(stream: bytes) -> Interpretation:
@@ -48,7 +47,7 @@ def interpret(stream: bytes) -> Interpretation:
                 )
             data_buffer, event_type_buffer, retry_of_block = "", "", None
         elif line[0] == ":":
-            result.comments += 1
+            pass
         else:
             name, value = field_of(line)
             if name == "event":

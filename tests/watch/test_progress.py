@@ -41,7 +41,7 @@ def told(*events: Event, now: float = 0.0, is_live: bool = True) -> ProgressUpda
     tracker = ProgressTracker(TASK, 1.0)
     for event in events:
         tracker.take(event, now)
-    return tracker.tell(now, is_live=is_live)
+    return tracker.update(now, is_live=is_live)
 
 
 def test_nothing_is_due_before_something_is_known() -> None:
@@ -51,7 +51,7 @@ def test_nothing_is_due_before_something_is_known() -> None:
 
     tracker.take(status("queued"), 5.0)
     assert tracker.due_at() == 0.0
-    tracker.tell(5.0, is_live=True)
+    tracker.update(5.0, is_live=True)
     assert tracker.due_at() is None
 
 
@@ -59,13 +59,13 @@ def test_updates_keep_their_distance() -> None:
     """What comes within the interval waits for its end, the last update included."""
     tracker = ProgressTracker(TASK, 2.5)
     tracker.take(status("running"), 10.0)
-    tracker.tell(10.0, is_live=True)
+    tracker.update(10.0, is_live=True)
     tracker.take(tick(0.1), 10.1)
     assert tracker.due_at() == 12.5
 
     tracker.take(CompletedEvent(task_id=TASK), 10.2)
     assert tracker.due_at() == 12.5
-    assert tracker.tell(12.5, is_live=True).is_final
+    assert tracker.update(12.5, is_live=True).is_final
 
 
 def test_only_the_newest_is_told() -> None:
@@ -74,7 +74,7 @@ def test_only_the_newest_is_told() -> None:
     for step in range(1, 11):
         tracker.take(tick(step / 20, step=step), 0.0)
 
-    update = tracker.tell(0.0, is_live=True)
+    update = tracker.update(0.0, is_live=True)
     assert (update.progress, update.step_current, update.step_total) == (0.5, 10, 20)
     assert tracker.dropped_progress == 9
 
@@ -83,12 +83,12 @@ def test_progress_does_not_fall_within_an_attempt() -> None:
     """A tick below the highest one, or without a number, changes nothing and is no news."""
     tracker = ProgressTracker(TASK, 1.0)
     tracker.take(tick(0.5, step=10), 0.0)
-    tracker.tell(0.0, is_live=True)
+    tracker.update(0.0, is_live=True)
     tracker.take(tick(0.4, step=8), 1.0)
     tracker.take(tick(None), 1.0)
     assert tracker.due_at() is None
 
-    update = tracker.tell(1.0, is_live=True)
+    update = tracker.update(1.0, is_live=True)
     assert (update.progress, update.step_current) == (0.5, 10)
 
 
@@ -123,17 +123,17 @@ def test_polling_that_goes_on_is_no_news() -> None:
     for notice, is_news in [*expected, *expected]:
         reader.push(notice)
         assert (tracker.due_at() is not None) is is_news
-        tracker.tell(0.0, is_live=False)
+        tracker.update(0.0, is_live=False)
 
 
 def test_a_switch_of_ways_is_news() -> None:
     """When progress becomes live, or stops being so, the message says so."""
     tracker = ProgressTracker(TASK, 1.0)
     tracker.take(tick(0.5), 0.0)
-    tracker.tell(0.0, is_live=True)
+    tracker.update(0.0, is_live=True)
     tracker.changed()
     assert tracker.due_at() == 1.0
-    assert tracker.tell(1.0, is_live=False).text == "50 % · no live progress"
+    assert tracker.update(1.0, is_live=False).text == "50 % · no live progress"
 
 
 @pytest.mark.parametrize(
@@ -179,7 +179,7 @@ def test_the_text_tells_the_time_left() -> None:
     for step in range(1, 15):
         tracker.take(tick(step / 20, step=step), step * 1.25)
 
-    update = tracker.tell(14 * 1.25, is_live=True)
+    update = tracker.update(14 * 1.25, is_live=True)
     assert update.seconds_left == pytest.approx(7.5)
     assert update.text == "70 % · step 14/20 · about 8 s left"
 
@@ -190,9 +190,9 @@ def test_no_time_is_told_while_polling_or_at_the_end() -> None:
     for step in range(1, 11):
         tracker.take(tick(step / 20), float(step))
 
-    assert tracker.tell(10.0, is_live=False).seconds_left is None
+    assert tracker.update(10.0, is_live=False).seconds_left is None
     tracker.take(CompletedEvent(task_id=TASK), 10.0)
-    assert tracker.tell(11.0, is_live=True).seconds_left is None
+    assert tracker.update(11.0, is_live=True).seconds_left is None
 
 
 def estimate(points: list[tuple[float, float]], now: float) -> float | None:
@@ -273,7 +273,7 @@ def test_whatever_ticks_come_the_message_never_goes_back(
     for pause, progress, number in ticks:
         now, attempt = now + pause, max(attempt, number)
         tracker.take(tick(progress, attempt=attempt), now)
-        update = tracker.tell(now, is_live=True)
+        update = tracker.update(now, is_live=True)
         told_now = (update.attempt, -1.0 if update.progress is None else update.progress)
         assert told_now >= shown
         assert update.seconds_left is None or 0 <= update.seconds_left <= 86_400
