@@ -30,7 +30,7 @@ class Batch(BatchBlock[Ledger]):
 
     Args:
         client: An open client. It is not closed.
-        ledger: The ledger's file; made if there is none.
+        ledger: The ledger's file, which is made if it is missing.
         policy: What is done when something goes wrong.
 
         durable:

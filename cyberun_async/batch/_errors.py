@@ -72,7 +72,7 @@ class LedgerBusyError(LedgerError):
 
 
 class LedgerDamagedError(LedgerError):
-    """The ledger was cut or overwritten, or is none. It was left as it is."""
+    """The file was cut or overwritten, or is not a ledger. It was left as it is."""
 
 
 class LedgerVersionError(LedgerError):

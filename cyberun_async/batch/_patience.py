@@ -26,7 +26,7 @@ class Patience:
         self._ends_at += seconds
 
     def pause_after(self, failure: RequestRejectedError | ServiceUnavailableError) -> float:
-        """Return how long to wait before the next attempt; raise *failure* if there is none."""
+        """Return how long to wait before the next attempt; raise *failure* once it is over."""
         left = self._ends_at - anyio.current_time()
         if left < 0 or (isinstance(failure, ServiceUnavailableError) and failure.is_final):
             raise failure

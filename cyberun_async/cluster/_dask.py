@@ -36,7 +36,7 @@ class Cluster:
     The cluster behind a client of Dask's.
 
     Raises:
-        ConfigurationError: It is none, or it is not asynchronous.
+        ConfigurationError: It is something else, or it is not asynchronous.
     """
 
     def __init__(self, dask: Any, resources: Mapping[str, float] | None = None) -> None:
@@ -113,7 +113,7 @@ class Cluster:
                 await self._typed(lambda: self._remove(name))
 
     async def _remove(self, name: str) -> None:
-        # If there is none, all is well.
+        # It may be gone already.
         with suppress(ValueError):
             await self._dask.unregister_worker_plugin(name)
 

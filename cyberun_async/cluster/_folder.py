@@ -104,7 +104,7 @@ def read(path: Path) -> Plan:
     Return the plan that is written at *path*.
 
     Raises:
-        LedgerDamagedError: It is none.
+        LedgerDamagedError: It is not a plan.
     """
     try:
         found = cast("dict[str, Any]", json.loads(path.read_text(encoding="utf-8")))

@@ -1,4 +1,4 @@
-"""Jobs are checked before anything is sent, and all faults are told at once."""
+"""Jobs are checked before anything is sent, and all faults are reported at once."""
 
 from collections.abc import AsyncIterator, Iterator
 from contextlib import aclosing
@@ -43,7 +43,7 @@ async def faults_of(sim: Simulator, ledger: Path, given: object) -> tuple[JobFau
     return ran.error.faults
 
 
-async def test_all_faults_are_told_at_once_in_the_order_of_the_jobs(tmp_path: Path) -> None:
+async def test_all_faults_are_reported_at_once_in_the_order_of_the_jobs(tmp_path: Path) -> None:
     """Each fault has its job's index and key, and says what would have been right."""
     faults = await faults_of(quick_service(), tmp_path / "runs.sqlite", wrong_jobs(tmp_path))
 
@@ -59,18 +59,18 @@ async def test_all_faults_are_told_at_once_in_the_order_of_the_jobs(tmp_path: Pa
         ("job 8", "option"),
         ("job 9", "json"),
     ]
-    told = [fault.problem for fault in faults]
-    assert "did you mean 'text-to-image'?" in told[0]
-    assert any("did you mean 'prompt'?" in one for one in told[1:3])
-    assert told[3] == "the key is that of job 0 already"
-    assert "cannot be read: No such file" in told[4]
-    assert "150" in told[6]
-    assert "dispatch_target" in told[7]
-    assert told[8] == "the key is that of job 7 already"
+    reported = [fault.problem for fault in faults]
+    assert "did you mean 'text-to-image'?" in reported[0]
+    assert any("did you mean 'prompt'?" in one for one in reported[1:3])
+    assert reported[3] == "the key is that of job 0 already"
+    assert "cannot be read: No such file" in reported[4]
+    assert "150" in reported[6]
+    assert "dispatch_target" in reported[7]
+    assert reported[8] == "the key is that of job 7 already"
 
 
 async def test_lines_of_a_file_are_named(tmp_path: Path) -> None:
-    """What is read from JSON lines is told by file and line."""
+    """What is read from JSON lines is reported by file and line."""
     file = tmp_path / "runs.jsonl"
     file.write_text(
         '{"key": "a", "workflow": "text-to-image", "parameters": {"prompt": "x"}}\n'
@@ -101,7 +101,7 @@ async def test_thousands_of_faults_are_counted_and_some_kept(tmp_path: Path) -> 
     assert "and 1579 more" in str(ran.error)
 
 
-async def test_a_key_that_means_another_job_now_is_told(tmp_path: Path) -> None:
+async def test_a_key_that_means_another_job_now_is_reported(tmp_path: Path) -> None:
     """The ledger's job and the given one differ, so that neither is run by mistake."""
     sim = quick_service()
     async with client_of(sim) as client:

@@ -62,7 +62,7 @@ async def test_a_batch_slows_down_where_the_service_declines(sim: Simulator, led
 
 
 async def test_patience_has_an_end(sim: Simulator, ledger: Path) -> None:
-    """A service that declines for ever ends the batch, which can be taken up later."""
+    """A service that declines forever ends the batch, which can be taken up later."""
     sim.faults.add("run", faults.refuse(503, "closed"), times=None)
     async with client_of(sim) as client:
         ran = await run_batch(client, ledger, jobs(3), patience=0.0)
@@ -227,10 +227,10 @@ async def test_trouble_with_a_new_task_is_the_outcome_of_its_job_alone(
     assert len(sim.submissions) == 3
 
 
-async def test_a_job_taken_up_again_and_declined_for_ever_is_not_lost(
+async def test_a_job_taken_up_again_and_declined_forever_is_not_lost(
     sim: Simulator, ledger: Path
 ) -> None:
-    """Nothing of it is under way, so the batch gives up as with a job that is new."""
+    """Nothing of it is in flight, so the batch gives up as with a job that is new."""
     failing(sim, 0)
     async with client_of(sim) as client:
         await run_batch(client, ledger, jobs(1))
@@ -265,7 +265,7 @@ async def test_a_job_that_was_not_given_is_followed_but_not_submitted_again(
 
 
 async def test_fail_fast_stops_at_the_first_failure(sim: Simulator, ledger: Path) -> None:
-    """Its outcome comes, then the error; what was under way is left running and resumed."""
+    """Its outcome comes, then the error; what was in flight is left running and resumed."""
     failing(sim, 0)
     slow = TaskPlan(steps=1, step_seconds=0.3)
     failed = TaskPlan(steps=1, step_seconds=0.001, outcome="failed")
@@ -322,7 +322,7 @@ async def test_the_rest_is_cancelled_where_asked(sim: Simulator, ledger: Path) -
 # Progress
 
 
-async def test_progress_is_told_for_the_whole(sim: Simulator, ledger: Path) -> None:
+async def test_progress_is_reported_for_the_whole(sim: Simulator, ledger: Path) -> None:
     """It counts all jobs of the ledger, and only grows."""
     ended: list[int] = []
     async with client_of(sim) as client, Batch(client, ledger) as batch:

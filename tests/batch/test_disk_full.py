@@ -88,7 +88,7 @@ anyio.run(main)
 
 @pytest.mark.asyncio_only("the batch runs in a process of its own")
 async def test_a_file_that_may_not_grow_loses_nothing(tmp_path: Path) -> None:
-    """A limit on the size of files is told like a full disk, and what was written stays."""
+    """A limit on the size of files is reported like a full disk, and what was written stays."""
     ledger = tmp_path / "runs.sqlite"
     template = quick_service()
     with Simulator(default_plan=template.default_plan) as sim:

@@ -67,7 +67,7 @@ async def test_answers_under_way_get_a_moment(sim: Simulator, ledger: Path) -> N
 
 
 async def test_the_list_is_read_after_the_settle_time(sim: Simulator, ledger: Path) -> None:
-    """A request may still be under way, and a list may lag."""
+    """A request may still be in flight, and a list may lag."""
     await cut_short(sim, ledger, hold=30, grace=0)
     began = sim.now
     async with client_of(sim) as client:

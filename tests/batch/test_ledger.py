@@ -133,7 +133,7 @@ async def test_durable_means_that_each_commit_reaches_the_disk(
 # One writer
 
 
-async def test_a_second_batch_is_told_who_has_the_ledger(ledger: Path) -> None:
+async def test_a_second_batch_learns_who_has_the_ledger(ledger: Path) -> None:
     """By whatever name it is opened, one ledger has one writer."""
     alias = ledger.with_name("alias.sqlite")
     alias.symlink_to(ledger)
@@ -173,7 +173,7 @@ async def test_a_process_that_was_killed_holds_nothing(ledger: Path) -> None:
     await book.aclose()
 
 
-async def test_a_lock_that_stays_is_told(ledger: Path) -> None:
+async def test_a_lock_that_stays_is_reported(ledger: Path) -> None:
     """A shell with an open transaction stops the batch with an error; nothing is lost."""
     book = await Ledger(ledger, patience=0.05).open()
     await book.write(remember("before"))
@@ -252,7 +252,7 @@ async def test_overwritten_pages_are_found(ledger: Path) -> None:
         await opened(ledger)
 
 
-async def test_what_is_no_ledger_is_told(tmp_path: Path) -> None:
+async def test_what_is_no_ledger_is_reported(tmp_path: Path) -> None:
     """Neither a text nor another program's database is written to."""
     text = tmp_path / "text"
     text.write_text("key,workflow\n" * 100)
@@ -268,7 +268,7 @@ async def test_what_is_no_ledger_is_told(tmp_path: Path) -> None:
         assert path.read_bytes() == before
 
 
-async def test_a_log_without_its_ledger_is_told(ledger: Path) -> None:
+async def test_a_log_without_its_ledger_is_reported(ledger: Path) -> None:
     """A ledger that was moved away without its -wal file is not begun anew in silence."""
     ledger.with_name(f"{ledger.name}-wal").write_bytes(b"left behind")
 
@@ -287,7 +287,7 @@ async def test_a_ledger_half_made_is_made_anew(ledger: Path) -> None:
     assert query(ledger, "PRAGMA user_version") == [(VERSION,)]
 
 
-async def test_a_folder_that_is_missing_is_told(tmp_path: Path) -> None:
+async def test_a_folder_that_is_missing_is_reported(tmp_path: Path) -> None:
     """The message says what is missing."""
     with pytest.raises(LedgerError, match="its folder does not exist"):
         await opened(tmp_path / "nowhere" / "runs.sqlite")

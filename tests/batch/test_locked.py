@@ -83,7 +83,7 @@ async def test_a_task_is_noted_after_a_lock_that_lasted(sim: Simulator, ledger: 
 async def test_an_earlier_failure_does_not_hide_a_task_that_was_not_noted(
     sim: Simulator, ledger: Path
 ) -> None:
-    """What stands in no ledger is told before all else, and the first failure with it."""
+    """What stands in no ledger is reported before all else, and the first failure with it."""
     async with client_of(sim) as client:
         driver = Driver(client, Ledger(ledger), BatchPolicy(), Counts())
         scope = anyio.CancelScope()

@@ -1,4 +1,4 @@
-"""How many jobs may be under way: the rule, without a service."""
+"""How many jobs may be in flight: the rule, without a service."""
 
 import anyio
 import pytest

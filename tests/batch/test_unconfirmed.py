@@ -172,7 +172,7 @@ async def test_a_list_without_candidates_is_read_twice(sim: Simulator, ledger: P
 
 
 async def test_foreign_tasks_of_the_workflow_are_candidates(sim: Simulator, ledger: Path) -> None:
-    """Another program's run of the same workflow cannot be told from one's own."""
+    """Another program's run of the same workflow cannot be distinguished from one's own."""
     await run_with_a_loss(sim, ledger, faults.hang_up())
     stranger = sim.create_task().id
     ran = await run_again(sim, ledger)
@@ -216,7 +216,7 @@ async def test_a_person_decides_about_one_job(
 
 
 async def test_a_decision_that_cannot_be_is_refused(sim: Simulator, ledger: Path) -> None:
-    """Jobs that are settled, tasks of others and unknown tasks are told."""
+    """Jobs that are settled, tasks of others and unknown tasks are reported."""
     await run_with_a_loss(sim, ledger, faults.abandon())
     [other] = tasks_of(sim, 0)
     unknown = "01890000-0000-7000-8000-000000000000"

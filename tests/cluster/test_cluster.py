@@ -115,7 +115,7 @@ async def test_the_worker_s_client_gets_its_part(sim: Simulator, tmp_path: Path)
 
 
 async def test_faults_of_the_whole_list_come_first(sim: Simulator, tmp_path: Path) -> None:
-    """A key that comes twice anywhere is told before anything reaches the cluster."""
+    """A duplicate key is reported before anything reaches the cluster."""
     dask = Client()
     async with batch_of(sim, tmp_path, dask) as batch:
         with pytest.raises(InvalidJobsError, match="the key is that of job 0 already"):
@@ -125,7 +125,7 @@ async def test_faults_of_the_whole_list_come_first(sim: Simulator, tmp_path: Pat
     assert dask.submitted == []
 
 
-async def test_faults_that_workers_find_are_told(sim: Simulator, tmp_path: Path) -> None:
+async def test_faults_that_workers_find_are_reported(sim: Simulator, tmp_path: Path) -> None:
     """An unknown workflow stops the batch with the fault; nothing of its shard is sent."""
     odd = Job(key="odd", workflow="text-to-imagge", source="runs.jsonl:7")
     async with batch_of(sim, tmp_path, shard_size=100) as batch:
@@ -175,7 +175,7 @@ async def test_after_a_failure_no_shard_waits_for_the_reader_to_stop(
 
 
 async def test_fail_fast_stops_all_shards(sim: Simulator, tmp_path: Path) -> None:
-    """The outcome of the job that failed is told, and then the error."""
+    """The outcome of the job that failed is reported, and then the error."""
     sim.faults.add("run", faults.refuse(400), times=1)
     policy = BatchPolicy(fail_fast=True, settle_time=0.0)
     found: list[str] = []
@@ -187,7 +187,7 @@ async def test_fail_fast_stops_all_shards(sim: Simulator, tmp_path: Path) -> Non
     assert caught.value.outcome.key in found
 
 
-async def test_undecided_submissions_are_told_at_the_end(sim: Simulator, tmp_path: Path) -> None:
+async def test_undecided_submissions_come_at_the_end(sim: Simulator, tmp_path: Path) -> None:
     """The other shards are worked through first; decided upon, the next run finishes."""
     sim.faults.add("run", faults.abandon(), times=1)
     found: list[str] = []
@@ -212,7 +212,7 @@ async def test_undecided_submissions_are_told_at_the_end(sim: Simulator, tmp_pat
     assert [(one.key, one.action) for one in report.fates] == [(fate.key, "adopt")]
 
 
-async def test_an_outcome_that_was_told_stays(sim: Simulator, tmp_path: Path) -> None:
+async def test_an_outcome_that_was_reported_stays(sim: Simulator, tmp_path: Path) -> None:
     """A shard that is run again within one run tries no job anew; the next run does."""
     dask = Client()
     dask.loses_workers = True
@@ -230,7 +230,7 @@ async def test_an_outcome_that_was_told_stays(sim: Simulator, tmp_path: Path) ->
 
 
 async def test_another_program_takes_the_folder(sim: Simulator, tmp_path: Path) -> None:
-    """Two programs do not work on one folder: the first is told, and doubles nothing."""
+    """Two programs do not work on one folder: the first gets an error, and doubles nothing."""
     dask = Client()
     async with batch_of(sim, tmp_path, dask) as first:
         async with batch_of(sim, tmp_path, dask) as second:
@@ -323,7 +323,7 @@ async def test_a_lost_lease_stops_the_shard(
     assert len(sim.submissions) <= 4
 
 
-async def test_a_folder_that_is_not_there_is_told(sim: Simulator, tmp_path: Path) -> None:
+async def test_a_folder_that_is_not_there_is_reported(sim: Simulator, tmp_path: Path) -> None:
     """A folder that the worker does not see is a typed error that says what is needed."""
     async with batch_of(sim, tmp_path / "elsewhere") as batch:
         with pytest.raises(LedgerWriteError, match="give a folder that all workers share"):
@@ -331,7 +331,7 @@ async def test_a_folder_that_is_not_there_is_told(sim: Simulator, tmp_path: Path
                 pass
 
 
-async def test_a_client_that_does_not_fit_is_told(sim: Simulator, tmp_path: Path) -> None:
+async def test_a_client_that_does_not_fit_is_reported(sim: Simulator, tmp_path: Path) -> None:
     """A synchronous client, or none, is refused at once, as is a cluster without workers."""
     synchronous = Client()
     synchronous.asynchronous = False
@@ -364,7 +364,7 @@ async def test_a_credential_does_not_travel(sim: Simulator, tmp_path: Path) -> N
     assert key not in str(caught.value)
 
 
-async def test_what_cannot_travel_is_told(
+async def test_what_cannot_travel_is_reported(
     sim: Simulator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What makes the clients and does not pickle is an error that says so."""
@@ -377,7 +377,7 @@ async def test_what_cannot_travel_is_told(
         await batch_of(sim, tmp_path).__aenter__()
 
 
-async def test_a_client_that_cannot_be_made_is_told(tmp_path: Path) -> None:
+async def test_a_client_that_cannot_be_made_is_reported(tmp_path: Path) -> None:
     """It is no matter of Dask's, and no plugin is left where it was not made."""
 
     def connect(_: Limits) -> CyberunClient:
@@ -433,7 +433,7 @@ async def test_a_report_waits_for_no_shard(sim: Simulator, tmp_path: Path) -> No
     assert dask.submitted == before
 
 
-async def test_a_decision_that_was_not_taken_is_told(
+async def test_a_decision_that_was_not_taken_is_reported(
     sim: Simulator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A worker that is stopped before it has decided does not let one believe it had."""
@@ -449,10 +449,10 @@ async def test_a_decision_that_was_not_taken_is_told(
             await batch.decide("job-0", "skip")
 
 
-async def test_a_folder_that_is_too_slow_for_leases_is_told(
+async def test_a_folder_that_is_too_slow_for_leases_is_reported(
     sim: Simulator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Where no look at the lease says anything about now, nothing is sent, and not for ever."""
+    """Where no look at the lease says anything about now, nothing is sent, and not forever."""
     from cyberun_async.cluster import _shard
 
     monkeypatch.setattr(_shard, "_FRESH_SECONDS", 0.0)

@@ -32,7 +32,7 @@ def test_a_credential_is_seen_wherever_it_lies(length: int) -> None:
         assert carried(value, pickle.HIGHEST_PROTOCOL)
 
 
-def test_what_is_none_may_travel() -> None:
+def test_other_texts_may_travel() -> None:
     """Names that end as a key begins, short texts, and bytes that begin as a pickle does."""
     for value in ("task-0123456789abcdef", "sk-short", b"\x80\xff\xff", "/run/secrets/cyberun"):
         assert not carried(value, pickle.HIGHEST_PROTOCOL)

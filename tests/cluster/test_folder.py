@@ -1,4 +1,4 @@
-"""The folder: its plan is fixed by whoever comes first, and another folder is told."""
+"""The folder: its plan is fixed by whoever comes first, and another folder is reported."""
 
 import json
 from concurrent.futures import ThreadPoolExecutor
@@ -29,7 +29,7 @@ def test_many_at_once_agree(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["batch.json"]
 
 
-def test_another_folder_of_the_same_name_is_told(tmp_path: Path) -> None:
+def test_another_folder_of_the_same_name_is_reported(tmp_path: Path) -> None:
     """Where the folder is not shared, a shard would begin anew: it does not begin at all."""
     here, there, nowhere = tmp_path / "here", tmp_path / "there", tmp_path / "nowhere"
     for folder in (here, there, nowhere):
@@ -48,7 +48,7 @@ def test_another_folder_of_the_same_name_is_told(tmp_path: Path) -> None:
     ["", "[]", '{"version": 1, "shards": 3}', '{"version": 2, "folder_id": "x", "shards": 3}'],
     ids=["empty", "odd", "cut", "newer"],
 )
-def test_a_plan_that_cannot_be_read_is_told(tmp_path: Path, content: str) -> None:
+def test_a_plan_that_cannot_be_read_is_reported(tmp_path: Path, content: str) -> None:
     """Nothing is guessed: with another number of shards, jobs would be submitted again."""
     (tmp_path / "batch.json").write_text(content)
 
@@ -65,7 +65,7 @@ def test_ledgers_without_a_plan_are_refused(tmp_path: Path) -> None:
     assert not (tmp_path / "batch.json").exists()
 
 
-def test_a_folder_that_is_missing_is_told(tmp_path: Path) -> None:
+def test_a_folder_that_is_missing_is_reported(tmp_path: Path) -> None:
     """It is not made, as on another machine it would be another one."""
     with pytest.raises(LedgerWriteError, match="give a folder that all workers share"):
         settle(str(tmp_path / "missing"), 3)

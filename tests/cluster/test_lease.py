@@ -1,4 +1,4 @@
-"""Leases: one holder at a time, and whoever was overtaken is told so."""
+"""Leases: one holder at a time, and whoever was overtaken finds out."""
 
 import json
 import os
@@ -22,12 +22,12 @@ def test_the_first_claim_holds(tmp_path: Path) -> None:
     lease.check()
 
     assert lease == Lease(tmp_path, 3, 1)
-    told = json.loads(lease.path.read_text())
-    assert (told["worker"], told["process"]) == ("tcp://127.0.0.1:1", os.getpid())
+    reported = json.loads(lease.path.read_text())
+    assert (reported["worker"], reported["process"]) == ("tcp://127.0.0.1:1", os.getpid())
 
 
 def test_a_newer_epoch_ends_the_older(tmp_path: Path) -> None:
-    """The older holder is told by whom it was overtaken, the newer one goes on."""
+    """The older holder learns by whom it was overtaken; the newer one continues."""
     old = claim(tmp_path, 0, HOLDER)
     new = claim(tmp_path, 0, OTHER)
     new.check()
@@ -84,7 +84,7 @@ def test_a_lease_that_is_gone_has_ended(tmp_path: Path) -> None:
 
 
 def test_a_newer_file_alone_ends_a_lease(tmp_path: Path) -> None:
-    """A claimant that died before it told the older holder has the shard all the same."""
+    """A claimant that died before it ended the older lease has the shard all the same."""
     lease = claim(tmp_path, 0, HOLDER)
     Lease(tmp_path, 0, 2).path.touch()
 
@@ -107,7 +107,7 @@ def test_whether_there_is_a_newer_one_has_to_be_known(
 
 
 def test_a_claim_ends_all_before_it(tmp_path: Path) -> None:
-    """Also where the claimant between died before it told the holder before."""
+    """Also where the claimant between died before it ended the lease before."""
     oldest = claim(tmp_path, 0, HOLDER)
     between = Lease(tmp_path, 0, 2)
     between.path.write_bytes(oldest.path.read_bytes())
@@ -142,7 +142,7 @@ def test_an_epoch_that_has_a_ledger_is_not_claimed_again(tmp_path: Path) -> None
     assert claim(tmp_path, 0, HOLDER).epoch == 2
 
 
-def test_a_folder_that_is_missing_is_told(tmp_path: Path) -> None:
+def test_a_folder_that_is_missing_is_reported(tmp_path: Path) -> None:
     """A folder that not all workers share is a typed error."""
     with pytest.raises(LedgerWriteError, match="cannot be claimed: No such file"):
         claim(tmp_path / "elsewhere", 0, HOLDER)

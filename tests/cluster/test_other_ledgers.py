@@ -123,7 +123,7 @@ def test_an_adopted_task_is_the_job_s(tmp_path: Path) -> None:
 
 
 def test_a_report_that_cannot_be_made_is_a_typed_error(tmp_path: Path) -> None:
-    """A folder that is gone, and a ledger that is none, now or of an epoch before."""
+    """A folder that is gone, and a file that is no ledger, now or of an epoch before."""
     with pytest.raises(LedgerWriteError, match="No such file"):
         report_of(str(tmp_path / "elsewhere"))
     with pytest.raises(LedgerWriteError, match="No such file"):

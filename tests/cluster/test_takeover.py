@@ -127,7 +127,9 @@ def test_a_holder_that_is_merely_slow_does_not_tear_the_copy(
         assert connection.execute("PRAGMA integrity_check").fetchone() == ("ok",)
 
 
-def test_a_holder_that_never_rests_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_holder_that_never_rests_is_an_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A ledger that moves whenever it is looked at is locked, and nothing torn is left."""
     old = take_over(claim(tmp_path, 0, HOLDER))
     written(old, "before")

@@ -1,7 +1,7 @@
 """
 The program that is killed: a batch of 500 jobs, each with a file to download.
 
-It takes its service from the environment. Told where, it kills itself there with SIGKILL,
+It takes its service from the environment. With a trap it kills itself there with SIGKILL,
 so that moments within the library are hit exactly; else its parent kills it. It prints
 each outcome, and at the end a summary as JSON.
 """
@@ -124,8 +124,8 @@ def options() -> argparse.Namespace:
 
 
 if __name__ == "__main__":
-    told = options()
-    if told.trap:
-        TRAPS[told.trap](told.at)
-    asyncio.run(main(told))
+    given = options()
+    if given.trap:
+        TRAPS[given.trap](given.at)
+    asyncio.run(main(given))
     sys.exit(0)

@@ -190,8 +190,8 @@ def strike(stage: Stage, moment: str) -> str:
         message = "the kill did not fall between request and answer"
         raise RuntimeError(message)
     states = stage.ask("SELECT state, count(*) FROM jobs GROUP BY state ORDER BY state")
-    told = ", ".join(f"{count} {state}" for state, count in states)
-    return f"{len(fresh)} tasks of unknown owner; {told}"
+    reported = ", ".join(f"{count} {state}" for state, count in states)
+    return f"{len(fresh)} tasks of unknown owner; {reported}"
 
 
 # What comes of it

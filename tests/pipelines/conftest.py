@@ -30,7 +30,7 @@ def airflow_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
         # Whoever calls the API in these tests may do everything.
         "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_ALL_ADMINS": "True",
-        # Nobody is told how often this is run.
+        # No usage reports.
         "AIRFLOW__USAGE_DATA_COLLECTION__ENABLED": "False",
     }
     with pytest.MonkeyPatch.context() as patch:

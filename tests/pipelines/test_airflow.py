@@ -29,7 +29,7 @@ PAGE = Path(__file__).parents[2] / "docs" / "howto" / "airflow.md"
 
 pytestmark = [
     pytest.mark.timeout(300),  # Airflow takes half a minute to be imported
-    # Airflow's own are not ours to mend; that a watch was left open is.
+    # Airflow's own are not ours to fix; that a watch was left open is.
     pytest.mark.filterwarnings("default"),
     pytest.mark.filterwarnings("error:.*left without being closed:ResourceWarning"),
 ]
@@ -137,7 +137,7 @@ def test_the_log_tells_what_the_run_does(
     service.tell(story().waits(2).runs(steps=20, seconds=10).completes("hare.png"))
     run_dag()
     [submission] = service.submissions
-    lines = list(told(capfd.readouterr().out))
+    lines = list(reported(capfd.readouterr().out))
     words = [line.split("  ", 1)[1].replace(submission.task_id, "ID") for line in lines]
 
     assert words[:4] == [
@@ -151,7 +151,7 @@ def test_the_log_tells_what_the_run_does(
         write_into(PAGE, "\n".join(lines))
 
 
-def told(log: str) -> Iterator[str]:
+def reported(log: str) -> Iterator[str]:
     """Return, of Airflow's log, the lines of the example and what its last task returned."""
     for line in log.splitlines():
         found = re.match(r"\S+T(\d\d:\d\d:\d\d)\S+ \[info +\] (.+?) +\[([\w.]+)\]", line)
@@ -351,7 +351,7 @@ async def until(condition: Callable[[], bool]) -> None:
 def test_a_trigger_made_again_in_mid_run_goes_on(
     service: Simulator, plugin: Any, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    """From its stored token: nothing is submitted, and no state is told twice."""
+    """From its stored token: nothing is submitted, and no state is reported twice."""
     live = service.create_task(manual=True)
 
     async def lives() -> Any:
@@ -465,7 +465,9 @@ def test_triggers_share_one_client(service: Simulator, plugin: Any) -> None:
     assert left == {}
 
 
-def test_a_run_of_unknown_fate_is_a_matter_for_a_person(service: Simulator, plugin: Any) -> None:
+def test_an_unconfirmed_submission_is_a_matter_for_a_person(
+    service: Simulator, plugin: Any
+) -> None:
     """A try that was killed amid its submission leaves a mark; what a person stores is used."""
     store = {"cyberun_sent_at": "2026-03-01T10:00:00+00:00"}
     context = {"task_state_store": store}

@@ -65,7 +65,7 @@ class Ledger:
 
     async def open(self) -> Self:
         """
-        Take hold of the ledger; make it if there is none.
+        Open and hold the ledger; make it if it is missing.
 
         Raises:
             LedgerBusyError: Another batch has it.

@@ -98,8 +98,8 @@ def connecting(trap: Path | None = None) -> Callable[[Limits], CyberunClient]:
             nonlocal sent
             sent += 1
             if sent == 3 and trap is not None and not trap.exists():
-                with trap.open("x") as told:
-                    told.write(f"{os.getpid()} {row.key}")
+                with trap.open("x") as reported:
+                    reported.write(f"{os.getpid()} {row.key}")
                 os.kill(os.getpid(), signal.SIGSTOP)
             return await original(self, row, *args)
 
@@ -126,12 +126,12 @@ def unreported(made: dict[str, list[str]], report: ClusterReport) -> list[str]:
     """Compare the service's own count with the report: what was doubled and is not named."""
     overtaken = {each.task_id for each in report.overtaken}
     candidates = {task for fate in report.fates for task in fate.candidates}
-    told = str(report)
+    reported = str(report)
     return [
         f"{key} became {tasks}, and the report does not name it"
         for key, tasks in made.items()
         if len(tasks) > 1
-        and (f"job {key!r}" not in told or not set(tasks) & (overtaken | candidates))
+        and (f"job {key!r}" not in reported or not set(tasks) & (overtaken | candidates))
     ]
 
 

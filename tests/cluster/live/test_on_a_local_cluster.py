@@ -142,7 +142,7 @@ async def test_a_credential_does_not_travel(client: Any, service: Service, tmp_p
 async def test_the_program_of_the_documentation_runs(
     cluster: Any, client: Any, service: Service, tmp_path: Path
 ) -> None:
-    """As a program of its own, told where the scheduler is, it runs its jobs and reports."""
+    """As a program of its own that knows where the scheduler is, it runs its jobs and reports."""
     before = sum(len(tasks) for tasks in service.tasks().values())
     written = [json.dumps(attrs.asdict(job, filter=_is_given)) for job in jobs(5)]
     (tmp_path / "jobs.jsonl").write_text("\n".join(written))
@@ -166,7 +166,7 @@ async def test_a_paused_worker_that_comes_back_is_found_out(
     """
     A worker stopped just before a request sends it when it is continued, after its shard
     has moved and the job was submitted again: the task it makes is reported, as is that of
-    any other request that was under way, and there is no further one.
+    any other request that was in flight, and there is no further one.
     """
     before = {key: len(tasks) for key, tasks in service.tasks().items()}
     trap = tmp_path / "trap"
@@ -187,7 +187,7 @@ async def test_a_paused_worker_that_comes_back_is_found_out(
     overtaken = {each.key: {each.task_id, *each.other_tasks} for each in report.overtaken}
     assert set(overtaken[key]) == set(made[key])
     assert {job: set(tasks) for job, tasks in made.items() if len(tasks) > 1} == overtaken
-    # No more than were under way on that worker.
+    # No more than were in flight on that worker.
     assert len(overtaken) <= POLICY.concurrency // 3
     assert overtaken.keys() <= {fate.key for fate in report.fates}
     assert unreported(made, report) == []
