@@ -26,8 +26,8 @@ class HeldIterator(ABC, Generic[Item_co]):
     """
     An iterator that holds a connection, or tasks, from its first item until it is closed.
 
-    A read that is cancelled inside ``async with`` loses nothing, and the next one goes
-    on. A bare iterator is closed by it, since nobody else would do so. `StopAsyncIteration`
+    A read that is cancelled inside ``async with`` loses nothing, and the next one
+    continues. A bare iterator is closed by it, since nobody else would do so. `StopAsyncIteration`
     means that the end was delivered, and nothing else.
     """
 

@@ -83,7 +83,7 @@ class CyberunClient:
         retries: How plain requests are repeated.
         timeouts: Limits of one request, by phase.
         limits: What may grow, and how far.
-        proxy: A proxy for everything; None reads the environment.
+        proxy: A proxy foreverything; None reads the environment.
         verify: False turns certificates off, a path or context replaces the default.
         transport:
             ``"aiohttp"`` is up to three times as fast with many events, and needs the extra
@@ -359,7 +359,7 @@ class CyberunClient:
             on_progress: Called with each :class:`ProgressEvent`; may be a coroutine function.
             timeout:
                 Seconds for the whole, uploads, submission and result included; None waits
-                for ever.
+                forever.
 
             cancel_on_timeout:
                 Ask the service to cancel the task when time is up, for up to
@@ -463,7 +463,7 @@ class CyberunClient:
 
         Events come in order, the end exactly once and last; or, instead of it, one
         typed error. Connections that break are replaced, and where streaming does not
-        work the same iterator goes on by polling. Several watches of one task share
+        work the same iterator continues by polling. Several watches of one task share
         one connection. To stop watching, or to be cancelled, does not cancel the remote
         task. That a task ends once, as completed, failed or cancelled, is what the service
         documents; that its status may fall back before is inferred from its retries.
@@ -697,8 +697,8 @@ class CyberunClient:
 
         It raises for no single task: its outcome has the error. Use it with ``async
         with``, or close it: inside the block a read that is cancelled loses nothing, and the
-        next goes on; outside of it the iterator closes. The remote tasks keep running either way,
-        and what had ended is reported again by a new iterator.
+        next one continues; outside of it the iterator closes. The remote tasks keep running, and
+        what had ended is reported again by a new iterator.
 
         Args:
             tasks: Handles, ids or resume tokens; taken as they come, all followed at once.

@@ -148,7 +148,7 @@ class FanIn(HeldIterator[R]):
     One task of the client runs it all; closing cancels that task and waits for it.
     Nothing is buffered: a slow reader holds the work up. What the work had ready when it
     was ended by something else than closing is still handed over, before the error. A
-    read that is cancelled inside ``async with`` loses nothing, and the next goes on.
+    read that is cancelled inside ``async with`` loses nothing, and the next one continues.
     """
 
     _may_share = True
@@ -201,7 +201,7 @@ class FanIn(HeldIterator[R]):
 
     async def aclose(self) -> None:
         """
-        Stop all work and wait until it has stopped. The remote tasks go on.
+        Stop all work and wait until it has stopped. The remote tasks keep running.
 
         A read in another task raises :class:`ClientStateError`, and so does reading on.
         Cancelled meanwhile, it is closed all the same. Closing again does nothing.

@@ -33,7 +33,7 @@ class Calls:
             self._idle.set()
 
     async def wait_idle(self) -> None:
-        """Wait until no such call is under way."""
+        """Wait until no such call is in flight."""
         if self._number:
             self._idle = anyio.Event()
             await self._idle.wait()
@@ -106,7 +106,7 @@ class Opened:
             yield from tuple(followers.by_task.values())
 
     async def drain(self) -> None:
-        """Wait until all that is followed has ended, and no call is under way."""
+        """Wait until all that is followed has ended, and no call is in flight."""
         for follower in tuple(self.followed):
             await follower.wait_done()
         await self.calls.wait_idle()

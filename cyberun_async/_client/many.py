@@ -135,7 +135,7 @@ class MergedEvents(FanIn[Delivered]):
 
     Tasks may be added while it runs. It ends when all have ended; the errors of watches
     that failed are raised then, so that one does not hide the others. A read that is
-    cancelled inside ``async with`` loses nothing, and the next goes on.
+    cancelled inside ``async with`` loses nothing, and the next one continues.
     """
 
     def __init__(

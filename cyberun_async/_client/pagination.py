@@ -25,7 +25,7 @@ class Pager(Generic[T]):
     A page is requested when its first item is wanted, so leaving early costs nothing
     and leaves nothing open. No item is repeated, even where the list grows while it
     is read; one may be missed where the list shrinks. Cancelled while a page is
-    awaited, reading can go on with the same page.
+    awaited, reading can continue with the same page.
 
     Raises:
         RequestRejectedError: The service refused a page.

@@ -83,11 +83,11 @@ class Subscription(HeldIterator[Item_co]):
 
     @property
     def dropped_progress(self) -> int:
-        """How many ticks were overwritten by newer ones because this reader was slow."""
+        """How many progress events were overwritten by newer ones because this reader was slow."""
         return self._reader.dropped_progress
 
     def token(self) -> ResumeToken:
-        """Return what another process needs to go on from what was read here."""
+        """Return what another process needs to continue behind what was read here."""
         if self._follower is None or self._is_closed:
             return self._token
         return self._present_token(self._follower)
@@ -101,7 +101,7 @@ class Subscription(HeldIterator[Item_co]):
 
     async def aclose(self) -> None:
         """
-        Stop watching and give the connection back. The task itself goes on.
+        Stop watching and give the connection back. The task itself keeps running.
 
         A read in another task raises :class:`ClientStateError`, and so does reading on.
         Cancelled meanwhile, it is closed all the same. Closing again does
@@ -116,9 +116,9 @@ class Subscription(HeldIterator[Item_co]):
         follower = self._follower
         if follower is None:
             return
-        # The follower goes on for others, but what was read here does not.
+        # The follower serves others on, but what was read here stays as it is.
         self._token = self._present_token(follower)
-        # Whoever left right behind the end may read on, to be told that it was the end.
+        # Whoever left right behind the end may read on, and learns that it was the end.
         self._is_over = self._is_over or self._reader.is_drained
         await self._session.unsubscribe(follower, self._reader)
         if not self._reader.is_finished:
@@ -171,7 +171,7 @@ class EventStream(Subscription[Delivered_co]):
 
     Use it as ``async with client.watch(task) as events: async for event in events``:
     the connection is then given back before the block is left, however it is left, and a
-    read that is cancelled or times out inside loses nothing: the next one goes on. A
+    read that is cancelled or times out inside loses nothing: the next one continues. A
     bare ``async for`` works too and closes itself at its end, on errors and on
     cancellation; left by ``break`` it stays open until it is closed or collected, and warns.
     Read on after it was closed, it raises :class:`ClientStateError`.

@@ -60,7 +60,7 @@ def ended_badly(snapshot: TaskSnapshot) -> TaskEndedError | None:
 
 
 def token_at(snapshot: TaskSnapshot) -> ResumeToken:
-    """Return where to go on behind *snapshot*."""
+    """Return where to continue behind *snapshot*."""
     return ResumeToken(
         task_id=snapshot.id,
         status=snapshot.status,

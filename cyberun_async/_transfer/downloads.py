@@ -1,7 +1,7 @@
 """
 The bytes of one file, however often its connection breaks or its link expires.
 
-A reader that has delivered some bytes goes on behind them: with a range request where
+A reader that has delivered some bytes continues behind them: with a range request where
 the store honours it, else by reading again and leaving out what was delivered. So one
 way of reading serves memory, files and whoever passes the bytes on.
 """
@@ -108,11 +108,11 @@ class ArtifactStream(HeldIterator[bytes]):
     """
     The bytes of one artifact, to be read once with ``async for``.
 
-    A connection that breaks is replaced and the bytes go on where they stopped; a link
+    A connection that breaks is replaced and the bytes continue where they stopped; a link
     that is refused is minted anew, also midway. The length is verified at the end.
 
     Use it with ``async with``: its connection is then given back however the block is
-    left, and a read that is cancelled inside loses nothing, so that the next one goes on.
+    left, and a read that is cancelled inside loses nothing, so that the next one continues.
     A bare ``async for`` closes itself at its end, on errors and on cancellation; left by
     ``break`` it holds its connection until it is closed or collected, and warns.
 

@@ -258,7 +258,7 @@ async def test_a_workflow_that_was_pinned_is_run_pinned() -> None:
         ),
         pytest.param(Workflow(id=FLOW, parameters=()), {}, True, 0, id="workflow-itself"),
         pytest.param(
-            Workflow(id=FLOW, parameters=()), {"validate": False}, False, 1, id="told-not-to"
+            Workflow(id=FLOW, parameters=()), {"validate": False}, False, 1, id="not-wanted"
         ),
         pytest.param(Workflow(id=FLOW), {"validate": True}, True, 1, id="workflow-without-any"),
     ],
@@ -295,9 +295,9 @@ async def test_the_secret_of_a_new_webhook_is_fetched_where_it_was_not_told() ->
     async with service.client() as client:
         fetched = await client.webhooks.create("mine", "https://example.test/hook")
         service.on("POST", "/webhooks", {"id": HOOK, "webhook_secret": "whsec_b"})
-        told = await client.webhooks.create("mine", "https://example.test/hook")
+        created = await client.webhooks.create("mine", "https://example.test/hook")
 
-    assert [fetched.secret, told.secret] == ["whsec_a", "whsec_b"]
+    assert [fetched.secret, created.secret] == ["whsec_a", "whsec_b"]
     assert len(service.asked("GET", HOOK)) == 1
 
 

@@ -192,7 +192,7 @@ class Hearer:
 
 
 async def test_a_sibling_hears_of_its_own_watches(sim: Simulator) -> None:
-    """Its callback is told in place of the client's, also where it cannot be hashed."""
+    """Its callback is called in place of the client's, also where it cannot be hashed."""
     own, other = Hearer(), Hearer()
     async with virtual_client(sim, on_notice=other) as client:
         sibling = client.with_options(on_notice=own)
@@ -236,7 +236,7 @@ async def test_siblings_share_stream_slots(sim: Simulator) -> None:
 
 
 async def test_a_siblings_policy_holds_for_its_watches(sim: Simulator) -> None:
-    """One that gives up soon does, while the client goes on."""
+    """One that gives up soon does, while the client continues."""
     live = sim.create_task(manual=True)
     sim.faults.add("events", faults.refuse(503), times=None)
     sim.faults.add("task", faults.refuse(503), times=None)

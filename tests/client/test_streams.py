@@ -33,7 +33,7 @@ PLAN: Final = attrs.evolve(SLOW, steps=20, output={"answer": 42})
 
 
 async def test_a_token_is_that_of_what_was_read() -> None:
-    """A reader that leaves with statuses unread is told them when it goes on."""
+    """A reader that leaves with statuses unread receives them when it continues."""
     sim = Simulator(seed=7)
     live = sim.create_task(PLAN)
     read: list[str] = []
@@ -78,15 +78,15 @@ async def test_closing_from_another_task_ends_the_reader() -> None:
             with pytest.raises(ClientStateError, match="closed") as caught:
                 async for _ in events:
                     pass
-            told.append(caught.value)
+            raised.append(caught.value)
 
-        told: list[ClientStateError] = []
+        raised: list[ClientStateError] = []
         group.start_soon(read)
         await anyio.sleep(10)
         with anyio.fail_after(1):
             await events.aclose()
 
-    assert [error.resume_token for error in told] == [events.token()]
+    assert [error.resume_token for error in raised] == [events.token()]
 
 
 async def test_a_token_of_an_attempt_not_read_goes_on_before_it() -> None:
@@ -113,7 +113,7 @@ async def test_a_token_of_an_attempt_not_read_goes_on_before_it() -> None:
 
 
 async def test_a_slow_reader_gets_every_status_and_the_newest_progress() -> None:
-    """Sleeping through a life of two thousand ticks costs ticks only, and a bounded memory."""
+    """Sleeping through two thousand progress events costs those only, and a bounded memory."""
     sim = Simulator(seed=7)
     live = sim.create_task(TaskPlan(steps=2000, step_seconds=0.1, output={"answer": 42}))
     async with virtual_client(sim, limits=Limits(reader_capacity=8)) as client:

@@ -314,7 +314,7 @@ async def call(
         target = await target
     ready()
     answer = await run_through(getattr(target, name)(**given))
-    # What was given to an iterator tells when it is read.
+    # What was given to an iterator matters when it is read.
     is_to_be_read = answer is None and name != "aclose"
     return await run_through(target) if is_to_be_read else answer
 
@@ -417,7 +417,7 @@ CHECKING: Final = [
 
 @attrs.define
 class Moody:
-    """A service that is in order until it is told to answer everything in one way."""
+    """A service that is in order until it has to answer everything in one way."""
 
     service: FakeService = attrs.field(factory=answers)
 
@@ -471,20 +471,20 @@ async def test_every_refusal_is_a_typed_error(
 ) -> None:
     """Any status from 400 to 599, with any body, raises an error of the library, in time."""
     monkeypatch.chdir(tmp_path)
-    moody, told = Moody(), list[object]()
+    moody, errors = Moody(), list[object]()
     async with moody.client() as client:
 
         async def work(status: int) -> None:
             body, kind = BODIES[bodies[status % len(bodies)]]
             answer = await moody.call(client, method, status, body, kind)
             if method in YIELDING_ERRORS:
-                told.extend(one.error for one in answer)
+                errors.extend(one.error for one in answer)
 
         for status in range(400, 600):
             is_refused = await refused(partial(work, status), f"answered with {status}")
             assert is_refused != (method in YIELDING_ERRORS), status
-    assert all(isinstance(error, CyberunError) for error in told)
-    assert len(told) == (200 if method in YIELDING_ERRORS else 0)
+    assert all(isinstance(error, CyberunError) for error in errors)
+    assert len(errors) == (200 if method in YIELDING_ERRORS else 0)
     assert list(tmp_path.rglob("*.*")) == []
 
 
@@ -575,7 +575,7 @@ def made(make: Callable[..., T], what: str, **given: Any) -> T | None:
 
 @pytest.mark.parametrize("cls", [WatchPolicy, RetryPolicy, Timeouts, Limits])
 def test_a_setting_of_a_wrong_kind_is_a_typed_error(cls: type) -> None:
-    """A number that is none, out of range, or too long to be printed is told as such."""
+    """A number that is none, out of range, or too long to be printed is reported as such."""
     for field in attrs.fields(cls):
         for name, bad in BAD.items():
             made(cls, f"{field.name} is {name}", **{field.name: bad})
@@ -599,7 +599,7 @@ def test_what_may_be_without_limit_says_how(name: str) -> None:
 
 @pytest.mark.parametrize("name", BAD)
 def test_a_policy_for_batches_is_right_or_a_typed_error(name: str) -> None:
-    """Whatever one setting of a batch is, it is taken or told."""
+    """Whatever one setting of a batch is, it is taken or reported."""
     for field in attrs.fields(BatchPolicy):
         made(BatchPolicy, f"{field.name} is {name}", **{field.name: BAD[name]})
 

@@ -170,7 +170,7 @@ async def test_signed_headers_go_as_they_came(
     [
         pytest.param(["refused"], 1, 2, id="not-connected"),
         pytest.param(["lost"], 1, 2, id="lost"),
-        pytest.param(["landed"], 1, 2, id="arrived-but-not-told"),
+        pytest.param(["landed"], 1, 2, id="arrived-without-answer"),
         pytest.param([httpx.Response(503), httpx.Response(429)], 1, 3, id="busy"),
         pytest.param([httpx.Response(403)], 2, 2, id="expired"),
         pytest.param([httpx.Response(412)], 2, 2, id="key-taken"),
@@ -187,7 +187,7 @@ async def test_an_upload_gets_through(
     puts: int,
     from_disk: bool,
 ) -> None:
-    """Broken connections and expired links are mended, and the own first try is recognised."""
+    """Broken connections and expired links are fixed, and the own first attempt is recognised."""
     bucket.script = list(script)
     source = in_a_file(tmp_path) if from_disk else CONTENT
 
@@ -420,7 +420,7 @@ async def test_a_file_that_is_none_is_refused(
 async def test_names_are_made_safe(
     bucket: Bucket, service: FakeService, name: str, sent: str
 ) -> None:
-    """The service is told the last part of a name, without controls, at a sensible length."""
+    """The service receives the last part of a name, without controls, at a sensible length."""
     async with service.client() as client:
         await client.files.upload(b"x", name=name)
 

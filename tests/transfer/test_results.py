@@ -407,7 +407,7 @@ async def test_bytes_can_be_passed_on_and_left_early(service: FakeService) -> No
 async def test_a_stream_that_was_cancelled_may_be_read_on(
     store: Store, service: FakeService
 ) -> None:
-    """Cancelled while the store is silent, the stream goes on with the next step."""
+    """Cancelled while the store is silent, the stream continues with the next step."""
     headers = {"Content-Length": str(len(CONTENT)), "ETag": '"a"'}
     silent = httpx.Response(200, headers=headers, stream=Body(CONTENT[:20_000], hangs=True))
     store.script = [silent]
@@ -435,7 +435,7 @@ async def test_progress_is_told(store: Store, service: FakeService, tmp_path: Pa
 
     async with service.client() as client:
         result = await result_of(client)
-        await result[0].download_to(tmp_path, on_progress=lambda *told: seen.append(told))
+        await result[0].download_to(tmp_path, on_progress=lambda *progress: seen.append(progress))
         await result.download_to(tmp_path, on_progress=note)
 
     assert [done for done, _ in seen] == sorted({done for done, _ in seen})
@@ -448,7 +448,7 @@ async def test_what_the_callback_raises_ends_the_download(
 ) -> None:
     """An error of the caller's own comes out as it is, and nothing is left."""
 
-    def fail(*told: Any) -> None:
+    def fail(*progress: Any) -> None:
         raise KeyError("mine")
 
     async with service.client() as client:
@@ -639,7 +639,7 @@ async def test_only_so_many_files_are_fetched_at_once(
         network = client._session.opened.transport
         result = TaskResult(client._session, await client.raw_result(TASK), parallel=3)
 
-        def note(*told: Any) -> None:
+        def note(*progress: Any) -> None:
             seen.append(network.statistics().open_fetches)
 
         await result.download_to(tmp_path, on_progress=note)

@@ -103,7 +103,7 @@ def what_an_event_says(event: Event) -> str:
 
 
 def what_a_watch_says(item: Event | Notice) -> float | str:
-    """`isinstance` tells events from notices, and the notices are as closed."""
+    """`isinstance` separates events from notices, and the notices are as closed."""
     if isinstance(item, Event):
         assert_type(item, Event)
         return what_an_event_says(item)
@@ -191,7 +191,7 @@ async def what_the_service_holds(client: CyberunClient) -> None:
 
 
 async def when_time_is_up(client: CyberunClient, task: TaskHandle) -> ResumeToken | None:
-    """Errors carry what is needed to go on."""
+    """Errors carry what is needed to continue."""
     try:
         await client.wait(task, timeout=60)
     except WaitTimeoutError as error:

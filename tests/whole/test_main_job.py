@@ -23,6 +23,7 @@ from cyberun_async import (
     TaskCancelledError,
     TaskFailedError,
     TaskHandle,
+    WaitTimeoutError,
 )
 from cyberun_async.testing import Simulator, TaskPlan
 
@@ -191,6 +192,18 @@ async def test_cancel_and_wait_tells_how_it_really_ended(
     assert (await client.cancel_and_wait(resting.id, timeout=10)).status == "cancelled"
 
 
+async def test_a_result_of_a_task_that_does_not_start_is_given_up(
+    sim: Simulator, client: CyberunClient
+) -> None:
+    """A limit for the start holds for results as it does for waits, with a handle or without."""
+    queued = sim.create_task(TaskPlan(pending=0, waiting=60, queued=60))
+
+    with pytest.raises(WaitTimeoutError, match="start"):
+        await client.result(queued.id, start_timeout=0.2, cancel_on_timeout=True)
+    with pytest.raises(TaskCancelledError):
+        await client.handle(queued.id).result(start_timeout=5)
+
+
 async def test_a_handle_does_everything(sim: Simulator, client: CyberunClient) -> None:
     """Events, state, end, result and cancelling are all there on the handle."""
     task = await client.submit("text-to-image", {"prompt": "a fox"})
@@ -199,7 +212,10 @@ async def test_a_handle_does_everything(sim: Simulator, client: CyberunClient) -
     result = await task
     final = await task.wait()
     await task.cancel()
+    resting = client.handle(sim.create_task(manual=True).id)
+    cancelled = await resting.cancel_and_wait(timeout=10)
 
+    assert cancelled.status == "cancelled"
     assert snapshot.status in COURSE
     assert isinstance(watched.end, CompletedEvent)
     assert (result.task_id, final.status) == (task.id, "completed")

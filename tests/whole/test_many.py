@@ -20,10 +20,12 @@ from cyberun_async import (
     Limits,
     Notice,
     ProgressEvent,
+    RequestRejectedError,
     Submission,
     TaskFailedError,
     TaskHandle,
     TaskNotFoundError,
+    TaskResult,
     WatchPolicy,
 )
 from cyberun_async.testing import Behaviour, Simulator, TaskPlan, faults
@@ -413,6 +415,22 @@ async def test_a_refused_submission_stops_no_other() -> None:
     ]
     assert found[1].parameters == {"prompt": "b"}
     assert "no such sampler" in str(found[1].error)
+
+
+async def test_runs_give_their_results_in_order() -> None:
+    """Submitted a few at a time, each run has its result, or its error, at its place."""
+    sim = Simulator(seed=7, default_plan=PLAN)
+    sets = [{"prompt": each} for each in ("a", "b", "c")]
+    async with virtual_client(sim) as client:
+        results = await client.run_many("text-to-image", sets, concurrency=2)
+        sim.faults.add("run", faults.refuse(422, "no such sampler"), skip=1)
+        mixed = await client.run_many("text-to-image", sets, concurrency=1, return_exceptions=True)
+        sim.faults.add("run", faults.refuse(422, "no such sampler"))
+        with pytest.raises(RequestRejectedError):
+            await client.run_many("text-to-image", sets)
+
+    assert [one.output for one in results] == [OUTPUT] * 3
+    assert [type(one) for one in mixed] == [TaskResult, RequestRejectedError, TaskResult]
 
 
 @pytest.mark.parametrize("method", ["watch_many", "as_completed", "submit_many", "wait_many"])
