@@ -298,7 +298,7 @@ MUTATIONS = (
         "Settled",
         "a wait needs the output",
         "_following/follower.py",
-        "        self._fetching = True\n        self._release_waiters()",
+        "        self._fetching = True\n        self._notify()",
         "        self._fetching = True",
         (f"{KNOWN_END}a_wait_beside_a_watch_needs_no_output[virtual-asyncio]",),
     ),

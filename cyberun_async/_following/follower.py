@@ -35,6 +35,7 @@ from .._watch import (
     Finish,
     Phase,
     Read,
+    Wait,
     Watch,
 )
 from .event_buffer import EventBuffer
@@ -281,16 +282,19 @@ class Follower:
         if phase is not self._logged:
             self._logged = phase
             logger.debug("task %s: %s", self.task_id, phase.value)
-        if isinstance(step, Connect):
-            self._connect(step)
-        elif not isinstance(step, Read) and self._stream_scope is not None:
+        if self._stream_scope is not None and not isinstance(step, Connect | Read):
             self._stream_scope.cancel()
-        if isinstance(step, FetchResult):
-            self._fetch_output()
-        elif isinstance(step, Finish):
-            self._end(None)
-        elif isinstance(step, Fail):
-            self._end(step.error)
+        match step:
+            case Connect(last_event_id=last_event_id):
+                self._connect(last_event_id)
+            case FetchResult():
+                self._fetch_output()
+            case Finish():
+                self._end(None)
+            case Fail(error=error):
+                self._end(error)
+            case Read() | Wait():
+                pass
         self._deliver()
         self._shared.schedule(self)
 
@@ -311,14 +315,14 @@ class Follower:
                 reader.push_all(items if reader.notices else events)
         return items
 
-    def _connect(self, step: Connect) -> None:
+    def _connect(self, last_event_id: str | None) -> None:
         if self._has_stream:
             return  # the last one is still closing, and calls again when it has
         if not self._shared.slots.request(self):
             self.watch.stream_revoked(self._shared.now())
             return
         self._has_stream = True
-        self._shared.spawn(self._stream, step.last_event_id)
+        self._shared.spawn(self._stream, last_event_id)
 
     def _fetch_output(self) -> None:
         if self._fetching:

@@ -29,7 +29,7 @@ async def test_what_was_pushed_comes_out_in_order() -> None:
 
 
 async def test_a_slow_reader_loses_progress_only() -> None:
-    """When full, the newest tick takes the place of an older one, and statuses stay."""
+    """When full, the newest progress takes the place of older, and statuses stay."""
     reader = EventBuffer(3)
     reader.push_all([status("queued"), status("running")])
     for n in range(100):
@@ -78,7 +78,7 @@ async def test_statuses_and_the_end_outlive_what_was_dropped() -> None:
 
 
 async def test_nothing_but_statuses_and_the_end_follows_a_gap() -> None:
-    """A reader that catches up is not told half of what comes then, but the error."""
+    """A reader that catches up does not get half of what comes then, but the error."""
     reader = EventBuffer(4)
     for _ in range(100):
         reader.push(server_error())

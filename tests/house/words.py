@@ -50,6 +50,7 @@ ALLOWED: dict[tuple[str, str], str] = {
     ("tests/benchmarks", "bench"): "a benchmark's own name",
     ("tests/benchmarks", "tick"): "the clock of its service ticks, and each tick sends one event",
     ("tests/benchmarks", "ticks"): "as above",
+    ("cyberun_async/_http/event_stream.py", "feed"): "bytes are fed to a parser",
     ("tests/contract/test_site_over_tls.py", "feed"): "bytes are fed to a parser",
 }
 
