@@ -73,7 +73,7 @@ MUTATIONS = (
         "_watch/ordering.py",
         "            return count > self.retry_count",
         "            return False",
-        (f"{WATCH}test_an_ask_explains_a_step_back[a-new-attempt-is-told]",),
+        (f"{WATCH}test_a_check_explains_a_step_back[a-new-attempt-is-told]",),
     ),
     Mutation(
         "Ordered",
@@ -101,7 +101,7 @@ MUTATIONS = (
         "        if snapshot.is_terminal:\n            self._end_by(snapshot)",
         "        if snapshot.is_terminal and self.phase is Phase.READING:\n"
         "            self._end_by(snapshot)",
-        (f"{WATCH}test_an_end_that_an_ask_shows_ends_the_watch_in_any_phase[failed-polling]",),
+        (f"{WATCH}test_an_end_that_a_check_shows_ends_the_watch_in_any_phase[failed-polling]",),
     ),
     Mutation(
         "Settled",
@@ -118,7 +118,7 @@ MUTATIONS = (
         "        # Beside the opening stream: it need not repeat what happened while nobody"
         " listened.\n        self._checks.by(now)",
         "        pass",
-        (f"{WATCH}test_each_connection_is_followed_by_an_ask",),
+        (f"{WATCH}test_each_connection_is_followed_by_a_check",),
     ),
     Mutation(
         "Settled",
@@ -135,7 +135,7 @@ MUTATIONS = (
         "_watch/ordering.py",
         "        if status == self.status:\n            self._is_level = True",
         "        if False:\n            self._is_level = True",
-        (f"{WATCH}test_a_status_is_told_once[False]",),
+        (f"{WATCH}test_a_status_is_delivered_once[False]",),
     ),
     Mutation(
         "Not twice",
@@ -146,7 +146,7 @@ MUTATIONS = (
         "            pass",
         (
             f"{WATCH}test_a_replayed_life_is_dropped_whole",
-            "tests/watch/test_ordering.py::test_a_tick_behind_a_reconnection[equal]",
+            "tests/watch/test_ordering.py::test_a_progress_event_behind_a_reconnection[equal]",
         ),
     ),
     Mutation(
@@ -163,7 +163,7 @@ MUTATIONS = (
         "_watch/machine.py",
         "since is None or sent_at < since else policy.check_after",
         "since is None or sent_at < since else 1e9",
-        (f"{WATCH}test_silence_of_a_minute_is_asked_about",),
+        (f"{WATCH}test_silence_of_a_minute_is_checked",),
     ),
     Mutation(
         "Never mute",
@@ -179,7 +179,7 @@ MUTATIONS = (
         "_watch/machine.py",
         "        if clean and not self._checks.is_held(now):",
         "        if False:",
-        (f"{WATCH}test_a_clean_end_is_asked_about_before_anything_is_opened_again",),
+        (f"{WATCH}test_a_clean_end_is_checked_before_anything_is_opened_again",),
     ),
     Mutation(
         "Never mute",
@@ -190,7 +190,7 @@ MUTATIONS = (
         "        self._moved(now)\n"
         "        if isinstance(event, StatusEvent | ProgressEvent):\n"
         "            self._outage.heard(now)",
-        (f"{WATCH}test_only_events_of_the_task_put_off_asking[trouble-of-the-service]",),
+        (f"{WATCH}test_only_events_of_the_task_put_off_checks[trouble-of-the-service]",),
     ),
     Mutation(
         "Switches by itself",
@@ -215,7 +215,7 @@ MUTATIONS = (
         "            self.stale_at = now + self._policy.stale_grace",
         "            self.stale_at = None",
         (
-            f"{WATCH}test_a_stream_that_does_not_bring_what_an_ask_saw_is_dropped",
+            f"{WATCH}test_a_stream_that_does_not_bring_what_a_check_saw_is_dropped",
             f"{WATCH}test_a_stream_without_a_single_byte_leads_to_polling_soon",
         ),
     ),
@@ -233,7 +233,7 @@ MUTATIONS = (
         "_watch/machine.py",
         "        self.streams.refused()\n        self._check_first(now)",
         "        self.failed(error)",
-        (f"{WATCH}test_a_refused_stream_is_judged_by_an_ask[403]",),
+        (f"{WATCH}test_a_refused_stream_is_judged_by_a_check[403]",),
     ),
     Mutation(
         "Server trouble is not task trouble",
@@ -249,7 +249,7 @@ MUTATIONS = (
         "_watch/machine.py",
         "        return now - self._refused_since >= self.policy.confirm_after",
         "        return True",
-        (f"{WATCH}test_a_404_is_asked_about_once_more",),
+        (f"{WATCH}test_a_404_is_checked_once_more",),
     ),
     Mutation(
         "Server trouble is not task trouble",

@@ -1,4 +1,4 @@
-"""When the next ask is due, after any mix of reasons for it."""
+"""When the next check is due, after any mix of reasons for it."""
 
 import pytest
 
@@ -6,15 +6,15 @@ from cyberun_async._watch import CheckTimer
 
 
 def clock(at: float | None = None) -> CheckTimer:
-    """Return a clock after its first ask, due again at *at*."""
+    """Return a clock after its first check, due again at *at*."""
     made = CheckTimer(0.0)
     made.sent()
     made.at = at
     return made
 
 
-def test_the_first_ask_is_due_from_the_start_and_urgent() -> None:
-    """Nothing is known at first, and no event takes the place of the first ask."""
+def test_the_first_check_is_due_from_the_start_and_urgent() -> None:
+    """Nothing is known at first, and no event takes the place of the first check."""
     checks = CheckTimer(5.0)
 
     checks.put_off(60.0)

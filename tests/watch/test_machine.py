@@ -112,12 +112,12 @@ from .kit import (
         # CHECKING
         pytest.param("checking", polled("running", 2.1), Wait(2.5), id="checking-polled"),
         pytest.param("checking", polled("running", 9), Wait(9.0), id="checking-polled-late"),
-        pytest.param("checking", check_failed(2.1), Wait(2.6), id="checking-ask-failed"),
+        pytest.param("checking", check_failed(2.1), Wait(2.6), id="checking-check-failed"),
         pytest.param("checking", passed(9), Wait(None), id="checking-time"),
         pytest.param("checking", stream_revoked(2.1), Wait(None), id="checking-stream_revoked"),
         # POLLING
         pytest.param("polling", polled("running", 5), Wait(19.0), id="polling-polled"),
-        pytest.param("polling", check_failed(5), Wait(19.0), id="polling-ask-failed"),
+        pytest.param("polling", check_failed(5), Wait(19.0), id="polling-check-failed"),
         pytest.param("polling", passed(18.9), Wait(19.0), id="polling-not-yet"),
         pytest.param("polling", passed(19), Connect(None), id="polling-climb"),
         pytest.param(
@@ -165,10 +165,10 @@ ANY_PHASE = [name for name in REACHED if name not in {"done", "fetching the resu
         pytest.param(polled("completed", 5), FetchResult(), None, id="completed"),
     ],
 )
-def test_an_end_that_an_ask_shows_ends_the_watch_in_any_phase(
+def test_an_end_that_a_check_shows_ends_the_watch_in_any_phase(
     phase: str, fact: Fact, expected: Step, event: Event | None
 ) -> None:
-    """Asks run beside every phase, and the first to tell the end has the word."""
+    """Checks run beside every phase, and the first to tell the end has the word."""
     played = play(*REACHED[phase])
     played.take()
 
@@ -279,7 +279,7 @@ def test_a_page_between_two_refusals_changes_nothing() -> None:
 
 
 def test_a_proxys_refusal_of_the_stream_keeps_the_id() -> None:
-    """It says nothing of the id, and an ask shows whether the service is there at all."""
+    """It says nothing of the id, and a check shows whether the service is there at all."""
     played = play(refused(403, 1, from_service=False), last_event_id="17")
 
     assert (played.next_step(), played.last_event_id) == (Wait(None), "17")
@@ -296,8 +296,8 @@ OUT_OF_PLACE: list[tuple[str, Fact, set[str]]] = [
     ("stream_granted", stream_granted(2.1), {"polling"}),
     ("resulted", resulted(OUTPUT), {"fetching the result"}),
     ("polled", polled("failed", 50), {*ANY_PHASE}),
-    ("ask-failed", check_failed(50), {*ANY_PHASE}),
-    ("ask-refused", check_refused(403, 50), {*ANY_PHASE}),
+    ("check-failed", check_failed(50), {*ANY_PHASE}),
+    ("check-refused", check_refused(403, 50), {*ANY_PHASE}),
     ("time", passed(1e6, 0), {*ANY_PHASE}),
     ("woke", woke(50), {*ANY_PHASE}),
     ("stream_revoked", stream_revoked(50), {*ANY_PHASE} - {"polling"}),
@@ -327,7 +327,7 @@ def test_a_fact_out_of_place_changes_nothing(phase: str, fact: Fact) -> None:
 
 
 def test_a_watch_without_readers_polls_from_the_start() -> None:
-    """Waiting needs no stream: it asks at once, and connects when it is invited to stream."""
+    """Waiting needs no stream: it checks at once, and connects when it is invited to stream."""
     waiting = watch(streaming=False)
 
     assert (waiting.next_step(), waiting.check_at) == (Wait(None), 0.0)
@@ -378,8 +378,8 @@ def test_readers_that_leave_during_a_rest_end_it_with_polling() -> None:
 # Ordered (promise 1)
 
 
-def test_a_life_is_told_in_order() -> None:
-    """Statuses, ticks and the end pass as they come, the end last."""
+def test_a_life_is_delivered_in_order() -> None:
+    """Statuses, events and the end pass as they come, the end last."""
     life: list[Event] = [status("pending"), status("queued"), status("running")]
     life += [progress(0.5), completed(OUTPUT)]
 
@@ -395,11 +395,11 @@ BACK = (
     received(status("queued"), 2),
     received(progress(0.1), 3),
 )
-"""`queued` after `running`, and a tick behind it."""
+"""`queued` after `running`, and a event behind it."""
 
 
 def test_a_step_back_is_held_with_all_behind_it() -> None:
-    """Nothing of it is told, and the status is asked for at once."""
+    """Nothing of it is delivered, and the status is asked for at once."""
     played = play(*BACK)
 
     assert delivered(played) == [StatusEvent(task_id=TASK, status="running", origin="poll")]
@@ -448,7 +448,7 @@ def test_a_step_back_is_held_with_all_behind_it() -> None:
         pytest.param(check_failed(4), [], id="a-failed-ask-does-not"),
     ],
 )
-def test_an_ask_explains_a_step_back(answer: Fact, expected: list[Event]) -> None:
+def test_a_check_explains_a_step_back(answer: Fact, expected: list[Event]) -> None:
     """A grown ``retry_count`` means a new attempt, an equal one a repetition."""
     played = play(*BACK)
     played.take()
@@ -458,8 +458,8 @@ def test_an_ask_explains_a_step_back(answer: Fact, expected: list[Event]) -> Non
     assert delivered(played) == expected
 
 
-def test_a_step_back_that_nobody_explains_is_told_as_unconfirmed() -> None:
-    """Where no ask can be had, events are held for a quarter of a minute at most."""
+def test_a_step_back_that_nobody_explains_is_delivered_as_unconfirmed() -> None:
+    """Where no check can be had, events are held for a quarter of a minute at most."""
     played = play(*BACK, check_failed(4), check_failed(9))
     played.take()
 
@@ -499,7 +499,7 @@ def test_an_end_behind_a_step_back_outlasts_a_refusal() -> None:
 
 
 def test_too_much_behind_a_step_back_loses_the_stream() -> None:
-    """What is held is bounded: ticks overwrite each other, the rest ends the stream."""
+    """What is held is bounded: events overwrite each other, the rest ends the stream."""
     played = play(*BACK)
     for _ in range(10_000):
         played.received(progress(0.2), 3.0)
@@ -519,7 +519,7 @@ def test_too_much_behind_a_step_back_loses_the_stream() -> None:
     ],
 )
 def test_an_answer_that_lags_changes_nothing(answer: Fact) -> None:
-    """A replica may be behind the stream: a lower state is not told and not kept."""
+    """A replica may be behind the stream: a lower state is not delivered and not kept."""
     played = play(connected(1), received(status("running"), 2), polled("running", 3))
     played.take()
 
@@ -538,7 +538,7 @@ def test_an_answer_from_an_attempt_gone_by_changes_nothing() -> None:
     assert (played.status, played.attempt, played.token().retry_count) == ("queued", 2, 1)
 
 
-def test_an_end_from_an_attempt_gone_by_has_to_be_told_twice_in_a_row() -> None:
+def test_an_end_from_an_attempt_gone_by_has_to_be_shown_twice_in_a_row() -> None:
     """An end is final, so it cannot be of an earlier attempt; a second answer decides."""
     played = play(connected(1), polled("running", 2, 1), polled("failed", 3, 0))
     assert (played.next_step(), played.check_at) == (Read(), 4.0)
@@ -614,8 +614,8 @@ def test_an_output_that_cannot_be_read_still_ends_the_watch(
     assert played.terminal == expected
 
 
-def test_a_completion_waits_for_its_output_with_what_was_told_of_it() -> None:
-    """The event to be filled keeps attempt and origin, also where only an ask told the end."""
+def test_a_completion_waits_for_its_output_with_what_was_delivered_of_it() -> None:
+    """The event to be filled keeps attempt and origin, also where only a check told the end."""
     by_stream = play(connected(1), polled("running", 2, 1), received(completed(), 3))
     by_ask = play(polled("completed", 3, 1))
 
@@ -630,7 +630,7 @@ def test_a_closed_client_ends_a_watch_that_still_fetches() -> None:
     assert play(*REACHED["fetching the result"], broken(error)).next_step() == Fail(error)
 
 
-def test_states_that_only_an_ask_has_seen_are_told() -> None:
+def test_states_that_only_a_check_has_seen_are_delivered() -> None:
     """What was missed between streams is made up from the answer, marked as such."""
     played = play(
         connected(1), received(status("queued"), 2), lost(3), passed(3.5), polled("running", 4)
@@ -642,13 +642,13 @@ def test_states_that_only_an_ask_has_seen_are_told() -> None:
     ]
 
 
-def test_the_first_ask_runs_beside_the_opening_stream() -> None:
+def test_the_first_check_runs_beside_the_opening_stream() -> None:
     """A stream need not repeat what was before it, so the state is asked for at once."""
     assert watch().check_at == 0.0
     assert play(polled("queued", 1), connected(2)).check_at == 4.0
 
 
-def test_each_connection_is_followed_by_an_ask() -> None:
+def test_each_connection_is_followed_by_a_check() -> None:
     """Whatever happened while nobody listened is found: asked for as the stream opens."""
     played = play(polled("queued", 1), connected(2), lost(30), polled("queued", 30.1), passed(30.5))
 
@@ -663,7 +663,7 @@ def test_an_answer_from_before_the_connection_is_followed_by_another() -> None:
     assert played.check_at == 7.0
 
 
-def test_an_announced_end_is_asked_for_unless_it_comes() -> None:
+def test_an_announced_end_is_checked_for_unless_it_comes() -> None:
     """A status frame may say ``completed`` before, or without, the terminal event."""
     announced = play(connected(1), polled("running", 1), received(status("completed"), 2))
 
@@ -674,7 +674,7 @@ def test_an_announced_end_is_asked_for_unless_it_comes() -> None:
 
 
 @pytest.mark.parametrize("name", ["completed", "failed", "cancelled"])
-def test_an_end_that_cannot_be_read_is_asked_for(name: str) -> None:
+def test_an_end_that_cannot_be_read_is_checked_for(name: str) -> None:
     """A garbled terminal event is no end, but a reason to ask at once."""
     played = play(connected(1), polled("running", 1), garbled(name, 2))
 
@@ -685,7 +685,7 @@ def test_an_end_that_cannot_be_read_is_asked_for(name: str) -> None:
 
 
 @pytest.mark.parametrize("by_ask", [False, True])
-def test_a_status_is_told_once(by_ask: bool) -> None:
+def test_a_status_is_delivered_once(by_ask: bool) -> None:
     """Repetitions after a reconnection, in any number, are dropped and counted."""
     patient = WatchPolicy(tries_before_polling=10)
     told_before = [received(status("queued"), 2), received(status("running"), 3)]
@@ -719,8 +719,8 @@ def test_a_replayed_life_is_dropped_whole() -> None:
     assert delivered(played) == []
 
 
-def test_equal_ticks_are_passed_on_while_a_stream_lasts() -> None:
-    """Only behind a reconnection may an equal tick be a repetition."""
+def test_equal_progress_events_are_passed_on_while_a_stream_lasts() -> None:
+    """Only behind a reconnection may an equal event be a repetition."""
     played = play(connected(1), *(received(progress(0.5), 2) for _ in range(3)))
 
     assert delivered(played) == [progress(0.5)] * 3
@@ -737,7 +737,7 @@ def test_equal_ticks_are_passed_on_while_a_stream_lasts() -> None:
     ],
 )
 def test_frames_of_another_task_are_dropped_and_counted(name: Any, expected: int) -> None:
-    """Nothing of them is told, and they prove nothing about this task."""
+    """Nothing of them is delivered, and they prove nothing about this task."""
     event = StatusEvent(task_id=TASK, status="running", raw={"task_id": name})
 
     played = play(connected(1), received(event, 2))
@@ -762,8 +762,8 @@ def quiet(*facts: Fact) -> Watch:
     return play(connected(1), polled("running", 2), *facts)
 
 
-def test_silence_of_a_minute_is_asked_about() -> None:
-    """The ask is due a minute after the last answer or event, beside the open stream."""
+def test_silence_of_a_minute_is_checked() -> None:
+    """The check is due a minute after the last answer or event, beside the open stream."""
     assert quiet().check_at == 62.0
     assert quiet(received(progress(0.1), 10)).check_at == 70.0
     assert quiet(received(progress(0.1), 10)).next_step() == Read()
@@ -781,7 +781,7 @@ def test_silence_of_a_minute_is_asked_about() -> None:
         ),
     ],
 )
-def test_only_events_of_the_task_put_off_asking(fact: Fact) -> None:
+def test_only_events_of_the_task_put_off_checks(fact: Fact) -> None:
     """Bytes prove the socket, not the task."""
     assert quiet(fact).check_at == 62.0
 
@@ -794,7 +794,7 @@ def test_only_events_of_the_task_put_off_asking(fact: Fact) -> None:
         pytest.param([received(status("waiting"), 5)], id="a-step-back"),
     ],
 )
-def test_urgent_asks_are_not_put_off(facts: list[Fact]) -> None:
+def test_urgent_checks_are_not_put_off(facts: list[Fact]) -> None:
     """What needs an answer gets one, whatever else the stream brings."""
     assert quiet(*facts, received(progress(0.4), 5.5)).check_at == 5.0
 
@@ -806,7 +806,7 @@ def test_every_byte_puts_off_reconnecting() -> None:
     assert quiet(passed(220, 100)).phase is Phase.RESTING
 
 
-def test_asks_go_on_after_each_answer() -> None:
+def test_checks_go_on_after_each_answer() -> None:
     """A task that is silent for an hour is asked about every minute of it."""
     played = quiet()
     for moment in (62, 122, 182):
@@ -814,7 +814,7 @@ def test_asks_go_on_after_each_answer() -> None:
         polled("running", moment)(played)
 
 
-def test_a_clean_end_is_asked_about_before_anything_is_opened_again() -> None:
+def test_a_clean_end_is_checked_before_anything_is_opened_again() -> None:
     """The stream ended in good order: the task has probably ended, too."""
     played = quiet(ended(30))
 
@@ -831,8 +831,8 @@ def test_an_answer_from_before_a_clean_end_does_not_count() -> None:
     assert (played.next_step(), played.check_at) == (Wait(None), 30.0)
 
 
-def test_a_clean_end_while_asks_are_held_back_waits_for_neither() -> None:
-    """Where the service allows no ask for long, the stream is opened again instead."""
+def test_a_clean_end_while_checks_are_held_back_waits_for_neither() -> None:
+    """Where the service allows no check for long, the stream is opened again instead."""
     played = quiet(check_failed(10, retry_after=200), ended(30))
 
     assert played.next_step() == Wait(30.5)
@@ -843,7 +843,7 @@ def test_a_clean_end_while_asks_are_held_back_waits_for_neither() -> None:
 # A stream that is stale
 
 
-def test_a_stream_that_does_not_bring_what_an_ask_saw_is_dropped() -> None:
+def test_a_stream_that_does_not_bring_what_a_check_saw_is_dropped() -> None:
     """After the baseline, a change seen by asking has to come over the stream in time."""
     played = play(connected(1), polled("waiting", 2), polled("queued", 62))
 
@@ -859,7 +859,7 @@ def test_a_stream_that_does_not_bring_what_an_ask_saw_is_dropped() -> None:
     [
         pytest.param([received(status("queued"), 63)], id="the-status"),
         pytest.param([received(status("running"), 63)], id="a-later-one"),
-        pytest.param([received(progress(0.1), 63)], id="a-tick"),
+        pytest.param([received(progress(0.1), 63)], id="a-event"),
         pytest.param([lost(63), passed(63.5), connected(64)], id="a-new-stream"),
     ],
 )
@@ -922,7 +922,7 @@ def test_repeated_loss_leads_to_polling(facts: list[Fact], switches: bool) -> No
 
 
 @pytest.mark.parametrize("code", [200, 204, 400, 401, 403, 404, 405, 406, 410, 501])
-def test_a_refused_stream_is_judged_by_an_ask(code: int) -> None:
+def test_a_refused_stream_is_judged_by_a_check(code: int) -> None:
     """While the status can be had, whatever the stream's route says only means polling."""
     played = play(polled("running", 0.5), refused(code, 1))
 
@@ -1024,7 +1024,7 @@ def test_a_watch_without_a_slot_says_that_it_polls() -> None:
 
 
 def test_a_wait_that_gives_its_stream_back_says_nothing() -> None:
-    """Nobody reads any more, so nobody is told."""
+    """Nobody reads any more, so nobody is delivered."""
     played = play(connected(1))
     played.take()
     played.readers_left()
@@ -1054,7 +1054,7 @@ def test_the_pace_of_polling(facts: list[Fact], expected: float) -> None:
     assert played.check_at == expected
 
 
-def test_retry_after_of_the_stream_holds_asks_back_too() -> None:
+def test_retry_after_of_the_stream_holds_checks_back_too() -> None:
     """What one route was told holds for the account."""
     played = play(polled("running", 0.5), refused(429, 1, retry_after=40))
 
@@ -1077,7 +1077,7 @@ def test_a_refused_watch_that_is_benched_keeps_its_pause() -> None:
 
 
 def test_the_end_of_an_outage_shortens_a_long_pause() -> None:
-    """When asks are answered again, nothing is wrong with streaming as such."""
+    """When checks are answered again, nothing is wrong with streaming as such."""
     failures = [check_failed(10 + 5 * number) for number in range(3)]
     played = play(*LONG_LOST, passed(19), lost(19), passed(49), lost(49), *failures)
     assert played.next_step() == Wait(109.0)
@@ -1157,7 +1157,7 @@ def test_a_stream_of_long_life_is_no_failure() -> None:
     assert played.counters.switches_to_polling == 0
 
 
-def test_a_404_soon_after_the_submission_is_asked_again() -> None:
+def test_a_404_soon_after_the_submission_is_checked_again() -> None:
     """A replica may not know the task yet: neither route's 404 counts within the grace."""
     young = play(check_refused(404, 2), not_found_until=10.0)
     assert (young.next_step(), young.check_at) == (Connect(None), 3.0)
@@ -1176,7 +1176,7 @@ def test_a_410_has_no_such_grace() -> None:
     assert play(refused(410, 2), not_found_until=10.0).next_step() == Wait(None)
 
 
-def test_a_404_is_asked_about_once_more() -> None:
+def test_a_404_is_checked_once_more() -> None:
     """One odd answer of a replica does not end a watch."""
     played = play(connected(1), polled("running", 2), check_refused(404, 62))
     assert (played.next_step(), played.check_at) == (Read(), 67.0)
@@ -1288,14 +1288,14 @@ def test_silence_without_a_failure_is_no_outage(facts: list[Fact]) -> None:
         pytest.param([lost(1), check_failed(1)], True, id="no-connection"),
         pytest.param([check_failed(1)], True, id="no-answer"),
         pytest.param([refused(503, 1)], False, id="the-stream-was-answered"),
-        pytest.param([check_failed(1, was_reached=True)], False, id="the-ask-was-answered"),
+        pytest.param([check_failed(1, was_reached=True)], False, id="the-check-was-answered"),
         pytest.param([check_failed(1, retry_after=5)], False, id="told-to-wait"),
     ],
 )
 def test_a_service_that_was_never_reached_is_given_up_soon(
     facts: list[Fact], given_up: bool
 ) -> None:
-    """A wrong address is told within a minute; a service that answers at all is known."""
+    """A wrong address is delivered within a minute; a service that answers at all is known."""
     played = play(*facts, passed(60.9))
     assert played.error is None
 
@@ -1304,7 +1304,7 @@ def test_a_service_that_was_never_reached_is_given_up_soon(
     assert isinstance(played.error, WatchLostError) is given_up
 
 
-def test_a_watch_may_wait_for_ever() -> None:
+def test_a_watch_may_wait_forever() -> None:
     """Without limits it never gives up by itself."""
     patient = WatchPolicy(max_outage=None, connect_within=None)
 
@@ -1322,7 +1322,7 @@ def test_giving_up_delivers_what_was_held() -> None:
     assert (played.next_step(), played.error) == (Finish(), None)
 
 
-def test_after_a_sleep_of_the_machine_the_first_thing_is_to_ask() -> None:
+def test_after_a_sleep_of_the_machine_the_first_thing_is_to_check() -> None:
     """All that was known is old, and no pause of before counts."""
     played = quiet(check_failed(10, retry_after=250), woke(3600))
 
@@ -1357,7 +1357,7 @@ def test_what_is_taken_is_counted_and_gone() -> None:
 
 
 def test_a_resumed_watch_goes_on_where_the_other_one_stopped() -> None:
-    """A token brings status, attempt, count and id along, and nothing is told again."""
+    """A token brings status, attempt, count and id along, and nothing is delivered again."""
     token = ResumeToken(task_id=TASK, status="running", attempt=2, retry_count=1, last_event_id="5")
     resumed = watch(status="running", attempt=2, retry_count=1, last_event_id="5")
 
@@ -1497,7 +1497,7 @@ FROZEN = (*LONG_LOST, check_failed(5, was_reached=True), passed(7200))
 """An outage of which the process has seen only the beginning."""
 
 
-def test_a_process_that_was_frozen_asks_before_it_gives_up() -> None:
+def test_a_process_that_was_frozen_checks_before_it_gives_up() -> None:
     """It knows nothing of the time in between: one answer, and all is well."""
     played = play(*FROZEN)
     assert played.error is None
@@ -1516,14 +1516,14 @@ def test_a_process_that_was_frozen_asks_before_it_gives_up() -> None:
         pytest.param([check_sent(), passed(7260)], id="nothing-comes"),
     ],
 )
-def test_a_process_that_was_frozen_asks_once(end: list[Fact]) -> None:
+def test_a_process_that_was_frozen_checks_once(end: list[Fact]) -> None:
     """The outage is as long as it is."""
     played = play(*FROZEN, *end)
 
     assert isinstance(played.error, WatchLostError)
 
 
-def test_an_ask_of_before_the_freeze_is_not_the_one() -> None:
+def test_a_check_of_before_the_freeze_is_not_the_one() -> None:
     """It may have failed for the freeze alone."""
     played = play(*FROZEN)
     played.check_failed("timed out", 7200.1)
@@ -1532,7 +1532,7 @@ def test_an_ask_of_before_the_freeze_is_not_the_one() -> None:
 
 
 def test_after_a_general_outage_streams_come_back_soon() -> None:
-    """Where asks failed as well, the streams were not to blame: no long pause, no longer next."""
+    """Where checks failed as well, the streams were not to blame: no long pause, no longer next."""
     played = play(connected(0.5), polled("running", 0.6), *LONG_LOST, check_failed(4.1))
     assert played.next_step() == Wait(19.0)
 
@@ -1544,7 +1544,7 @@ def test_after_a_general_outage_streams_come_back_soon() -> None:
     assert played.next_step() == Wait(12 + 15.0)
 
 
-def test_an_ask_that_fails_while_polling_does_not_bring_streams_back() -> None:
+def test_a_check_that_fails_while_polling_does_not_bring_streams_back() -> None:
     """It says nothing of why the stream was given up before."""
     played = play(connected(0.5), *LONG_LOST, polled("running", 5), check_failed(8))
     polled("running", 12)(played)
@@ -1586,7 +1586,7 @@ def test_headers_in_time_are_no_buffering() -> None:
 
 
 def replay(*items: object) -> list[Fact]:
-    """Return a connection at 20 that brings statuses (by name) and ticks (by number)."""
+    """Return a connection at 20 that brings statuses (by name) and events (by number)."""
     events = [status(one) if isinstance(one, str) else progress(float(str(one))) for one in items]
     return [lost(19), passed(20), connected(20), *(received(event, 20) for event in events)]
 
@@ -1642,7 +1642,7 @@ def _short(event: Event) -> object:
     return event.attempt, getattr(event, "status", None)
 
 
-def test_a_life_that_begins_anew_with_its_attempt_is_told_with_doubt() -> None:
+def test_a_life_that_begins_anew_with_its_attempt_is_delivered_with_doubt() -> None:
     """Where neither order nor answer can tell, the state is unconfirmed, and progress waits."""
     played = play(polled("pending", 1, 1), *replay("pending", "queued"))
     played.take()

@@ -64,7 +64,7 @@ COURSE = ("pending", "waiting", "queued", "running")
 RANKS = {name: rank for rank, name in enumerate(COURSE)}
 ENDS = ("completed", "failed", "cancelled")
 OUTAGE = 400.0
-# The longest that the service may hold back: a clamped hint with its jitter, and then asks.
+# The longest that the service may hold back: a clamped hint with its jitter, and then checks.
 LONGEST_HOLD = WatchPolicy().hint_cap + 1.0
 
 STEP_OF: dict[Phase, type[Step]] = {
@@ -109,7 +109,7 @@ class Life(RuleBasedStateMachine):
         self.cursor = 0
         self.last_id: str | None = None
         self.sent_at: float | None = None
-        self.told: list[Event] = []
+        self.reported: list[Event] = []
         self.delivered: set[object] = set()
         self.losses_before = 0
         self.refused_by: type[Exception] | None = None
@@ -274,7 +274,7 @@ class Life(RuleBasedStateMachine):
         else:
             self.watch.readers_left()
 
-    # Asks.
+    # Checks.
 
     @ask_is_due
     @rule()
@@ -357,12 +357,12 @@ class Life(RuleBasedStateMachine):
         if self.watch.phase is not Phase.READING:
             return
         self.last_byte_at = self.now
-        before = len(self.told)
+        before = len(self.reported)
         self.watch.received(_event(frame), self.now)
         if self.ids:
             self.watch.last_event_id = self.last_id = str(frame["number"])
         self._collect()
-        if len(self.told) > before:
+        if len(self.reported) > before:
             self._sign()
 
     def _ask(self) -> None:
@@ -412,26 +412,26 @@ class Life(RuleBasedStateMachine):
             if isinstance(item, Notice):
                 continue
             self._check_delivery(item)
-            self.told.append(item)
+            self.reported.append(item)
 
     # The promises.
 
     def _check_delivery(self, event: Event) -> None:
         # 2. Settled: the end is delivered last.
-        assert not any(earlier.is_terminal for earlier in self.told)
+        assert not any(earlier.is_terminal for earlier in self.reported)
         # 1. Ordered: attempts do not fall, and none is made up.
-        assert event.attempt >= max((earlier.attempt for earlier in self.told), default=1)
+        assert event.attempt >= max((earlier.attempt for earlier in self.reported), default=1)
         assert event.attempt <= self.truth[0] + 1
         if isinstance(event, StatusEvent) and not event.unconfirmed:
             self._check_status(event)
-        # 5. No tick is invented.
+        # 5. No event is invented.
         if isinstance(event, ProgressEvent):
             assert event.origin == "stream"
 
     def _check_status(self, event: StatusEvent) -> None:
         told = [
             earlier.status
-            for earlier in self.told
+            for earlier in self.reported
             if isinstance(earlier, StatusEvent)
             and earlier.attempt == event.attempt
             and not earlier.unconfirmed
@@ -439,13 +439,13 @@ class Life(RuleBasedStateMachine):
         # 3. Not twice, and 1. in the order of the life cycle.
         assert event.status not in told
         assert all(RANKS[status] < RANKS[event.status] for status in told)
-        # Nothing is told that never was.
+        # Nothing is delivered that never was.
         assert event.status in {status for _, status in self.history}
 
     @invariant()
     def promises_hold(self) -> None:
         watch = self.watch
-        before = {_key(event) for event in self.told}
+        before = {_key(event) for event in self.reported}
         self._collect()
         self._check_losses(before)
         step = watch.next_step()
@@ -459,7 +459,7 @@ class Life(RuleBasedStateMachine):
 
     def _check_losses(self, before: set[object]) -> None:
         # 6. Only a new event resets the backoff.
-        new = {_key(event) for event in self.told} - self.delivered
+        new = {_key(event) for event in self.reported} - self.delivered
         if self.watch.streams.losses < self.losses_before:
             assert new
         self.delivered |= new | before
@@ -467,10 +467,10 @@ class Life(RuleBasedStateMachine):
 
     def _check_end(self, step: Step) -> None:
         # 2. Exactly one terminal event, the true one, or exactly one typed error.
-        ends = [event for event in self.told if event.is_terminal]
+        ends = [event for event in self.reported if event.is_terminal]
         if isinstance(step, Finish):
             assert ends == [self.watch.terminal]
-            assert self.watch.terminal is self.told[-1]
+            assert self.watch.terminal is self.reported[-1]
             assert getattr(ends[0], "status", None) == self.truth[1]
             return
         assert isinstance(step, Fail)
@@ -492,7 +492,7 @@ class Life(RuleBasedStateMachine):
 
     def _check_bounds(self) -> None:
         watch = self.watch
-        # 4. Never mute: an ask is under way, or due in time.
+        # 4. Never mute: a check is under way, or due in time.
         assert self.sent_at is not None or watch.check_at is not None
         if watch.check_at is not None:
             assert watch.check_at <= self.now + max(LONGEST_HOLD, watch.policy.check_after)
@@ -556,8 +556,8 @@ class Life(RuleBasedStateMachine):
             # which may not be as far yet; it is never behind the truth.
             assert known is not None
             # A step back that nobody could be asked about was told; what had been told before
-            # is not told again, even if it turns out that the step was none.
-            doubted = any(isinstance(e, StatusEvent) and e.unconfirmed for e in self.told)
+            # is not delivered again, even if it turns out that the step was none.
+            doubted = any(isinstance(e, StatusEvent) and e.unconfirmed for e in self.reported)
             assert doubted or RANKS[known] >= RANKS[status]
 
 

@@ -77,8 +77,8 @@ def stamped(progress: float | None, second: int) -> ProgressEvent:
         pytest.param([], cancelled(), Fate.END, id="cancelled"),
         pytest.param([], server_error(), Fate.PASSED, id="error"),
         pytest.param([], UnknownEvent(task_id=TASK, name="log"), Fate.PASSED, id="unknown"),
-        pytest.param([], progress(0.1), Fate.NEWS, id="first-tick"),
-        pytest.param([status("running")], progress(0.1), Fate.NEWS, id="tick"),
+        pytest.param([], progress(0.1), Fate.NEWS, id="first-event"),
+        pytest.param([status("running")], progress(0.1), Fate.NEWS, id="event"),
         pytest.param(
             [status("running"), status("queued")],
             progress(0.1),
@@ -123,7 +123,7 @@ def test_what_an_event_turns_out_to_be(before: list[Event], event: Event, expect
         ),
     ],
 )
-def test_a_tick_behind_a_reconnection(
+def test_a_progress_event_behind_a_reconnection(
     last: ProgressEvent, event: ProgressEvent, expected: Fate
 ) -> None:
     """An equal one is a repetition, an older one may be one, a later one is news."""
@@ -134,8 +134,8 @@ def test_a_tick_behind_a_reconnection(
     assert made.is_settled is (expected is Fate.NEWS)
 
 
-def test_a_replay_of_ticks_is_passed_on_but_proves_nothing() -> None:
-    """Only beyond the point where the last stream broke is a tick news."""
+def test_a_replay_of_progress_events_is_passed_on_but_proves_nothing() -> None:
+    """Only beyond the point where the last stream broke is a event news."""
     made = reopened(order(*(progress(n / 10) for n in range(1, 4))))
 
     verdicts = [made.judge(progress(n / 10)) for n in range(1, 6)]
@@ -162,7 +162,7 @@ def test_streams_that_only_repeat_move_nothing() -> None:
 
 
 def test_news_settles_a_stream() -> None:
-    """Behind the first new event an equal tick is no repetition any more."""
+    """Behind the first new event an equal event is no repetition any more."""
     made = reopened(order(status("queued"), progress(0.5)))
 
     assert made.judge(status("running")) is Fate.NEWS
@@ -179,7 +179,7 @@ def test_news_settles_a_stream() -> None:
 def test_a_held_step_back_is_released(
     is_explained: bool, expected: Fate, delivered: list[Event]
 ) -> None:
-    """With an explanation it is a repetition, without one it is told as unconfirmed."""
+    """With an explanation it is a repetition, without one it is delivered as unconfirmed."""
     made = order(status("queued"), status("running"), status("queued"))
     made.outbox.clear()
 
@@ -198,8 +198,8 @@ def test_the_present_state_is_never_unconfirmed() -> None:
     assert made.judge_released(status("running"), is_explained=False) is Fate.REPEATED
 
 
-def test_ticks_behind_a_step_back_overwrite_each_other() -> None:
-    """Of ticks in a row the newest is kept, anything else is kept in full."""
+def test_progress_events_behind_a_step_back_overwrite_each_other() -> None:
+    """Of events in a row the newest is kept, anything else is kept in full."""
     made = order(status("running"), status("queued"))
     for event in (progress(0.1), progress(0.2), server_error(), progress(0.3), progress(0.4)):
         assert made.judge(event) is Fate.HELD
@@ -281,7 +281,7 @@ def test_attempts_are_learnt_from_answers(
     is_current: bool,
     expected: tuple[int, int, str | None],
 ) -> None:
-    """A grown count begins an attempt, in which each status may be told anew."""
+    """A grown count begins an attempt, in which each status may be delivered anew."""
     made = order(status("queued"), status("running"), retry_count=known, attempt=attempt)
 
     made.count_attempts(answer, is_current=is_current)
@@ -299,7 +299,7 @@ def test_attempts_are_learnt_from_answers(
         pytest.param("waiting", False, id="lower"),
     ],
 )
-def test_a_state_that_only_an_answer_shows_is_told(state: str, told: bool) -> None:
+def test_a_state_that_only_an_answer_shows_is_delivered(state: str, told: bool) -> None:
     """It is made up as an event of its own, marked by its origin, and only forward."""
     made = order(status("pending"), status("queued"))
     made.outbox.clear()
@@ -336,7 +336,7 @@ def test_events_belong_to_the_present_attempt() -> None:
     assert made.last_progress == attrs.evolve(progress(0.1), attempt=3)
 
 
-def test_a_new_attempt_begins_without_a_tick() -> None:
+def test_a_new_attempt_begins_without_a_progress_event() -> None:
     """Progress of the last attempt is not the beginning of this one."""
     made = order(status("running"), progress(0.9), retry_count=0)
 
@@ -380,7 +380,7 @@ def test_what_a_reader_knows_from_elsewhere_is_learnt_forward_only(
 
 
 def test_nothing_is_learnt_while_a_step_back_is_held() -> None:
-    """The ask that explains it tells more than a reader can."""
+    """The check that explains it tells more than a reader can."""
     made = order(status("running"), status("queued"), retry_count=0)
     made.outbox.clear()
 
@@ -407,7 +407,7 @@ def test_nothing_is_learnt_while_a_step_back_is_held() -> None:
 def test_what_is_news_to_a_reader_goes_by_attempt_and_rank(
     told: tuple[str | None, int, int | None], is_news: bool
 ) -> None:
-    """Who was told as much, or more, is not told again; a new attempt is always news."""
+    """Who was told as much, or more, is not delivered again; a new attempt is always news."""
     made = order(status="queued", attempt=2, retry_count=1)
 
     assert made.is_news(*told) is is_news

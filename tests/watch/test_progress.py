@@ -27,7 +27,9 @@ def status(name: str, attempt: int = 1) -> StatusEvent:
     return StatusEvent(task_id=TASK, status=name, attempt=attempt)
 
 
-def tick(progress: float | None, attempt: int = 1, step: int | None = None) -> ProgressEvent:
+def progress_event(
+    progress: float | None, attempt: int = 1, step: int | None = None
+) -> ProgressEvent:
     return ProgressEvent(
         task_id=TASK,
         progress=progress,
@@ -37,7 +39,7 @@ def tick(progress: float | None, attempt: int = 1, step: int | None = None) -> P
     )
 
 
-def told(*events: Event, now: float = 0.0, is_live: bool = True) -> ProgressUpdate:
+def shown(*events: Event, now: float = 0.0, is_live: bool = True) -> ProgressUpdate:
     tracker = ProgressTracker(TASK, 1.0)
     for event in events:
         tracker.take(event, now)
@@ -60,7 +62,7 @@ def test_updates_keep_their_distance() -> None:
     tracker = ProgressTracker(TASK, 2.5)
     tracker.take(status("running"), 10.0)
     tracker.update(10.0, is_live=True)
-    tracker.take(tick(0.1), 10.1)
+    tracker.take(progress_event(0.1), 10.1)
     assert tracker.due_at() == 12.5
 
     tracker.take(CompletedEvent(task_id=TASK), 10.2)
@@ -68,11 +70,11 @@ def test_updates_keep_their_distance() -> None:
     assert tracker.update(12.5, is_live=True).is_final
 
 
-def test_only_the_newest_is_told() -> None:
-    """Ticks between two updates are overwritten, and counted."""
+def test_only_the_newest_is_delivered() -> None:
+    """Events between two updates are overwritten, and counted."""
     tracker = ProgressTracker(TASK, 1.0)
     for step in range(1, 11):
-        tracker.take(tick(step / 20, step=step), 0.0)
+        tracker.take(progress_event(step / 20, step=step), 0.0)
 
     update = tracker.update(0.0, is_live=True)
     assert (update.progress, update.step_current, update.step_total) == (0.5, 10, 20)
@@ -80,12 +82,12 @@ def test_only_the_newest_is_told() -> None:
 
 
 def test_progress_does_not_fall_within_an_attempt() -> None:
-    """A tick below the highest one, or without a number, changes nothing and is no news."""
+    """A event below the highest one, or without a number, changes nothing and is no news."""
     tracker = ProgressTracker(TASK, 1.0)
-    tracker.take(tick(0.5, step=10), 0.0)
+    tracker.take(progress_event(0.5, step=10), 0.0)
     tracker.update(0.0, is_live=True)
-    tracker.take(tick(0.4, step=8), 1.0)
-    tracker.take(tick(None), 1.0)
+    tracker.take(progress_event(0.4, step=8), 1.0)
+    tracker.take(progress_event(None), 1.0)
     assert tracker.due_at() is None
 
     update = tracker.update(1.0, is_live=True)
@@ -94,11 +96,11 @@ def test_progress_does_not_fall_within_an_attempt() -> None:
 
 def test_progress_begins_anew_with_an_attempt() -> None:
     """A new attempt forgets the old one's progress and rate."""
-    update = told(tick(0.9), status("queued", attempt=2))
+    update = shown(progress_event(0.9), status("queued", attempt=2))
     assert (update.attempt, update.progress) == (2, None)
     assert update.text == "attempt 2 · queued"
 
-    assert told(tick(0.9), tick(0.1, attempt=2)).progress == 0.1
+    assert shown(progress_event(0.9), progress_event(0.1, attempt=2)).progress == 0.1
 
 
 @pytest.mark.parametrize(
@@ -129,7 +131,7 @@ def test_polling_that_goes_on_is_no_news() -> None:
 def test_a_switch_of_ways_is_news() -> None:
     """When progress becomes live, or stops being so, the message says so."""
     tracker = ProgressTracker(TASK, 1.0)
-    tracker.take(tick(0.5), 0.0)
+    tracker.take(progress_event(0.5), 0.0)
     tracker.update(0.0, is_live=True)
     tracker.changed()
     assert tracker.due_at() == 1.0
@@ -141,14 +143,14 @@ def test_a_switch_of_ways_is_news() -> None:
     [
         pytest.param([], "submitted", id="nothing-known"),
         pytest.param([status("waiting")], "waiting", id="waiting"),
-        pytest.param([status("running")], "running", id="no-tick-yet"),
-        pytest.param([tick(0.724, step=14)], "72 % · step 14/20", id="steps"),
-        pytest.param([tick(0.724)], "72 %", id="no-steps"),
+        pytest.param([status("running")], "running", id="no-event-yet"),
+        pytest.param([progress_event(0.724, step=14)], "72 % · step 14/20", id="steps"),
+        pytest.param([progress_event(0.724)], "72 %", id="no-steps"),
         pytest.param([CompletedEvent(task_id=TASK)], "completed", id="completed"),
         pytest.param([CancelledEvent(task_id=TASK)], "cancelled", id="cancelled"),
         pytest.param([FailedEvent(task_id=TASK)], "failed", id="failed"),
         pytest.param(
-            [tick(0.5), FailedEvent(task_id=TASK, error="CUDA\nout of memory")],
+            [progress_event(0.5), FailedEvent(task_id=TASK, error="CUDA\nout of memory")],
             "failed · CUDA out of memory",
             id="failed-why",
         ),
@@ -162,13 +164,13 @@ def test_a_switch_of_ways_is_news() -> None:
 )
 def test_the_text_says_what_is_known(events: list[Event], text: str) -> None:
     """The ready text holds what is known, and nothing else."""
-    assert told(*events).text == text
-    assert str(told(*events)) == text
+    assert shown(*events).text == text
+    assert str(shown(*events)) == text
 
 
 def test_a_long_error_is_shortened() -> None:
     """A message edited into a chat stays short, whatever the service says."""
-    text = told(FailedEvent(task_id=TASK, error="x" * 5000)).text
+    text = shown(FailedEvent(task_id=TASK, error="x" * 5000)).text
     assert len(text) < 220
     assert text.endswith("…")
 
@@ -177,18 +179,18 @@ def test_the_text_tells_the_time_left() -> None:
     """With an even rate the estimate is what is left at that rate."""
     tracker = ProgressTracker(TASK, 1.0)
     for step in range(1, 15):
-        tracker.take(tick(step / 20, step=step), step * 1.25)
+        tracker.take(progress_event(step / 20, step=step), step * 1.25)
 
     update = tracker.update(14 * 1.25, is_live=True)
     assert update.seconds_left == pytest.approx(7.5)
     assert update.text == "70 % · step 14/20 · about 8 s left"
 
 
-def test_no_time_is_told_while_polling_or_at_the_end() -> None:
-    """Without ticks, and when nothing is left, there is no estimate."""
+def test_no_time_is_delivered_while_polling_or_at_the_end() -> None:
+    """Without events, and when nothing is left, there is no estimate."""
     tracker = ProgressTracker(TASK, 1.0)
     for step in range(1, 11):
-        tracker.take(tick(step / 20), float(step))
+        tracker.take(progress_event(step / 20), float(step))
 
     assert tracker.update(10.0, is_live=False).seconds_left is None
     tracker.take(CompletedEvent(task_id=TASK), 10.0)
@@ -202,16 +204,16 @@ def estimate(points: list[tuple[float, float]], now: float) -> float | None:
     return left.at(now)
 
 
-def test_an_estimate_needs_some_ticks_and_seconds() -> None:
-    """Two ticks, or many within a moment, are no rate."""
+def test_an_estimate_needs_some_progress_events_and_seconds() -> None:
+    """Two events, or many within a moment, are no rate."""
     assert estimate([], 0) is None
     assert estimate([(0, 0.1), (10, 0.2)], 10) is None
     assert estimate([(0, 0.1), (1, 0.2), (2, 0.3)], 2) is None
     assert estimate([(0, 0.1), (2, 0.2), (4, 0.3)], 4) == pytest.approx(14)
 
 
-def test_an_estimate_counts_down_between_ticks() -> None:
-    """Time that passes without a tick is taken off, and never below nothing."""
+def test_an_estimate_counts_down_between_progress_events() -> None:
+    """Time that passes without a event is taken off, and never below nothing."""
     points = [(0.0, 0.1), (2.0, 0.2), (4.0, 0.9)]
     assert estimate(points, 4) == pytest.approx(0.5)
     assert estimate(points, 4.4) == pytest.approx(0.1)
@@ -219,7 +221,7 @@ def test_an_estimate_counts_down_between_ticks() -> None:
 
 
 def test_a_task_that_stands_still_has_no_estimate() -> None:
-    """After several of the usual pauses without a tick nobody knows."""
+    """After several of the usual pauses without a event nobody knows."""
     points = [(float(n * 5), n / 10) for n in range(5)]
     assert estimate(points, 20 + 19) is not None
     assert estimate(points, 20 + 21) is None
@@ -256,23 +258,23 @@ def test_a_duration_is_no_finer_than_an_estimate_deserves(seconds: float, said: 
     assert duration(seconds) == said
 
 
-ticks = st.lists(
+events = st.lists(
     st.tuples(
         st.floats(0, 30), st.one_of(st.none(), st.floats(0, 1)), st.integers(1, 3)
     )  # pause, progress, attempt
 )
 
 
-@given(ticks)
-def test_whatever_ticks_come_the_message_never_goes_back(
-    ticks: list[tuple[float, float | None, int]],
+@given(events)
+def test_whatever_progress_events_come_the_message_never_goes_back(
+    events: list[tuple[float, float | None, int]],
 ) -> None:
-    """For any ticks, attempts and progress within them only rise; the estimate is sane."""
+    """For any events, attempts and progress within them only rise; the estimate is sane."""
     tracker = ProgressTracker(TASK, 1.0)
     now, attempt, shown = 0.0, 1, (1, -1.0)
-    for pause, progress, number in ticks:
+    for pause, progress, number in events:
         now, attempt = now + pause, max(attempt, number)
-        tracker.take(tick(progress, attempt=attempt), now)
+        tracker.take(progress_event(progress, attempt=attempt), now)
         update = tracker.update(now, is_live=True)
         told_now = (update.attempt, -1.0 if update.progress is None else update.progress)
         assert told_now >= shown
