@@ -85,13 +85,13 @@ class _Check:
 class Poller:
     """Wakes followers and answers their status checks, for one client."""
 
-    _now: Callable[[], float]
-    _spawn: Callable[..., Any]
-    _check_status: Callable[[str], Awaitable[TaskSnapshot]]
-    _list_page: ListPage
-    _pace: RateLimit
-    _places: Places
-    _policy: WatchPolicy
+    _now: Callable[[], float] = attrs.field(alias="now")
+    _spawn: Callable[..., Any] = attrs.field(alias="spawn")
+    _check_status: Callable[[str], Awaitable[TaskSnapshot]] = attrs.field(alias="check_status")
+    _list_page: ListPage = attrs.field(alias="list_page")
+    _pace: RateLimit = attrs.field(alias="pace")
+    _places: Places = attrs.field(alias="places")
+    _policy: WatchPolicy = attrs.field(alias="policy")
     # By whether the task waits for a GPU.
     _lags: dict[bool, Lately] = attrs.field(init=False)
     _entries: dict[str, _Entry] = attrs.field(factory=dict[str, _Entry], init=False)

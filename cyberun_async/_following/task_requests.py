@@ -43,12 +43,12 @@ _OUTPUT_TRIES = 3
 class TaskRequests:
     """What followers ask of the service, with the headers of the observer."""
 
-    _transport: Transport
-    _caller: Caller
-    _policy: WatchPolicy
-    _timeouts: Timeouts
-    _usage: Usage
-    _notifier: Notifier
+    _transport: Transport = attrs.field(alias="transport")
+    _caller: Caller = attrs.field(alias="caller")
+    _policy: WatchPolicy = attrs.field(alias="policy")
+    _timeouts: Timeouts = attrs.field(alias="timeouts")
+    _usage: Usage = attrs.field(alias="usage")
+    _notifier: Notifier = attrs.field(alias="notifier")
 
     async def status(self, task_id: str) -> TaskSnapshot:
         """Return the task's state. Not retried here, but by the watch, at the client's rate."""
