@@ -73,7 +73,7 @@ def _free_form(name: str, data: str, task_id: str, attempt: int, loads: Loads) -
         payload = loads(data)
     except (ValueError, RecursionError):
         payload = None
-    raw = payload if is_object(payload) else {}
+    raw: Mapping[str, Any] = payload if is_object(payload) else {}
     if name == "error":
         if payload is None and data:
             raw = {"message": data}

@@ -126,7 +126,7 @@ class Counters:
 class Watch:
     """The state of following one task. Not safe to share between threads."""
 
-    _start: ResumeToken
+    _start: ResumeToken = attrs.field(alias="start")
     policy: WatchPolicy
     draw: Callable[[], float]
     started_at: float
