@@ -116,4 +116,5 @@ def from_plain(message: Mapping[str, Any]) -> News:
 
 def _outcome(plain: dict[str, Any]) -> JobOutcome:
     files = tuple(Path(path) for path in plain["files"])
-    return JobOutcome(**{**plain, "state": OUTCOMES[plain["state"]], "files": files})
+    fields: dict[str, Any] = {**plain, "state": OUTCOMES[plain["state"]], "files": files}
+    return JobOutcome(**fields)
