@@ -8,9 +8,10 @@ Sessions whose settings are equal share their watches, too.
 """
 
 from collections.abc import AsyncIterable, Awaitable, Callable, Mapping
+from functools import partial
 from typing import TypeVar
 
-from .._following import EventBuffer, Follower, Followers
+from .._following import EventBuffer, Follower, Followers, ResultReading
 from .._http import Caller, ForeignResponse, sealed
 from .._model import (
     ClientStatistics,
@@ -149,16 +150,26 @@ class Session:
 
         Args:
             task_id: The task.
-            is_completed: Whether it is known to have completed; if not, and there is no
-                result, it is asked for, since only then one has expired.
+            is_completed: Whether it is known to have completed: the result is then read until
+                it is there. If not, and there is none, that is looked up, since only the
+                result of a completed task has expired.
         """
-        path = path_for("tasks", task_id, "result")
+        if is_completed:
+            return await self.reading_of(task_id).read()
         try:
-            return decode_result(await self.caller.call("GET", path, task=True))
+            return await self._ask_for_result(task_id)
         except TaskNotFoundError as error:
-            if is_completed or await self._has_completed(task_id):
+            if error.from_service and await self._has_completed(task_id):
                 raise ResultExpiredError.after(error) from error
             raise
+
+    def reading_of(self, task_id: str) -> ResultReading:
+        """Return what reads the result of a task that is known to have completed."""
+        return ResultReading(partial(self._ask_for_result, task_id), self.settings.watch_policy)
+
+    async def _ask_for_result(self, task_id: str) -> RawResult:
+        path = path_for("tasks", task_id, "result")
+        return decode_result(await self.caller.call("GET", path, task=True))
 
     async def _has_completed(self, task_id: str) -> bool:
         try:

@@ -160,14 +160,14 @@ async def wait_for_result(
         if (bad_end := ended_badly(snapshot)) is not None:
             raise bad_end
         try:
-            found = await session.within(
-                deadline.left_or_none, partial(session.raw_result, snapshot.id, is_completed=True)
-            )
+            reading = session.reading_of(snapshot.id)
+            found = await session.within(deadline.left_or_none, reading.read)
         except CyberunError as error:
             error.at_least_with(token_at(snapshot))
             raise
     if found is None:
-        raise result_is_late(snapshot, deadline.seconds or 0.0)
+        late = result_is_late(snapshot, deadline.seconds or 0.0, reading.failure)
+        raise late from reading.failure
     return TaskResult(
         session,
         found[0],
@@ -208,10 +208,15 @@ async def cancel_and_wait(
             ).with_token(error.resume_token) from None
 
 
-def result_is_late(snapshot: TaskSnapshot, seconds: float) -> WaitTimeoutError:
+def result_is_late(
+    snapshot: TaskSnapshot, seconds: float, last: CyberunError | None = None
+) -> WaitTimeoutError:
     """Return the error of a wait whose time is up when the end is known, and no more."""
     error = WaitTimeoutError(
-        task_id=snapshot.id, timeout=seconds, what="deliver its result", snapshot=snapshot
+        task_id=snapshot.id,
+        timeout=seconds,
+        what="deliver its result" + (f" (last answer: {last})" if last is not None else ""),
+        snapshot=snapshot,
     )
     return error.with_token(ResumeToken(task_id=snapshot.id, status=snapshot.status))
 

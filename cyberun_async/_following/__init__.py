@@ -15,4 +15,5 @@ from .list_polling import (
 from .notifier import Faults as Faults, Notifier as Notifier
 from .poller import Poller as Poller
 from .rate_limit import Lately as Lately, RateLimit as RateLimit
+from .results import ResultReading as ResultReading
 from .stream_slots import StreamSlots as StreamSlots

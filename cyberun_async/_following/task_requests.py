@@ -10,8 +10,7 @@ import attrs
 from .._http import Caller, EventConnection, Secret, Transport, Usage, retry_after_of
 from .._model import (
     CyberunError,
-    ResultExpiredError,
-    TaskNotFoundError,
+    RawResult,
     TaskSnapshot,
     Timeouts,
     WatchPolicy,
@@ -31,6 +30,7 @@ from .._protocol import (
 from .._validation import path_for
 from .list_polling import PAGE_SIZE
 from .notifier import Notifier
+from .results import ResultReading
 
 
 logger = logging.getLogger("cyberun_async")
@@ -90,19 +90,22 @@ class TaskRequests:
         """Return the output of a completed task, or why it cannot be read (in time)."""
         path, headers = path_for("tasks", task_id, "result"), self._notifier.headers(task_id)
         seconds = self._policy.output_timeout
+
+        async def ask() -> RawResult:
+            # One try that hangs leaves time for others.
+            total = seconds / _OUTPUT_TRIES
+            call = self._caller.call("GET", path, headers=headers, task=True, total=total)
+            return decode_result(await call)
+
+        reading = ResultReading(ask, self._policy)
         with anyio.move_on_after(seconds):
             try:
-                # One try that hangs leaves time for others.
-                reply = await self._caller.call(
-                    "GET", path, headers=headers, task=True, total=seconds / _OUTPUT_TRIES
-                )
-                output = decode_result(reply).output
-            except TaskNotFoundError as error:
-                return None, str(ResultExpiredError.after(error))
+                output = (await reading.read()).output
             except CyberunError as error:
                 return None, str(error)
             return output, None if output is not None else "the service's result holds no output"
-        return None, f"the result was not answered within {seconds:g} s"
+        last = f"; the last answer: {reading.failure}" if reading.failure is not None else ""
+        return None, f"the result was not answered within {seconds:g} s{last}"
 
     async def open_stream(self, task_id: str, last_event_id: str | None) -> EventConnection:
         """

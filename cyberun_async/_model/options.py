@@ -5,6 +5,7 @@ All durations are seconds as ``float``.
 """
 
 import math
+from collections.abc import Mapping
 from typing import Any
 
 import attrs
@@ -130,6 +131,10 @@ class WatchPolicy:
             then, and delivered without the output (``output_error`` says why) when the
             time is up. Half a minute covers a result that takes a few tries.
 
+        result_ready_within:
+            Seconds for which a result that lags behind the task's state (it still names a
+            state that is no end, without output) is read again once the task has completed.
+
         linger:
             Seconds a stream that several have read stays open after its last reader
             left, for one that comes back at once, as a page that is loaded again does.
@@ -154,7 +159,16 @@ class WatchPolicy:
     confirm_after: float = attrs.field(default=5.0, validator=_positive)
     not_found_grace: float = attrs.field(default=10.0, validator=_not_negative)
     output_timeout: float = attrs.field(default=30.0, validator=_positive)
+    result_ready_within: float = attrs.field(default=60.0, validator=_positive)
     linger: float = attrs.field(default=1.0, validator=_not_negative)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return attrs.asdict(self, recurse=False)
+
+    def __setstate__(self, state: Mapping[str, Any]) -> None:
+        # What was pickled before there was a setting has its default.
+        for each in attrs.fields(type(self)):
+            object.__setattr__(self, each.name, state.get(each.name, each.default))
 
 
 @attrs.frozen(kw_only=True)
