@@ -65,8 +65,7 @@ if not TYPE_CHECKING:
 
     def __getattr__(name: str) -> object:
         if name not in _LAZY:
-            message = f"module {__name__!r} has no attribute {name!r}"
-            raise AttributeError(message)
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
         try:
             module = importlib.import_module(f".{_LAZY[name]}", __name__)
         except ModuleNotFoundError as error:

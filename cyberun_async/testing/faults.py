@@ -263,8 +263,7 @@ def close_after(
 
 def _check_measure(events: int | None, size: int | None) -> None:
     if (events is None) == (size is None):
-        message = "give either a number of events or a number of bytes"
-        raise ValueError(message)
+        raise ValueError("give either a number of events or a number of bytes")
 
 
 def stall_after(*, events: int, seconds: float | None = None) -> Stall:

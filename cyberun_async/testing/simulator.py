@@ -3,7 +3,6 @@
 import random
 import ssl
 import threading
-import types
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Literal, Self
@@ -126,24 +125,14 @@ class Simulator:
         self.restart()
         return self
 
-    def __exit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc: BaseException | None,
-        traceback: types.TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.kill()
 
     async def __aenter__(self) -> Self:
         await anyio.to_thread.run_sync(self.restart)
         return self
 
-    async def __aexit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc: BaseException | None,
-        traceback: types.TracebackType | None,
-    ) -> None:
+    async def __aexit__(self, *_: object) -> None:
         with anyio.CancelScope(shield=True):
             await anyio.to_thread.run_sync(self.kill)
 
@@ -318,8 +307,7 @@ class Simulator:
         check_all(Simulator.create_task, locals())
         known = self._state.workflows.by_slug(workflow)
         if known is None:
-            message = f"there is no workflow {workflow!r}"
-            raise ValueError(message)
+            raise ValueError(f"there is no workflow {workflow!r}")
         run = run_request(known, parameters or {"prompt": "a fox"}, {})
         chosen = plan or self._state.default_plan
         task = self._state.create(run, chosen, "api_key", manual=manual)

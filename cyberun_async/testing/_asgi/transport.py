@@ -280,8 +280,7 @@ class StreamingASGITransport(httpx.AsyncBaseTransport):
 
         """
         if self._closed:
-            message = "the transport is closed"
-            raise RuntimeError(message)
+            raise RuntimeError("the transport is closed")
         scope = _scope_of(request, self._root_path, self._client)
         if self._lifespan is not None:
             scope["state"] = self._lifespan.state.copy()
@@ -419,8 +418,7 @@ class _Exchange:
                 return await self._parts.receive()
         except (anyio.EndOfStream, anyio.ClosedResourceError):
             if self._is_gone:
-                message = "the response was closed"
-                raise httpx.ReadError(message, request=self._request) from None
+                raise httpx.ReadError("the response was closed", request=self._request) from None
             if not self._is_complete:
                 raise httpx.RemoteProtocolError(_CUT, request=self._request) from self._failure
             self._raise_if_failed()
@@ -488,8 +486,7 @@ class _Exchange:
         elif kind == "http.response.body" and self._start is not None and not self._is_complete:
             await self._send_body(message)
         else:
-            problem = f"the app sent {kind!r} at the wrong time"
-            raise RuntimeError(problem)
+            raise RuntimeError(f"the app sent {kind!r} at the wrong time")
 
     async def _send_body(self, message: Message) -> None:
         part = bytes(message.get("body", b""))
@@ -570,8 +567,7 @@ class _Upload:
 
     def __init__(self, request: httpx.Request) -> None:
         if not isinstance(request.stream, httpx.AsyncByteStream):
-            message = "the request has a synchronous body"
-            raise TypeError(message)
+            raise TypeError("the request has a synchronous body")
         self._parts = aiter(request.stream)
         self.is_over = False
         self.failure: Exception | None = None
@@ -605,8 +601,7 @@ def _read_timeout(request: httpx.Request) -> Generator[None]:
         with anyio.fail_after(seconds):
             yield
     except TimeoutError as error:
-        message = f"the app was silent for {seconds} s"
-        raise httpx.ReadTimeout(message, request=request) from error
+        raise httpx.ReadTimeout(f"the app was silent for {seconds} s", request=request) from error
 
 
 def _scope_of(request: httpx.Request, root_path: str, client: tuple[str, int]) -> Scope:

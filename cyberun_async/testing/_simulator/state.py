@@ -158,8 +158,7 @@ class State:
             now = self.clock.now()
             past = task.past(now)
             if past[-1].is_terminal:
-                message = f"task {task.id} is {past[-1].status} already"
-                raise ValueError(message)
+                raise ValueError(f"task {task.id} is {past[-1].status} already")
             task.rewrite((*past, follow(past[-1], now - task.created)))
         self.streams.wake(task.id)
 
