@@ -21,15 +21,18 @@ class Errand(Generic[T]):
     Args:
         work: What is to be done.
         on_late: Called with what came of it, if nobody waits for that any more.
+        goes_on: Whether it goes on when its caller is cancelled.
     """
 
     def __init__(
         self,
         work: Callable[[], Awaitable[T]],
         on_late: Callable[[T], Awaitable[None]] | None = None,
+        goes_on: Callable[[], bool] | None = None,
     ) -> None:
         self._work = work
         self._on_late = on_late
+        self._goes_on = goes_on or (lambda: False)
         self._scope = anyio.CancelScope()
         self._is_over = anyio.Event()
         self._outcome: tuple[T] | Exception | None = None
@@ -52,7 +55,7 @@ class Errand(Generic[T]):
         """
         Return what came of the work, in a tuple of one; None when *seconds* are over.
 
-        Cancelled, it has ended the work.
+        Cancelled, it has ended the work, unless that goes on.
 
         Raises:
             Exception: What the work raised.
@@ -62,6 +65,9 @@ class Errand(Generic[T]):
             with anyio.move_on_after(max(0.0, seconds)):
                 await self._is_over.wait()
         except BaseException:
+            if self._goes_on():
+                await self._leave()
+                raise
             self.stop()
             with anyio.CancelScope(shield=True):
                 await self._is_over.wait()
@@ -72,6 +78,13 @@ class Errand(Generic[T]):
             raise ClientClosedError("the client was closed; a request cannot be finished")
         self._is_left = self._outcome is None
         return self._outcome
+
+    async def _leave(self) -> None:
+        """Leave the work to itself; what has come of it in this moment is late, too."""
+        self._is_left = True
+        if isinstance(self._outcome, tuple) and self._on_late is not None:
+            with anyio.CancelScope(shield=True):
+                await self._on_late(self._outcome[0])
 
     def stop(self) -> None:
         """End the work, without waiting for that."""

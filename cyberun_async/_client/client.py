@@ -365,7 +365,11 @@ class CyberunClient:
                 Ask the service to cancel the task when time is up, for up to
                 ``Timeouts.cancel`` seconds more.
 
-            cancel_on_exit: Ask it likewise when this call is cancelled or fails.
+            cancel_on_exit:
+                Ask it likewise when this call is cancelled or fails. Cancelled while its
+                submission is being answered, the answer is awaited on the side, while the
+                client is open.
+
             options: Further options, see :class:`RunOptions`.
 
         Raises:
@@ -385,10 +389,12 @@ class CyberunClient:
         seconds_or_none("timeout", timeout)
         run = Run(self._session, workflow, parameters, **options)
         deadline = Deadline(self._session, timeout)
-        if deadline.seconds is None:
+        if deadline.seconds is None and not cancel_on_exit:
             task = await run.submit()
         else:
-            task = await run.submit_in_time(deadline.seconds, cancel_on_timeout=cancel_on_timeout)
+            task = await run.submit_in_time(
+                deadline.left, cancel_on_timeout=cancel_on_timeout, cancel_on_exit=cancel_on_exit
+            )
         token = starting_point(task)
         try:
             with self._session.opened.calls:

@@ -99,28 +99,37 @@ class Run:
             report.task_id = task_id = await self._send()
         return TaskHandle(task_id, self._sent_at, session=session)
 
-    async def submit_in_time(self, seconds: float, *, cancel_on_timeout: bool) -> TaskHandle:
+    async def submit_in_time(
+        self, seconds: float, *, cancel_on_timeout: bool, cancel_on_exit: bool = False
+    ) -> TaskHandle:
         """
         Return the handle of a run that is accepted within *seconds*.
 
         What may have left by then is waited for on the side, while the client is open: when it
         is accepted after all, its id is logged, and its cancellation requested if that is wanted.
+        So it is when this call is cancelled, with *cancel_on_exit*.
 
         Raises:
             SubmissionTimeoutError: It may have left, and was not answered in time.
             WaitTimeoutError: It did not leave in time, and will not.
         """
+        has_timed_out = False
 
         async def accepted_late(task: TaskHandle) -> None:
-            logger.warning("a run that timed out was accepted after all, as task %s", task.id)
-            if cancel_on_timeout:
+            why = "timed out" if has_timed_out else "was cancelled"
+            logger.warning("a run that %s was accepted after all, as task %s", why, task.id)
+            if cancel_on_timeout if has_timed_out else cancel_on_exit:
                 await self._session.request_cancel(task.id)
 
-        errand = Errand(self.submit, accepted_late)
+        def goes_on() -> bool:
+            return cancel_on_exit and self._departure.maybe_sent
+
+        errand = Errand(self.submit, accepted_late, goes_on)
         self._session.opened.runtime.spawn(errand.run)
         found = await errand.outcome(seconds)
         if found is not None:
             return found[0]
+        has_timed_out = True
         if not self._departure.maybe_sent:
             errand.stop()
             raise WaitTimeoutError(task_id=None, timeout=seconds, what="leave")
