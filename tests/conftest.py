@@ -90,7 +90,8 @@ def served_over_tls(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 
     @functools.wraps(original)
     def with_tls(self: Simulator, **options: Any) -> None:
-        original(self, **{"tls": context, **options})
+        options.setdefault("tls", context)
+        original(self, **options)
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("SSL_CERT_FILE", str(bundle))

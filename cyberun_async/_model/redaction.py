@@ -167,7 +167,8 @@ class Described:
     def _pickled(self, name: str, value: Any) -> Any:
         if name in self._whole:
             return value
-        is_text = isinstance(value, str | bytes | tuple) or name == "raw"
+        given: Any = value
+        is_text = isinstance(given, str | bytes | tuple) or name == "raw"
         return scrubbed_values(value) if is_text else value
 
     def _fields(self, change: Callable[[str, Any], Any]) -> dict[str, Any]:

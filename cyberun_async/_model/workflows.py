@@ -31,7 +31,7 @@ def _fault_of(definition: ParameterDef, given: Mapping[object, object]) -> str |
     if definition.type == "file":
         return _file_fault(value)
     if isinstance(value, FILE_TYPES):
-        return f"is not of type file, so it takes no {_kind(value)}"
+        return f"is not of type file, so it takes no {_kind(cast('object', value))}"
     check_one = _CHECKS.get(definition.type or "")
     return None if check_one is None else check_one(value, definition)
 

@@ -177,7 +177,10 @@ class WebhookEndpoint:
         now: Callable[[], datetime] | None = None,
     ) -> None:
         # What error reporters show of this frame.
-        secret = [*map(sealed, secret)] if isinstance(secret, list | tuple) else sealed(secret)
+        if isinstance(secret, list | tuple):
+            secret = [sealed(each) for each in cast("Sequence[str]", secret)]
+        else:
+            secret = sealed(secret)
         self._source = secret if callable(secret) else None
         with without_locals():
             self._fixed_keys = () if callable(secret) else keys_of(secret)

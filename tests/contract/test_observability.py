@@ -268,7 +268,7 @@ async def test_many_submissions_at_once_do_not_mix(sim: Simulator, otel: Collect
             ids = {one.handle.id async for one in sent if one.handle is not None}
 
     spans = otel.spans("cyberun.submit")
-    assert {(span.attributes or {}).get("cyberun.task.id") for span in spans} == ids
+    assert {str((span.attributes or {}).get("cyberun.task.id")) for span in spans} == ids
     assert len({request.headers["traceparent"] for request in sim.requests_to("run")}) == 20
 
 

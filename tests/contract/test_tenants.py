@@ -101,9 +101,10 @@ async def test_a_sibling_acts_with_its_own_key_and_team(sim: Simulator) -> None:
 def test_a_sibling_with_a_key_that_cannot_be_one_is_refused(sim: Simulator) -> None:
     """As the client itself is, at once."""
     client = virtual_client(sim)
-    for settings in ({"api_key": "ak-1234"}, {"api_key": 5}, {"api_key": sim.jwt}):
+    wrong: tuple[Any, ...] = ("ak-1234", 5, sim.jwt)
+    for key in wrong:
         with pytest.raises(ConfigurationError):
-            client.with_options(**settings)
+            client.with_options(api_key=key)
 
 
 async def test_tenants_follow_a_task_on_their_own(sim: Simulator) -> None:

@@ -91,8 +91,7 @@ async def cancelled(
         async def reading() -> None:
             async with events:  # noqa: B023 - awaited within the round
                 async for event in events:  # noqa: B023
-                    if isinstance(event, Event):
-                        story.events.append(event)
+                    story.events.append(event)
 
         reader = asyncio.create_task(reading())
         await asyncio.wait([reader], timeout=dice.random() * 1.5)
@@ -136,9 +135,8 @@ async def abandoning(
 ) -> None:
     events = client.watch(task)
     async for event in events:
-        if isinstance(event, Event):
-            story.events.append(event)
-            break
+        story.events.append(event)
+        break
     token = events.token()
     if story.events[-1].is_terminal:
         return
