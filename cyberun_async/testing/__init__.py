@@ -10,8 +10,6 @@ from typing import TYPE_CHECKING
 
 from .._names import publish
 from . import faults
-from ._asgi.transport import StreamingASGITransport
-from ._clock import DeadlockError, VirtualClockLoop, virtual_backend
 from ._sent import Sent
 from ._simulator.behaviour import Behaviour
 from ._simulator.faults import FaultBook, FaultRule
@@ -22,6 +20,8 @@ from .faults import TROUBLES
 
 
 if TYPE_CHECKING:
+    from ._asgi.transport import StreamingASGITransport
+    from ._clock import DeadlockError, VirtualClockLoop, virtual_backend
     from ._simulator.live import LiveTask
     from ._simulator.state import RunRequest
     from .simulator import Simulator
@@ -52,11 +52,16 @@ __all__ = [
 publish(__name__, globals(), [name for name in __all__ if name in globals()])
 
 _OF_THE_EXTRA = frozenset({"starlette", "uvicorn"})
-# Imported on first use: the clock and the transport work without the extra.
+# Imported on first use: pytest loads this package with the plugin, and no network with it;
+# the clock and the transport work without the extra.
 _LAZY = {
+    "DeadlockError": "_clock",
     "LiveTask": "_simulator.live",
     "RunRequest": "_simulator.state",
     "Simulator": "simulator",
+    "StreamingASGITransport": "_asgi.transport",
+    "VirtualClockLoop": "_clock",
+    "virtual_backend": "_clock",
 }
 
 
