@@ -14,7 +14,7 @@ from typing import ClassVar, Generic, Self, TypeVar, cast
 
 import anyio
 
-from ._model import ClientStateError
+from ._model import ClientStateError, WrongEventLoopError
 from ._runtime import Runtime
 
 
@@ -50,6 +50,10 @@ class HeldIterator(ABC, Generic[Item_co]):
     @abstractmethod
     def _begin(self) -> Runtime:
         """Take hold of what is to be read, and return the event loop it belongs to."""
+
+    @abstractmethod
+    def _check_unread(self) -> None:
+        """Raise unless an iterator that holds nothing yet may be used here and now."""
 
     def _ready(self) -> Item_co | None:
         """Return the next item if it is there already: spares most items a coroutine."""
@@ -143,6 +147,12 @@ class HeldIterator(ABC, Generic[Item_co]):
         if self._is_closed:
             return
         if not self._is_begun:
+            try:
+                self._check_unread()
+            except WrongEventLoopError:
+                raise
+            except ClientStateError:
+                pass  # the client is not open, and nothing is held
             self._is_closed = True
             return
         self._runtime.check()

@@ -179,6 +179,9 @@ class FanIn(HeldIterator[R]):
     def _is_holding(self) -> bool:
         return not self._work.is_over
 
+    def _check_unread(self) -> None:
+        self._home.check()
+
     def _begin(self) -> Runtime:
         self._home.check()
         self._home.spawn(self._run)

@@ -155,6 +155,9 @@ class Subscription(HeldIterator[Item_co]):
     def _is_holding(self) -> bool:
         return not self._reader.is_finished
 
+    def _check_unread(self) -> None:
+        self._session.home()
+
     def _begin(self) -> Runtime:
         home = self._session.home()
         self._follower = self._session.subscribe(self._token, self._reader)

@@ -175,6 +175,9 @@ class ArtifactStream(HeldIterator[bytes]):
     def _is_holding(self) -> bool:
         return self._download is not None
 
+    def _check_unread(self) -> None:
+        self._links.client.home()
+
     def _begin(self) -> Runtime:
         return self._links.client.home()
 

@@ -150,8 +150,10 @@ class Artifact:
             return await part.call(lambda: part.publish(overwrite=overwrite))
         finally:
             with anyio.CancelScope(shield=True):
-                await stream.aclose()
-                await part.call(part.discard)
+                try:
+                    await stream.aclose()
+                finally:
+                    await part.call(part.discard)
 
 
 class TaskResult(Sequence[Artifact]):

@@ -30,6 +30,7 @@ class Begun:
     handle: TaskHandle
     result: TaskResult
     iterators: dict[str, Any] = attrs.field(factory=dict[str, Any])
+    unread: dict[str, Any] = attrs.field(factory=dict[str, Any])
 
     @property
     def artifact(self) -> Artifact:
@@ -53,6 +54,14 @@ async def begin(sim: Simulator) -> Begun:
         "submit_many": client.submit_many("text-to-image", [{"prompt": "a"}] * 20),
         "download": begun.artifact.aiter_bytes(),
     }
+    begun.unread = {
+        "watch": client.watch(live.id),
+        "progress": client.progress(live.id),
+        "watch_many": client.watch_many([live.id]),
+        "as_completed": client.as_completed([live.id]),
+        "submit_many": client.submit_many("text-to-image", [{"prompt": "a"}]),
+        "download": begun.artifact.aiter_bytes(),
+    }
     live.status("running")
     for iterator in begun.iterators.values():
         await anext(iterator)
@@ -61,6 +70,10 @@ async def begin(sim: Simulator) -> Begun:
 
 def _of(name: str, call: Callable[[Any], Any]) -> Callable[[Begun, Path], Any]:
     return lambda begun, _: call(begun.iterators[name])
+
+
+def _of_unread(name: str) -> Callable[[Begun, Path], Any]:
+    return lambda begun, _: begun.unread[name].aclose()
 
 
 def _without_folder(call: Callable[[Begun], Any]) -> Callable[[Begun, Path], Any]:
@@ -74,6 +87,10 @@ CALLS: Final[dict[str, Callable[[Begun, Path], Any]]] = {
     },
     **{
         f"close {name}": _of(name, lambda iterator: iterator.aclose())
+        for name in ("watch", "progress", "watch_many", "as_completed", "submit_many", "download")
+    },
+    **{
+        f"close unread {name}": _of_unread(name)
         for name in ("watch", "progress", "watch_many", "as_completed", "submit_many", "download")
     },
     **{
