@@ -95,7 +95,9 @@ class Admission:
     async def _definition(self, workflow: str) -> Workflow | str:
         try:
             return await patiently(self._patience, partial(self._client.workflows.get, workflow))
-        except NotFoundError:
+        except NotFoundError as error:
+            if not error.from_service:
+                raise
             meant = await self._meant(workflow)
             return f"there is no workflow {workflow!r}, or it is not yours{meant}"
         except InvalidInputError as error:

@@ -5,10 +5,15 @@ from pathlib import Path
 import pytest
 
 from cyberun_async import RetryPolicy, ServiceUnavailableError
-from cyberun_async.batch import Batch, BatchPolicy, Job
+from cyberun_async.batch import Batch, BatchPolicy, InvalidJobsError, Job
 from cyberun_async.testing import Simulator, TaskPlan, faults
 
-from ..whole.kit import virtual_client
+from ..whole.kit import VIRTUAL, virtual_backend, virtual_client
+
+
+@pytest.fixture(params=VIRTUAL)
+def anyio_backend(request: pytest.FixtureRequest) -> tuple[str, dict[str, object]]:
+    return virtual_backend(request.param)
 
 
 QUICK = TaskPlan(pending=0.01, waiting=0.01, queued=0.01, steps=1, step_seconds=0.01)
@@ -52,3 +57,25 @@ async def test_that_patience_has_an_end(tmp_path: Path) -> None:
     with pytest.raises(ServiceUnavailableError):
         await states_of(sim, tmp_path / "ledger.sqlite", 0.0)
     assert sim.submissions == []
+
+
+@pytest.mark.parametrize("status", [200, 401, 404, 410])
+async def test_a_page_in_the_place_of_a_definition_is_an_outage(
+    status: int, tmp_path: Path
+) -> None:
+    """A proxy cannot say that a workflow does not exist."""
+    sim = Simulator(seed=7, default_plan=QUICK)
+    page = "<html>nginx</html>"
+    rule = sim.faults.add("workflow", faults.refuse(status, body=page), times=1)
+
+    assert await states_of(sim, tmp_path / "ledger.sqlite", 60.0) == ["completed"]
+    assert rule.fired == 1
+
+
+async def test_the_services_own_word_that_a_workflow_is_missing_is_final(tmp_path: Path) -> None:
+    """It is a fault of the job, named at once."""
+    sim = Simulator(seed=7, default_plan=QUICK)
+    sim.faults.add("workflow", faults.refuse(404, "no such workflow"), times=None)
+
+    with pytest.raises(InvalidJobsError, match="there is no workflow"):
+        await states_of(sim, tmp_path / "ledger.sqlite", 60.0)
