@@ -26,7 +26,6 @@ TESTED = ".[testing,cli,asgi,otel,fast]"
 
 # The folders of the tests that serve on loopback.
 SERVING = ("tests/wire", "tests/whole", "tests/contract", "tests/relay", "tests/stress")
-
 # Each a folder in tests/benchmarks/ with a program `run.py`, and all share a harness there.
 BENCHMARKS = ("events", "opening", "many", "batch")
 
@@ -106,9 +105,10 @@ def slow(session: nox.Session) -> None:
 
 @nox.session
 def lint(session: nox.Session) -> None:
-    """Check style, formatting, and who imports whom."""
+    """Check style, formatting, who imports whom, and the words."""
     _pinned(session, ".", *_group("lint"))
-    _run_each(session, ("ruff", "check"), ("ruff", "format", "--check"), ("lint-imports",))
+    checks = ("ruff check", "ruff format --check", "lint-imports", "python tests/house/words.py")
+    _run_each(session, *(tuple(check.split()) for check in checks))
 
 
 @nox.session

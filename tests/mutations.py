@@ -202,7 +202,7 @@ MUTATIONS = (
         "a grown count begins no attempt",
         f"{ORDERING}._is_new_attempt",
         always(value=False),
-        (f"{WATCH}a_check_explains_a_step_back[a-new-attempt-is-told]",),
+        (f"{WATCH}a_check_explains_a_step_back[a-new-attempt-is-reported]",),
     ),
     Mutation(
         "Ordered",

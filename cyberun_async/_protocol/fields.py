@@ -133,7 +133,7 @@ def text(fields: Fields, *names: str) -> str | None:
 
 
 def texts(fields: Fields, name: str) -> tuple[str, ...]:
-    """Return the texts of a list, without what is none."""
+    """Return the texts of a list; values of other types are left out."""
     return tuple(one for one in rows(fields, name) if isinstance(one, str))
 
 

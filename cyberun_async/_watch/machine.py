@@ -154,7 +154,7 @@ class Watch:
     _status_since: float = attrs.field(init=False)
     _held_at: float = attrs.field(default=0.0, init=False)
     _checking_since: float = attrs.field(default=0.0, init=False)
-    # When the first of the refusals came since which nothing was heard of the task.
+    # When the first of the refusals came since the last news of the task.
     _refused_since: float | None = attrs.field(default=None, init=False)
     # When the task was first shown as over in a state that nobody knows.
     _unknown_end_since: float | None = attrs.field(default=None, init=False)

@@ -1,4 +1,4 @@
-"""How long nothing has been heard of a task, and when the watch gives up."""
+"""How long there has been no news of a task, and when the watch gives up."""
 
 import attrs
 

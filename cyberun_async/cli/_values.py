@@ -55,7 +55,7 @@ def object_of(text: str | bytes, source: str | os.PathLike[str]) -> dict[str, An
     Return the JSON object in *text*, as read from *source*.
 
     Raises:
-        InvalidInputError: It is none.
+        InvalidInputError: It is not one.
     """
     try:
         found: object = json.loads(text, parse_constant=_refused)
@@ -68,4 +68,4 @@ def object_of(text: str | bytes, source: str | os.PathLike[str]) -> dict[str, An
 
 
 def _refused(name: str) -> Any:
-    raise ValueError(f"{name} is none of its numbers")
+    raise ValueError(f"{name} is not one of its numbers")

@@ -34,7 +34,7 @@ class Story:
         """It waits *seconds* for an agent."""
         return self._with(waiting=seconds)
 
-    def waits_for_ever(self) -> Self:
+    def waits_forever(self) -> Self:
         """No agent ever takes it."""
         return self._with(forever_waiting=True)
 

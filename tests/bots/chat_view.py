@@ -49,8 +49,8 @@ class ChatView:
 
     def telling(self) -> list[tuple[float, tuple[Bubble, ...]]]:
         """Return four moments: the first progress, one half-way, one near the end, the last."""
-        ticks = [moment for moment in self.moments if "%" in moment[1][-1].text]
-        return [ticks[0], ticks[len(ticks) // 2], ticks[-1], self.moments[-1]]
+        progress = [moment for moment in self.moments if "%" in moment[1][-1].text]
+        return [progress[0], progress[len(progress) // 2], progress[-1], self.moments[-1]]
 
 
 def draw(chats: Sequence[ChatView], chromium: str, path: Path) -> None:

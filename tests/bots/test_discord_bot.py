@@ -108,8 +108,8 @@ async def test_a_failed_run_says_why(cyberun_simulator: Simulator, painter: Any)
 
 
 @pytest.mark.cyberun_trouble("submission-lost")
-async def test_a_run_that_cannot_be_submitted_is_told(painter: Any) -> None:
-    """A submission without an answer is not repeated, but told."""
+async def test_a_run_that_cannot_be_submitted_is_reported(painter: Any) -> None:
+    """A submission without an answer is not repeated, but reported."""
     chat = Recorder()
     await painter.draw(interaction_of(chat), "a fox")
 
@@ -135,7 +135,7 @@ async def test_one_run_per_person(cyberun_simulator: Simulator, painter: Any) ->
 
 
 async def test_the_button_cancels(cyberun_simulator: Simulator, painter: Any) -> None:
-    """Its owner cancels the run; somebody else is told off."""
+    """Its owner cancels the run; somebody else is reported off."""
     cyberun_simulator.tell(story().runs(steps=100, seconds=100))
     chat = Recorder()
     drawing = asyncio.create_task(painter.draw(interaction_of(chat), "a fox"))

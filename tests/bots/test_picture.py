@@ -30,7 +30,7 @@ def anyio_backend(request: pytest.FixtureRequest) -> Any:
 
 
 class SeenChat(Chat):
-    """Telegram, which shows what it is told to show."""
+    """Telegram, which shows what it is asked to show."""
 
     def __init__(self, view: ChatView) -> None:
         super().__init__()

@@ -76,7 +76,7 @@ def bot_module() -> ModuleType:
 
 
 class Telegram:
-    """The bot, fed with updates as if it had polled them."""
+    """The bot, given with updates as if it had polled them."""
 
     def __init__(self, painter: Any, chat: Chat | None = None) -> None:
         self.chat = chat or Chat()
@@ -125,7 +125,7 @@ async def test_a_failed_run_says_why(cyberun_simulator: Simulator, telegram: Tel
 
 
 async def test_a_flood_wait_is_sat_out(cyberun_simulator: Simulator, telegram: Telegram) -> None:
-    """An edit that Telegram puts off is made again, so that the last word is told."""
+    """An edit that Telegram puts off is made again, so that the last word is reported."""
     cyberun_simulator.tell(story().runs(steps=2, seconds=0.1).fails("CUDA out of memory"))
     telegram.chat.floods = 1
     await telegram.say("/draw a fox")

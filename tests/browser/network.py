@@ -48,7 +48,7 @@ class Network:
             for end in self._open:
                 _shut(end)
 
-    def mend(self) -> None:
+    def repair(self) -> None:
         """Let connections through again."""
         with self._lock:
             self._is_cut = False

@@ -171,7 +171,7 @@ def test_two_tabs_follow_one_stream_through_a_cut(
     for page in tabs:
         expect(page.locator("#note")).to_have_text("Connection lost; trying again.")
     paint(task, 14)
-    network.mend()
+    network.repair()
     for page in tabs:
         expect_step(page, 14)
         expect(page.locator("#note")).to_have_text("")

@@ -213,7 +213,7 @@ def test_a_refused_key_has_its_exit_code(sim: Simulator, monkeypatch: pytest.Mon
 def test_a_service_that_fails_has_its_exit_code(
     sim: Simulator, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Refusals are 7, a service that is not there 8, a run of unknown fate 9."""
+    """Refusals are 7, a service that is not there 8, a run unconfirmed 9."""
     sim.faults.add("run", faults.refuse(422))
     assert main(["run", *FOX]) == 7
     sim.faults.add("run", faults.abandon())
@@ -418,7 +418,7 @@ def test_a_report_needs_no_key(
     assert main(command) == 5
 
 
-def test_a_batch_of_unknown_fate_asks_for_decisions(
+def test_an_unconfirmed_batch_asks_for_decisions(
     sim: Simulator, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """A lost answer is 9; a decision on the command line settles it."""
@@ -657,6 +657,6 @@ def test_the_consoles_of_the_page_are_real(
     for step, output in played(PAGE, run):
         shown, seen = step.output.splitlines(), output.splitlines()
         assert seen == [line for line in shown if line in seen], step.command
-        # Under load a state or a tick may have passed before anybody listened.
+        # Under load a state or a progress event may have passed before anybody listened.
         missing = [line for line in shown if line not in seen]
         assert [line for line in missing if not PASSING.search(line)] == [], step.command

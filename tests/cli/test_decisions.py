@@ -217,7 +217,7 @@ def test_the_way_on_has_no_decision_that_was_taken() -> None:
     )
 
 
-def test_what_was_noted_on_an_error_is_told() -> None:
+def test_what_was_noted_on_an_error_is_reported() -> None:
     """What went wrong besides, as the cancellation of the rest, is not kept from anybody."""
     error = CyberunError("the batch was stopped")
     bare = error_record(error)

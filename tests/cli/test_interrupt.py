@@ -16,7 +16,7 @@ async def nothing() -> None:
 
 def test_the_first_signal_cancels_the_work() -> None:
     """Work is cancelled where it stands, and its cleaning up is waited for."""
-    told: list[str] = []
+    reported: list[str] = []
 
     async def work() -> ExitCode:
         try:
@@ -25,17 +25,17 @@ def test_the_first_signal_cancels_the_work() -> None:
         finally:
             with anyio.CancelScope(shield=True):
                 await anyio.sleep(0.01)
-            told.append("cleaned")
+            reported.append("cleaned")
         return ExitCode.DONE
 
     async def run() -> None:
-        await stoppable(work, beside=nothing, on_first=lambda: told.append("asked"))
+        await stoppable(work, beside=nothing, on_first=lambda: reported.append("asked"))
 
     with pytest.raises(InterruptedRunError) as caught:
         anyio.run(run)
 
     assert caught.value.code is ExitCode.INTERRUPTED
-    assert told == ["asked", "cleaned"]
+    assert reported == ["asked", "cleaned"]
 
 
 def test_the_second_signal_ends_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -64,7 +64,7 @@ def test_the_second_signal_ends_at_once(monkeypatch: pytest.MonkeyPatch) -> None
 
 
 def test_an_error_comes_out_of_its_groups() -> None:
-    """Task groups wrap errors; a command is told the error itself."""
+    """Task groups wrap errors; a command gets the error itself."""
     error = ValueError("x")
 
     assert alone(ExceptionGroup("", [ExceptionGroup("", [error]), TypeError()])) is error

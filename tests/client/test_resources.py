@@ -180,7 +180,7 @@ async def test_a_page_size_is_checked(size: Any) -> None:
 
 
 @pytest.mark.parametrize("body", [b"", b"[1]", b"{}", b'{"task_list": [{}]}', b"<html>", b"{"])
-async def test_a_list_that_is_none_is_unexpected(body: bytes) -> None:
+async def test_a_list_of_another_shape_is_unexpected(body: bytes) -> None:
     """What is not a list of tasks raises the one error for that."""
     service = FakeService()
     service.on("GET", "/r/tasks", body)
@@ -286,7 +286,7 @@ async def test_parameters_are_checked_where_the_definition_is_at_hand(
 # Webhooks
 
 
-async def test_the_secret_of_a_new_webhook_is_fetched_where_it_was_not_told() -> None:
+async def test_the_secret_of_a_new_webhook_is_fetched_where_it_was_not_reported() -> None:
     """Creating answers the secret or not; the caller gets it either way."""
     service = FakeService()
     service.on("POST", "/webhooks", {"id": HOOK})
@@ -316,7 +316,7 @@ async def test_creating_a_webhook_is_not_repeated() -> None:
 @pytest.mark.parametrize(
     ("status", "kind"), [(401, AuthenticationError), (403, PermissionDeniedError)]
 )
-async def test_a_refused_key_is_told_what_webhooks_need(status: int, kind: type[Exception]) -> None:
+async def test_a_refused_key_gets_what_webhooks_need(status: int, kind: type[Exception]) -> None:
     """A refusal names the credentials that manage webhooks."""
     service = FakeService()
     service.on("GET", f"/webhooks/{HOOK}", {"error_message": "no"}, status)

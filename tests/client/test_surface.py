@@ -523,7 +523,7 @@ SPOILT: Final = {
 
 
 @pytest.mark.parametrize("method", CHECKING)
-async def test_an_answer_that_is_none_is_a_typed_error(
+async def test_an_answer_of_another_shape_is_a_typed_error(
     method: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A 200 that is not the protocol raises an error of the library, or is a tolerant value."""
@@ -575,7 +575,7 @@ def made(make: Callable[..., T], what: str, **given: Any) -> T | None:
 
 @pytest.mark.parametrize("cls", [WatchPolicy, RetryPolicy, Timeouts, Limits])
 def test_a_setting_of_a_wrong_kind_is_a_typed_error(cls: type) -> None:
-    """A number that is none, out of range, or too long to be printed is reported as such."""
+    """A value that is no number, out of range, or too long to be printed is reported as such."""
     for field in attrs.fields(cls):
         for name, bad in BAD.items():
             made(cls, f"{field.name} is {name}", **{field.name: bad})

@@ -55,7 +55,7 @@ def progress(number: int) -> bytes:
 
 
 class Service:
-    """A service of one task; it sends the next event when it is told to."""
+    """A service of one task; it sends the next event when it is asked to."""
 
     def __init__(self) -> None:
         self.go_on = asyncio.Semaphore(0)

@@ -38,7 +38,7 @@ OLD = {
     r"mend(?:s|ed)?": "fix",
     r"for ever": "forever",
     r"time-outs?": "timeout",
-    r"(?-i:is none)": "there is none",
+    r"(?<!there )(?-i:is none)": "there is none",
     r"goes on, and is paid for": "keeps running and will be billed",
     r"unknown fates?": "unconfirmed submission",
 }
@@ -52,6 +52,10 @@ ALLOWED: dict[tuple[str, str], str] = {
     ("tests/benchmarks", "ticks"): "as above",
     ("cyberun_async/_http/event_stream.py", "feed"): "bytes are fed to a parser",
     ("tests/contract/test_site_over_tls.py", "feed"): "bytes are fed to a parser",
+    ("tests/protocol/test_sse.py", "feed"): "as above",
+    ("tests/cli/terminal.py", "feed"): "as above",
+    ("cyberun_async/_protocol/sse.py", "feed"): "as above",
+    ("tests/bots/test_telegram_bot.py", "feed"): "a method of aiogram",
 }
 
 

@@ -160,7 +160,7 @@ def test_a_status_needs_a_status(payload: dict[str, Any]) -> None:
     ],
 )
 def test_an_odd_field_spoils_only_itself(field: str, value: Any) -> None:
-    """A tick with one field of another type keeps the others."""
+    """A progress event with one field of another type keeps the others."""
     event = decoded("progress", {"step_total": 20, field: value})
 
     assert event == ProgressEvent(task_id=TASK, step_total=20)

@@ -409,7 +409,7 @@ def test_an_unknown_status_is_still_in_progress() -> None:
     ["2026-03-01T10:00:00", "0001-01-01T00:00:00Z", "2026-13-01T00:00:00Z", "now", "2026-03-01",
      "2026-03-01T10:00:00+99:00", 1772359200, "9" * 5000],
 )  # fmt: skip
-def test_a_moment_that_is_none_is_nothing(moment: object) -> None:
+def test_a_malformed_timestamp_is_nothing(moment: object) -> None:
     """Naive, impossible or zero moments are not guessed at."""
     assert decode_task(reply_of({**TASK_SAMPLE, "created_at": moment})).created_at is None
 
@@ -484,8 +484,8 @@ def test_what_is_no_list_is_unexpected(decode: Decoder, name: str, value: object
 
 @pytest.mark.parametrize("decode", [decode_task_page, decode_workflows, decode_agents])
 @pytest.mark.parametrize("row", [None, 5, "a", [], {}, {"id": 5}], ids=repr)
-def test_a_row_that_is_none_is_unexpected(decode: Decoder, row: object) -> None:
-    """A row that nothing can be done with is told rather than dropped."""
+def test_a_row_of_another_shape_is_unexpected(decode: Decoder, row: object) -> None:
+    """A row that nothing can be done with is reported rather than dropped."""
     with pytest.raises(UnexpectedResponseError):
         decode(reply_of([row]))
 
@@ -746,7 +746,7 @@ def test_upload_headers_that_cannot_be_sent_are_unexpected(headers: object) -> N
 
 @pytest.mark.parametrize("url", ["ftp://a", "file:///etc/passwd", "/relative", "javascript:1"])
 def test_an_upload_goes_to_an_http_address(url: str) -> None:
-    """Any other scheme is none that a file is put to."""
+    """A file is put to no other scheme."""
     with pytest.raises(UnexpectedResponseError, match="upload_url"):
         decode_presign(reply_of({"file_key": "a", "upload_url": url}))
 

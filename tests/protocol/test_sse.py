@@ -380,7 +380,7 @@ def test_well_formed_streams_are_read_like_httpx_sse(
 
 
 def _without_phantoms(stream: bytes, messages: list[Message]) -> list[Message]:
-    """Leave out deviation 1, which cannot be told from a `data` line that is empty."""
+    """Leave out deviation 1, which cannot be reported from a `data` line that is empty."""
     expected = iter(interpret(stream).messages)
     wanted = next(expected, None)
     kept: list[Message] = []

@@ -177,7 +177,7 @@ class Slow(Stuck):
 
 
 async def test_a_browser_sees_the_whole_life(sim: Simulator) -> None:
-    """States in order, ticks, that they are live, and the end with its output, once and last."""
+    """States in order, progress, that they are live, and the end with its output, once and last."""
     task = sim.create_task(SLOW)
     async with site_of(sim) as site:
         seen = await site.browse(task.id)
@@ -211,7 +211,7 @@ async def test_many_browsers_share_one_upstream_stream(sim: Simulator) -> None:
 
 
 async def test_a_late_browser_begins_with_the_present_state(sim: Simulator) -> None:
-    """It is told the newest state and tick, not the story so far."""
+    """It gets the newest state and progress event, not the story so far."""
     task = sim.create_task(manual=True)
     async with site_of(sim) as site, anyio.create_task_group() as group:
         group.start_soon(site.browse, task.id)
@@ -241,8 +241,8 @@ async def test_a_browser_that_comes_back_misses_nothing(sim: Simulator) -> None:
         second = await site.browse(task.id, last_id=first.ids[-1])
 
     assert first.statuses + second.statuses == COURSE
-    ticks = [*first.named("progress"), *second.named("progress")]
-    assert [data["progress"] for data in ticks] == [0.25, 0.5, 0.75, 1.0]
+    progress = [*first.named("progress"), *second.named("progress")]
+    assert [data["progress"] for data in progress] == [0.25, 0.5, 0.75, 1.0]
     assert second.events[-1][0] == "completed"
     assert len(sim.requests_to("events")) == 1
 
@@ -264,7 +264,7 @@ async def test_another_worker_gives_a_fresh_snapshot(sim: Simulator) -> None:
     assert second.ids[0].partition("-")[0] != first.ids[0].partition("-")[0]
 
 
-async def test_after_the_end_a_browser_is_told_to_stop(sim: Simulator) -> None:
+async def test_after_the_end_a_browser_is_asked_to_stop(sim: Simulator) -> None:
     """The id of the end is answered 204, by this process and by any other."""
     task = sim.create_task(SLOW)
     async with site_of(sim) as site, site_of(sim) as other:
@@ -276,7 +276,7 @@ async def test_after_the_end_a_browser_is_told_to_stop(sim: Simulator) -> None:
     assert len(sim.requests_to("events")) == 1
 
 
-async def test_an_ended_task_is_told_once(sim: Simulator) -> None:
+async def test_an_ended_task_is_reported_once(sim: Simulator) -> None:
     """A page that is opened after the end gets the end, and then 204."""
     task = sim.create_task(SLOW)
     async with site_of(sim) as site:
@@ -306,7 +306,7 @@ async def test_the_service_s_error_event_is_renamed(sim: Simulator) -> None:
     assert [data["name"] for data in seen.named("unknown")] == ["preview"]
 
 
-async def test_polling_is_told_to_the_browser(sim: Simulator) -> None:
+async def test_polling_is_reported_to_the_browser(sim: Simulator) -> None:
     """Without a stream from the service the page can say that its bar does not move live."""
     refused = faults.on("events", faults.refuse(403), times=None)
     task = sim.create_task(attrs.evolve(SLOW, queued=10, faults=(refused,)))
@@ -318,15 +318,15 @@ async def test_polling_is_told_to_the_browser(sim: Simulator) -> None:
     assert seen.events[-1][0] == "completed"
 
 
-async def test_a_reconnection_upstream_is_told_and_passes(sim: Simulator) -> None:
+async def test_a_reconnection_upstream_is_reported_and_passes(sim: Simulator) -> None:
     """While the stream from the service is being replaced, progress is not called live."""
     dropped = faults.drop_after(events=5)
     task = sim.create_task(attrs.evolve(SLOW, step_seconds=10, faults=(dropped,)))
     async with site_of(sim) as site:
         seen = await site.browse(task.id)
 
-    told = [data["progress_is_live"] for data in seen.named("liveness")]
-    assert told == [True, False, True]
+    reported = [data["progress_is_live"] for data in seen.named("liveness")]
+    assert reported == [True, False, True]
 
 
 async def test_silence_is_filled_with_heartbeats(sim: Simulator) -> None:
@@ -344,7 +344,7 @@ async def test_silence_is_filled_with_heartbeats(sim: Simulator) -> None:
 
 
 async def test_a_slow_browser_is_coalesced_for(sim: Simulator) -> None:
-    """Who reads too slowly misses ticks, no status and not the end, and others miss nothing."""
+    """Who reads too slowly misses progress, no status and not the end, and others miss nothing."""
     task = sim.create_task(manual=True)
     slow, quick = Seen(), Seen()
     async with site_of(sim) as site, anyio.create_task_group() as group:
@@ -495,7 +495,7 @@ async def test_no_cors_header_is_added(sim: Simulator) -> None:
 
 
 async def test_a_task_that_does_not_exist_ends_the_stream_for_good(sim: Simulator) -> None:
-    """After a grace the page is told, and its browser does not come back."""
+    """After a grace the page is reported, and its browser does not come back."""
     async with site_of(sim) as site:
         start = anyio.current_time()
         seen = await site.browse("0197a000-0000-7000-8000-000000000000")
@@ -521,7 +521,7 @@ async def test_a_task_that_was_just_submitted_is_waited_for(sim: Simulator) -> N
 
 
 async def test_a_passing_failure_lets_the_browser_come_back(sim: Simulator) -> None:
-    """Where the key is refused, the page is told no detail; with a key that works it goes on."""
+    """Where the key is refused, the page gets no detail; with a key that works it continues."""
     task = sim.create_task(SLOW)
     client = CyberunClient(
         lambda: keys[0],
@@ -562,7 +562,7 @@ async def test_a_task_is_left_some_time_after_its_last_browser(sim: Simulator) -
 
 
 async def test_closing_ends_open_streams_and_browsers_may_come_back(sim: Simulator) -> None:
-    """Upon close the streams end in good order, and who comes then is told to come again."""
+    """Upon close the streams end in good order, and who comes then is asked to come again."""
     task = sim.create_task(manual=True)
     seen, meanwhile = Seen(), Seen()
     async with site_of(sim) as site:
@@ -582,7 +582,7 @@ async def test_closing_ends_open_streams_and_browsers_may_come_back(sim: Simulat
 async def test_an_error_of_the_application_leaves_as_it_is(
     sim: Simulator, error: BaseException
 ) -> None:
-    """What fails beside the relay is none of its tasks, and is wrapped in no group."""
+    """What fails beside the relay is not one of its tasks, and is wrapped in no group."""
     task = sim.create_task(manual=True)
     with pytest.raises(type(error)) as caught:
         async with site_of(sim) as site:

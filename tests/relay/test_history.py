@@ -1,4 +1,4 @@
-"""What browsers are told: numbers, snapshots and frames, as plain functions."""
+"""What browsers are reported: numbers, snapshots and frames, as plain functions."""
 
 import json
 from collections.abc import Iterable, Sequence
@@ -31,7 +31,7 @@ def status(history: History, text: str, attempt: int = 1) -> None:
     history.add("status", {"status": text}, attempt=attempt)
 
 
-def tick(history: History, progress: float, attempt: int = 1) -> None:
+def event(history: History, progress: float, attempt: int = 1) -> None:
     history.add("progress", {"progress": progress}, attempt=attempt)
 
 
@@ -59,23 +59,23 @@ def history() -> History:
 
 
 def test_a_new_browser_gets_the_newest_of_each_state(history: History) -> None:
-    """A snapshot is the state, the tick and whether ticks come, in the order they came."""
+    """A snapshot is the state, the progress and whether it is live, in the order they came."""
     status(history, "queued")
     history.add("liveness", {"progress_is_live": True})
     status(history, "running")
-    tick(history, 0.1)
+    event(history, 0.1)
     history.add("server-error", {"message": "passing"})
-    tick(history, 0.2)
+    event(history, 0.2)
 
     assert seen(connecting(history, None)) == [(2, "True"), (3, "running"), (6, "0.2")]
 
 
 def test_a_browser_that_comes_back_gets_what_it_missed(history: History) -> None:
-    """With an id of this history all that followed comes, ticks too, and nothing twice."""
+    """With an id of this history all that followed comes, progress too, and nothing twice."""
     status(history, "running")
-    tick(history, 0.1)
-    tick(history, 0.2)
-    tick(history, 0.3)
+    event(history, 0.1)
+    event(history, 0.2)
+    event(history, 0.3)
 
     assert seen(connecting(history, "e-2")) == [(3, "0.2"), (4, "0.3")]
     assert seen(connecting(history, "e-4")) == []
@@ -96,12 +96,12 @@ def test_an_unknown_id_gets_a_snapshot(history: History, event_id: str) -> None:
     assert seen(connecting(history, event_id)) == [(2, "running")]
 
 
-def test_a_history_is_bounded_and_ticks_go_first(history: History) -> None:
+def test_a_history_is_bounded_and_progress_goes_first(history: History) -> None:
     """However long a task runs, a few entries stay, among them its statuses."""
     status(history, "queued")
     status(history, "running")
     for step in range(100):
-        tick(history, step / 100)
+        event(history, step / 100)
 
     missed = seen(connecting(history, "e-0"))
     assert len(missed) == 8
@@ -109,7 +109,7 @@ def test_a_history_is_bounded_and_ticks_go_first(history: History) -> None:
 
 
 def test_a_browser_beyond_the_history_gets_a_snapshot(history: History) -> None:
-    """Where something other than ticks was dropped meanwhile, the present state is told."""
+    """Where something other than progress was dropped meanwhile, the present state is reported."""
     status(history, "queued")
     for number in range(20):
         history.add("unknown", {"name": number})
@@ -119,23 +119,23 @@ def test_a_browser_beyond_the_history_gets_a_snapshot(history: History) -> None:
     assert seen(history.since(1)) == [(22, "running")]
 
 
-def test_a_slow_browser_gets_the_newest_tick_and_every_status(history: History) -> None:
-    """Who reads on after a while is told the states between, but of ticks only the last."""
+def test_a_slow_browser_gets_the_newest_progress_and_every_status(history: History) -> None:
+    """Who reads on after a while gets the states between, but of progress only the last."""
     status(history, "running")
-    tick(history, 0.1)
-    tick(history, 0.2)
+    event(history, 0.1)
+    event(history, 0.2)
     status(history, "waiting", attempt=2)
     status(history, "running", attempt=2)
-    tick(history, 0.05, attempt=2)
+    event(history, 0.05, attempt=2)
 
     assert seen(history.since(1)) == [(4, "waiting"), (5, "running"), (6, "0.05")]
     assert seen(history.since(6)) == []
 
 
-def test_a_new_attempt_takes_the_old_tick_out_of_the_snapshot(history: History) -> None:
-    """What the lost attempt had reached is not told as the state of the new one."""
+def test_a_new_attempt_takes_the_old_progress_out_of_the_snapshot(history: History) -> None:
+    """What the lost attempt had reached is not reported as the state of the new one."""
     status(history, "running")
-    tick(history, 0.9)
+    event(history, 0.9)
     status(history, "waiting", attempt=2)
 
     assert seen(connecting(history, None)) == [(3, "waiting")]
@@ -146,7 +146,7 @@ def test_nothing_follows_the_end(history: History, name: str) -> None:
     """The end is the last entry, whatever comes later, and its id says so in any process."""
     status(history, "running")
     history.add(name, {"status": name})
-    tick(history, 0.5)
+    event(history, 0.5)
 
     assert history.is_over
     assert seen(connecting(history, None)) == [(2, name)]
@@ -165,7 +165,7 @@ def test_a_history_can_stop_without_an_end(history: History) -> None:
     """Where the relay gives up, ids stay such that browsers come back."""
     status(history, "running")
     history.stop()
-    tick(history, 0.5)
+    event(history, 0.5)
 
     assert history.is_over
     assert seen(connecting(history, "e-1")) == []

@@ -1,4 +1,4 @@
-"""When a page is told that progress is live, and when that it is not."""
+"""When a page learns that progress is live, and when that it is not."""
 
 import pytest
 
@@ -35,16 +35,16 @@ STATUS = StatusEvent(task_id="t", status="running")
     ],
     ids=["plain", "cut", "refused", "polled-for-a-while", "never-proved", "nothing-known"],
 )
-def test_a_page_is_told_of_changes(items: list[Event | Notice], expected: list[bool]) -> None:
-    """Each change is told once, and a stream after polling has to prove itself first."""
+def test_a_page_is_notified_of_changes(items: list[Event | Notice], expected: list[bool]) -> None:
+    """Each change is reported once, and a stream after polling has to prove itself first."""
     liveness = Liveness()
-    told = [
+    reported = [
         liveness.is_live
         for item in items
         if liveness.changed(item, is_live=False, phase="connecting")
     ]
 
-    assert told == expected
+    assert reported == expected
 
 
 @pytest.mark.parametrize(
@@ -62,7 +62,7 @@ def test_a_watch_that_others_began_says_itself(
 
 
 def test_what_is_known_is_not_overtaken() -> None:
-    """A watch that has read the end already is not live any more; the tick before it was."""
+    """A watch that has read the end already is not live any more; the progress before it was."""
     liveness = Liveness()
     liveness.changed(CONNECTED, is_live=True, phase="reading")
 

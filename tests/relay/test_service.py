@@ -120,7 +120,7 @@ async def test_the_example_makes_a_picture(sim: Simulator) -> None:
 
 
 def test_the_service_ends_with_open_browsers(sim: Simulator) -> None:
-    """Told to stop, it ends each stream in good order and then itself; the task goes on."""
+    """Reported to stop, it ends each stream in good order and then itself; the task goes on."""
     sim.default_plan = TaskPlan(forever_waiting=True)
     with serving(sim) as (server, address), httpx.Client(base_url=address, timeout=None) as http:
         browsers = [Watching(http, submitted(http)) for _ in range(2)]
@@ -157,7 +157,7 @@ def stopped_reading(http: httpx.Client, page: str) -> socket.socket:
 
 
 def test_a_browser_that_has_stopped_reading_is_not_waited_for(sim: Simulator) -> None:
-    """The relay gives its stream up; its connection is the server's, which has to be told when."""
+    """The relay gives its stream up; the server has to be notified, as it owns the connection."""
     sim.default_plan = TaskPlan(forever_waiting=True)
     options = ("--timeout-graceful-shutdown", "3")
     with (

@@ -30,7 +30,7 @@ def passed_on(as_before: None) -> list[int]:
 
 
 def test_a_signal_is_noted_and_passed_on(passed_on: list[int]) -> None:
-    """Both hear of it; afterwards the handler is the one from before."""
+    """Both are notified; afterwards the handler is the one from before."""
     before = signal.getsignal(signal.SIGTERM)
     with StopSignals() as signals:
         signal.raise_signal(signal.SIGTERM)

@@ -1,4 +1,4 @@
-"""Faults: each one does what its constructor says, to whom it is told, as often as told."""
+"""Faults: each one does what its constructor says, to whom it is reported, as often as reported."""
 
 from collections.abc import Callable
 from typing import Any
@@ -18,10 +18,10 @@ def test_a_stream_drops_after_so_many_events(sim: Simulator, reader: Reader, eve
     live = sim.create_task(PLAN)
     rule = sim.faults.add("events", faults.drop_after(events=events), task=live.id)
     reader.read(live.id)
-    told, cause = reader.names, reader.error
+    reported, cause = reader.names, reader.error
     reader.read(live.id)
 
-    assert (told, type(cause)) == (COURSE[:events], httpx.RemoteProtocolError)
+    assert (reported, type(cause)) == (COURSE[:events], httpx.RemoteProtocolError)
     assert reader.names[-1] == "completed"
     assert (rule.fired, sim.faults.fired) == (1, {"drop_after": 1})
 
@@ -61,11 +61,11 @@ def test_a_stream_closes_in_good_order_anywhere(sim: Simulator, reader: Reader, 
     live = sim.create_task(PLAN)
     rule = sim.faults.add("events", faults.close_after(bytes=size))
     reader.read(live.id)
-    told, length = reader.names, reader.size
+    reported, length = reader.names, reader.size
     reader.read(live.id)
 
     assert (length, reader.error, rule.fired) == (size, None, 1)
-    assert told == COURSE[: len(told)] != COURSE
+    assert reported == COURSE[: len(reported)] != COURSE
     assert reader.names[-1] == "completed"
 
 
@@ -89,8 +89,8 @@ def test_a_stall_for_a_time_loses_nothing(sim: Simulator, reader: Reader) -> Non
     assert reader.names == COURSE
 
 
-def test_a_stall_for_ever_is_silence_on_an_open_connection(sim: Simulator, reader: Reader) -> None:
-    """A half-open connection ends by the client's own read time-out."""
+def test_a_stall_forever_is_silence_on_an_open_connection(sim: Simulator, reader: Reader) -> None:
+    """A half-open connection ends by the client's own read timeout."""
     live = sim.create_task(PLAN)
     sim.faults.add("events", faults.stall_after(events=2))
     reader.http.timeout = httpx.Timeout(0.3)
@@ -111,7 +111,7 @@ def test_heartbeats_may_come_without_events(sim: Simulator, reader: Reader) -> N
 
 
 def test_events_may_be_repeated(sim: Simulator, reader: Reader) -> None:
-    """Each event is sent as often as told."""
+    """Each event is sent as often as reported."""
     live = sim.create_task(PLAN)
     sim.faults.add("events", faults.repeat(copies=2))
     reader.read(live.id)
@@ -120,7 +120,7 @@ def test_events_may_be_repeated(sim: Simulator, reader: Reader) -> None:
 
 
 def test_events_may_be_replayed(sim: Simulator, reader: Reader) -> None:
-    """All that was told is told again."""
+    """All that was reported is reported again."""
     live = sim.create_task(PLAN)
     sim.faults.add("events", faults.replay_after(events=4))
     reader.read(live.id)
@@ -169,8 +169,8 @@ def test_raw_bytes_may_slip_in(sim: Simulator, reader: Reader) -> None:
     assert reader.events[1] == ("odd", {})
 
 
-def test_a_refusal_is_what_it_is_told_to_be(sim: Simulator, http: httpx.Client) -> None:
-    """Status, message and `Retry-After` are as told, and the request has no effect."""
+def test_a_refusal_is_what_it_is_asked_to_be(sim: Simulator, http: httpx.Client) -> None:
+    """Status, message and `Retry-After` are as reported, and the request has no effect."""
     sim.faults.add("run", faults.refuse(503, "try later", retry_after=2))
     body = {"parameters": {"prompt": "a"}}
     refused = http.post("/r/workflows/slug/text-to-image/run", json=body)
@@ -260,7 +260,7 @@ def test_faults_of_one_endpoint_come_one_after_the_other(
     assert codes == [500, 500, 503, 200]
 
 
-def test_a_fault_may_skip_requests_and_last_for_ever(sim: Simulator, http: httpx.Client) -> None:
+def test_a_fault_may_skip_requests_and_last_forever(sim: Simulator, http: httpx.Client) -> None:
     """*skip* lets requests pass first, *times* None never ends."""
     live = sim.create_task()
     sim.faults.add("task", faults.refuse(500), skip=2, times=None)

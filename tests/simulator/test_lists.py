@@ -71,7 +71,7 @@ def test_the_order_is_a_switch(sim: Simulator, reader: Reader) -> None:
 
 
 def test_the_total_may_lie(sim: Simulator, reader: Reader) -> None:
-    """The total can be told too high or too low, though never below none."""
+    """The total can be reported too high or too low, though never below none."""
     sim.create_task()
     totals: list[int] = []
     for error in (5, -5):

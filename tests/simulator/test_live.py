@@ -9,7 +9,7 @@ from .test_stream import COURSE, PLAN, later
 
 
 def test_a_task_can_be_driven_by_hand(sim: Simulator, reader: Reader) -> None:
-    """A manual task moves only when told to, and its streams show each move."""
+    """A manual task moves only when reported to, and its streams show each move."""
     live = sim.create_task(manual=True)
 
     def drive() -> None:

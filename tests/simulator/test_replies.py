@@ -155,10 +155,10 @@ def test_the_other_ends_are_written_as_documented(
 def test_a_nerfstudio_task_tells_its_stages(sim: Simulator, reader: Reader) -> None:
     """Nerfstudio progress has stage and message and goes through the stages in order."""
     live = sim.create_task(TaskPlan(pending=10, steps=10), workflow="scene-reconstruction")
-    ticks = [payload for name, payload in reader.read(live.id) if name == "progress"]
+    progress = [payload for name, payload in reader.read(live.id) if name == "progress"]
 
-    assert shape(samples.NERFSTUDIO_EVENT) == shape({**ticks[0], "progress": 0.5})
-    stages = list(dict.fromkeys(tick["stage"] for tick in ticks))
+    assert shape(samples.NERFSTUDIO_EVENT) == shape({**progress[0], "progress": 0.5})
+    stages = list(dict.fromkeys(event["stage"] for event in progress))
     assert stages == ["download", "process_data", "train", "export", "upload"]
 
 

@@ -110,8 +110,8 @@ def test_the_accepted_answer_may_be_slow(sim: Simulator, reader: Reader) -> None
     assert sim.task(task_id).id == task_id
 
 
-def test_how_a_task_was_created_is_told(sim: Simulator, http: httpx.Client) -> None:
-    """Tasks of a JWT caller and of a key are told apart."""
+def test_how_a_task_was_created_is_reported(sim: Simulator, http: httpx.Client) -> None:
+    """Tasks of a JWT caller and of a key are distinguished."""
     headers = {"Authorization": f"Bearer {sim.jwt}", "X-Team-ID": sim.team_id}
     path, body = "/r/workflows/slug/text-to-image/run", {"parameters": {"prompt": "a"}}
     made = [http.post(path, json=body, headers=h).json()["task_id"] for h in ({}, headers)]
@@ -121,7 +121,7 @@ def test_how_a_task_was_created_is_told(sim: Simulator, http: httpx.Client) -> N
 
 
 def test_unknown_names_are_refused(sim: Simulator) -> None:
-    """The script is told about workflows and tasks that do not exist."""
+    """The script is reported about workflows and tasks that do not exist."""
     with pytest.raises(ValueError, match="no-such"):
         sim.create_task(workflow="no-such")
     with pytest.raises(KeyError):

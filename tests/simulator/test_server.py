@@ -164,7 +164,7 @@ def complaints(errors: str) -> str:
     return re.sub(r"^Executing <.*> took [\d.]+ seconds\n", "", errors, flags=re.MULTILINE)
 
 
-async def test_a_request_that_breaks_off_is_none() -> None:
+async def test_a_request_that_breaks_off_does_not_count() -> None:
     """Whose body does not come whole, as of a client that was killed, is quietly left alone."""
     sim = Simulator()
     sent: list[object] = []

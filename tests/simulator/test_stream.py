@@ -60,7 +60,7 @@ def test_each_event_is_a_chunk_of_one_data_line(sim: Simulator, http: httpx.Clie
         pytest.param("nothing", ["completed"], id="nothing"),
     ],
 )
-def test_what_a_late_reader_is_told_is_a_switch(
+def test_what_a_late_reader_gets_is_a_switch(
     sim: Simulator, reader: Reader, on_connect: str, expected: list[str]
 ) -> None:
     """A stream opened late begins with the present state, with all events, or with neither."""
@@ -133,7 +133,7 @@ def test_ids_resume_a_stream(sim: Simulator, reader: Reader) -> None:
 
 
 def test_a_stream_resumed_at_the_end_ends(sim: Simulator, reader: Reader) -> None:
-    """The last status and the end have one id: resumed there, the end is told, and it closes."""
+    """The last status and the end share an id: resumed there, the end is sent, and it closes."""
     live = sim.create_task(with_behaviour(event_ids=True, final_status=True))
     reader.read(live.id)
     last = [line.removeprefix("id: ") for line in reader.lines if line.startswith("id: ")][-1]
@@ -216,7 +216,7 @@ def test_an_error_event_may_end_the_stream(sim: Simulator, reader: Reader) -> No
 def test_what_surrounds_the_end_is_a_switch(
     sim: Simulator, reader: Reader, switch: dict[str, bool], expected: list[str]
 ) -> None:
-    """The end may have a status before it, a twin or a late tick behind it."""
+    """The end may have a status before it, a twin or a late progress event behind it."""
     reader.read(sim.create_task(with_behaviour(**switch)).id)
 
     assert [*COURSE[:-1], *expected] == reader.names
@@ -232,9 +232,9 @@ def test_the_end_may_carry_a_timestamp(sim: Simulator, reader: Reader) -> None:
 def test_progress_may_lack_its_steps(sim: Simulator, reader: Reader) -> None:
     """With the switch off, progress tells a share but no steps."""
     events = reader.read(sim.create_task(with_behaviour(progress_steps=False)).id)
-    tick = next(payload for name, payload in events if name == "progress")
+    event = next(payload for name, payload in events if name == "progress")
 
-    assert {"task_id", "progress", "current_node", "timestamp"} == set(tick)
+    assert {"task_id", "progress", "current_node", "timestamp"} == set(event)
 
 
 @pytest.mark.parametrize(
@@ -280,7 +280,7 @@ def test_an_attempt_may_be_lost_before_it_runs(sim: Simulator, reader: Reader) -
     assert ["pending", "waiting", "queued", *COURSE[1:]] == reader.names
 
 
-def test_a_task_may_wait_for_ever(sim: Simulator, reader: Reader) -> None:
+def test_a_task_may_wait_forever(sim: Simulator, reader: Reader) -> None:
     """A task without a fitting agent stays in `waiting`, whatever time passes."""
     live = sim.create_task(TaskPlan(forever_waiting=True))
     sim.advance(10**6)

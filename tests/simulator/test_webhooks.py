@@ -171,7 +171,7 @@ class TestInVirtualTime:
         assert len(sim.deliveries) == attempts
 
     async def test_a_delivered_event_is_not_sent_again(self) -> None:
-        """A 2xx ends the attempts; a cancelled task is told to nobody."""
+        """A 2xx ends the attempts; a cancelled task is asked to nobody."""
 
         async def send(url: str, headers: Mapping[str, str], body: bytes) -> int:
             return 200

@@ -145,7 +145,7 @@ async def abandoning(
         warnings.simplefilter("ignore", ResourceWarning)
         del events
         gc.collect(0)
-    # The feed goes on: the next watch shares its stream.
+    # The follower continues: the next watch shares its stream.
     await read(client, token, story)
 
 

@@ -95,7 +95,7 @@ SUMMARY: Final = """\
 Followed for {seconds:.0f} s on {now} with seed {seed} (cyberun_async {version}, Python {python}, \
 {system}), {at_once} tasks at once, half of them over TLS.
 
-- {followed} tasks were followed ({ways}) and told {events} events.
+- {followed} tasks were followed ({ways}) and reported {events} events.
 - They ended: {ends}.
 - Submissions: {submissions}; none became two tasks.
 - The client made {requests} requests, reconnected {reconnects} times, switched {switches} times \

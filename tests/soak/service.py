@@ -1,7 +1,7 @@
 """
 The misbehaving service, in a process of its own, so that what is counted is the client's.
 
-It is told what to do over a pipe: a method's name and its arguments, one answer each.
+It gets what to do over a pipe: a method's name and its arguments, one answer each.
 """
 
 import contextlib

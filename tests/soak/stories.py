@@ -34,7 +34,7 @@ _ERRORS: Final[dict[int, type[CyberunError]]] = {
 
 @attrs.define
 class Story:
-    """All that one follower of a task was told, over several watches if it left in between."""
+    """All that one follower of a task was reported, over several watches if it left in between."""
 
     task_id: str
     way: str
@@ -45,7 +45,7 @@ class Story:
 
     @property
     def end(self) -> str | None:
-        """The state in which it was told to have ended."""
+        """The state in which it was reported to have ended."""
         if self.snapshot is not None:
             return self.snapshot.status
         last = self.events[-1] if self.events else None
@@ -63,7 +63,7 @@ class Story:
             yield from self._problems_of_error(truth)
             return
         if self.end != truth.state:
-            yield f"told to have ended {self.end}, it really is {truth.state}"
+            yield f"reported to have ended {self.end}, it really is {truth.state}"
         if self.snapshot is None:
             yield from self._problems_of_end(truth)
         yield from self._problems_of_order()

@@ -51,7 +51,7 @@ STREAM: Final[dict[str, Make]] = {
     "stream ends cleanly inside an event": (
         lambda dice: (faults.close_after(bytes=dice.randrange(500)),)
     ),
-    "half-open: silence for ever": lambda dice: (faults.stall_after(events=_after(dice)),),
+    "half-open: silence forever": lambda dice: (faults.stall_after(events=_after(dice)),),
     "silence for a while": lambda dice: (faults.stall_after(events=_after(dice), seconds=1.5),),
     "a buffering proxy": lambda _: (faults.stall_after(events=0, seconds=30.0),),
     "heartbeats but no events": (
@@ -292,7 +292,7 @@ class Weather:
 
     def _doom(self) -> Iterable[faults.Fault]:
         name = self._decks.setdefault(id(DOOMED), Deck(DOOMED, self._dice)).deal()
-        # A message of its own, so that it is told from the same status on the stream alone.
+        # A message of its own, so that it is reported from the same status on the stream alone.
         actions = (faults.refuse(DOOMED[name], name),)
         yield faults.on("task", *self._named("task", name, actions), times=None)
         yield faults.on("events", *actions, times=None)
@@ -308,7 +308,7 @@ class Weather:
 
     def _named(self, endpoint: str, name: str, actions: Actions) -> Actions:
         if self.names.setdefault((endpoint, actions), name) != name:
-            message = f"{name} cannot be told from {self.names[endpoint, actions]}"
+            message = f"{name} cannot be reported from {self.names[endpoint, actions]}"
             raise ValueError(message)
         return actions
 

@@ -88,8 +88,8 @@ async def until_disconnect(receive: Receive) -> None:
         pass
 
 
-async def tick(send: Send, witness: Witness, *, pause: float = 1.0) -> None:
-    """Send numbered parts for ever."""
+async def event(send: Send, witness: Witness, *, pause: float = 1.0) -> None:
+    """Send numbered parts forever."""
     while True:
         await part(send, b"%d" % witness.sent)
         witness.sent += 1
@@ -116,7 +116,7 @@ async def test_an_event_an_hour_is_read_in_virtual_time() -> None:
         await start(send, content_type="text/event-stream")
         for number in range(24):
             await anyio.sleep(HOUR)
-            await part(send, b"event: tick\ndata: %d\n\n" % number)
+            await part(send, b"event: progress event\ndata: %d\n\n" % number)
         await part(send, b"", more=False)
 
     began = time.monotonic()
@@ -292,7 +292,7 @@ async def test_a_fast_app_waits_for_its_reader() -> None:
 
     async def body(receive: Receive, send: Send, witness: Witness) -> None:
         await start(send)
-        await tick(send, witness, pause=0)
+        await event(send, witness, pause=0)
 
     app = Witness(body)
     async with (
@@ -325,7 +325,7 @@ async def test_head_has_no_body() -> None:
 
 
 async def test_silence_raises_a_read_timeout() -> None:
-    """The read time-out of the request holds for the headers and for each part."""
+    """The read timeout of the request holds for the headers and for each part."""
 
     async def body(receive: Receive, send: Send, witness: Witness) -> None:
         await anyio.sleep(3)
@@ -395,7 +395,7 @@ async def test_an_app_that_ignores_the_disconnect_is_cancelled() -> None:
 
     async def body(receive: Receive, send: Send, witness: Witness) -> None:
         await start(send)
-        await tick(send, witness)
+        await event(send, witness)
 
     app = Witness(body)
     async with client_for(app, disconnect_grace=5) as client:
@@ -486,7 +486,7 @@ async def test_a_response_opened_in_a_dead_task_is_closed_elsewhere() -> None:
 
     async def body(receive: Receive, send: Send, witness: Witness) -> None:
         await start(send)
-        await tick(send, witness)
+        await event(send, witness)
 
     app = Witness(body)
     opened: list[httpx.Response] = []
@@ -514,7 +514,7 @@ async def test_closing_the_client_ends_every_app() -> None:
             witness.sent = 1
             await part(send, b"done", more=False)
             await anyio.sleep_forever()
-        await tick(send, witness)
+        await event(send, witness)
 
     app = Witness(body)
     zero = anyio.current_time()
@@ -675,7 +675,7 @@ async def test_many_streams_at_once_leave_nothing_behind() -> None:
     async def body(receive: Receive, send: Send, witness: Witness) -> None:
         await start(send)
         async with anyio.create_task_group() as group:
-            group.start_soon(tick, send, witness)
+            group.start_soon(event, send, witness)
             await until_disconnect(receive)
             group.cancel_scope.cancel()
 
@@ -711,7 +711,7 @@ def test_native_cancellation_of_the_reader_ends_the_app() -> None:
 
     async def body(receive: Receive, send: Send, witness: Witness) -> None:
         await start(send)
-        await tick(send, witness)
+        await event(send, witness)
 
     app = Witness(body)
 

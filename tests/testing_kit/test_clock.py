@@ -48,7 +48,7 @@ async def test_all_clocks_of_the_loop_agree() -> None:
 
 
 async def test_timers_fire_in_their_order() -> None:
-    """Sleeps, time-outs and callbacks fire by their moments, equal ones as they were made."""
+    """Sleeps, timeouts and callbacks fire by their moments, equal ones as they were made."""
     fired: list[tuple[str, float]] = []
     start = anyio.current_time()
 
@@ -95,7 +95,7 @@ async def test_ready_tasks_run_before_the_clock_moves() -> None:
 
 
 async def test_a_cancelled_timer_does_not_move_the_clock() -> None:
-    """A time-out that was not needed leaves no trace in time."""
+    """A timeout that was not needed leaves no trace in time."""
     start = anyio.current_time()
 
     with anyio.fail_after(HOUR):
@@ -105,7 +105,7 @@ async def test_a_cancelled_timer_does_not_move_the_clock() -> None:
 
 
 async def test_the_clock_stands_still_while_a_thread_works() -> None:
-    """A time-out around work in a thread does not fire because the loop is idle."""
+    """A timeout around work in a thread does not fire because the loop is idle."""
 
     def work() -> str:
         time.sleep(0.05)
@@ -177,7 +177,7 @@ def test_run_returns_and_raises_what_the_coroutine_does() -> None:
         VirtualClockLoop.run(fail())
 
 
-async def wait_for_ever() -> None:
+async def wait_forever() -> None:
     await asyncio.Event().wait()
 
 
@@ -185,7 +185,7 @@ def test_a_deadlock_is_an_error_that_says_who_waits_where() -> None:
     """If nothing can ever happen, the error names each task and its line."""
 
     async def main() -> None:
-        other = asyncio.create_task(wait_for_ever(), name="the other one")
+        other = asyncio.create_task(wait_forever(), name="the other one")
         await asyncio.wait([other])
 
     with pytest.raises(DeadlockError, match=r"the other one at .*locks.py:\d+ in Event.wait"):
@@ -226,7 +226,7 @@ def test_a_deadlock_cleans_up() -> None:
 
     async def main() -> None:
         try:
-            await wait_for_ever()
+            await wait_forever()
         finally:
             await asyncio.sleep(5)
             ended.append(asyncio.get_running_loop().time())
@@ -238,11 +238,11 @@ def test_a_deadlock_cleans_up() -> None:
 
 
 def test_idle_threads_do_not_hide_a_deadlock() -> None:
-    """Threads that have nothing to do delay the discovery of a deadlock, but not for ever."""
+    """Threads that have nothing to do delay the discovery of a deadlock, but not forever."""
 
     async def main() -> None:
         await anyio.to_thread.run_sync(lambda: None)
-        await wait_for_ever()
+        await wait_forever()
 
     with pytest.raises(DeadlockError):
         VirtualClockLoop.run(main())

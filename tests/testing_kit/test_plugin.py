@@ -42,7 +42,7 @@ async def test_the_client_is_one_of_the_simulator(
 async def test_a_story_is_lived_in_order(
     cyberun_simulator: Simulator, cyberun_client: CyberunClient
 ) -> None:
-    """What was told happens to the next submissions, one story each."""
+    """What was reported happens to the next submissions, one story each."""
     cyberun_simulator.tell(
         story().waits(30).queues(5).runs(steps=10, seconds=60).loses_its_stream(after=5),
         story().waits(5).runs(steps=3).fails("no memory", at=2),
@@ -78,10 +78,10 @@ async def test_an_hour_without_a_stream_takes_no_time(
     assert time.monotonic() - began < 1800
 
 
-async def test_a_silent_stream_and_any_other_fault_can_be_told(
+async def test_a_silent_stream_and_any_other_fault_can_be_reported(
     cyberun_simulator: Simulator, cyberun_client: CyberunClient
 ) -> None:
-    """A stream that goes silent for ever, and an action of the module of faults."""
+    """A stream that goes silent forever, and an action of the module of faults."""
     quiet = story().runs(seconds=60).goes_silent(after=3)
     odd = story().meets(faults.replay_after(events=3))
     cyberun_simulator.tell(quiet, odd)
@@ -92,11 +92,11 @@ async def test_a_silent_stream_and_any_other_fault_can_be_told(
     assert quiet.plan.faults != odd.plan.faults
 
 
-async def test_a_task_may_wait_for_ever(
+async def test_a_task_may_wait_forever(
     cyberun_simulator: Simulator, cyberun_client: CyberunClient
 ) -> None:
     """Without an agent, a deadline is the only end."""
-    cyberun_simulator.tell(story().waits_for_ever())
+    cyberun_simulator.tell(story().waits_forever())
     task = await cyberun_client.submit("text-to-image", {"prompt": "a fox"})
     with pytest.raises(TimeoutError):
         await cyberun_client.wait(task, timeout=7200, cancel_on_timeout=True)

@@ -257,7 +257,7 @@ async def test_what_an_iterator_raises_comes_out(service: FakeService) -> None:
             await client.files.upload(texts(), size=1)
 
 
-async def test_progress_is_told_up_to_the_end(service: FakeService, tmp_path: Path) -> None:
+async def test_progress_is_reported_up_to_the_end(service: FakeService, tmp_path: Path) -> None:
     """The callback sees growing numbers that end at the whole; a coroutine function is awaited."""
     seen: list[tuple[int, int]] = []
     awaited: list[int] = []
@@ -392,7 +392,7 @@ def _missing(folder: Path) -> Any:
         ),
     ],
 )
-async def test_a_file_that_is_none_is_refused(
+async def test_what_is_no_file_is_refused(
     service: FakeService,
     tmp_path: Path,
     source: Callable[[Path], Any],

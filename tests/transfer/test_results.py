@@ -257,7 +257,7 @@ async def test_a_wrong_range_is_not_taken(
     assert content == CONTENT
 
 
-async def test_a_removed_result_is_told_as_such(store: Store, service: FakeService) -> None:
+async def test_a_removed_result_is_reported_as_such(store: Store, service: FakeService) -> None:
     """Where links cannot be renewed, the service's refusal is the error."""
     store.script = [httpx.Response(403)]
 
@@ -423,7 +423,7 @@ async def test_a_stream_that_was_cancelled_may_be_read_on(
     assert store.ranges_asked == [None, "bytes=20000-"]
 
 
-async def test_progress_is_told(store: Store, service: FakeService, tmp_path: Path) -> None:
+async def test_progress_is_reported(store: Store, service: FakeService, tmp_path: Path) -> None:
     """Bytes so far only grow and end at the whole, across drops and for coroutine functions."""
     store.script = [100_000]
     seen: list[tuple[int, int | None]] = []

@@ -327,7 +327,7 @@ def test_a_fact_out_of_place_changes_nothing(phase: str, fact: Fact) -> None:
 
 
 def test_a_watch_without_readers_polls_from_the_start() -> None:
-    """Waiting needs no stream: it checks at once, and connects when it is invited to stream."""
+    """Waiting needs no stream: it checks at once, and connects when a stream is granted."""
     waiting = watch(streaming=False)
 
     assert (waiting.next_step(), waiting.check_at) == (Wait(None), 0.0)
@@ -413,7 +413,7 @@ def test_a_step_back_is_held_with_all_behind_it() -> None:
         pytest.param(
             polled("queued", 4, 1),
             [status("queued", attempt=2), attrs.evolve(progress(0.1), attempt=2)],
-            id="a-new-attempt-is-told",
+            id="a-new-attempt-is-reported",
         ),
         pytest.param(
             polled("running", 4, 1),
@@ -615,7 +615,7 @@ def test_an_output_that_cannot_be_read_still_ends_the_watch(
 
 
 def test_a_completion_waits_for_its_output_with_what_was_delivered_of_it() -> None:
-    """The event to be filled keeps attempt and origin, also where only a check told the end."""
+    """The event to be filled keeps attempt and origin, also where only a check reported the end."""
     by_stream = play(connected(1), polled("running", 2, 1), received(completed(), 3))
     by_ask = play(polled("completed", 3, 1))
 
@@ -688,8 +688,8 @@ def test_an_end_that_cannot_be_read_is_checked_for(name: str) -> None:
 def test_a_status_is_delivered_once(by_ask: bool) -> None:
     """Repetitions after a reconnection, in any number, are dropped and counted."""
     patient = WatchPolicy(tries_before_polling=10)
-    told_before = [received(status("queued"), 2), received(status("running"), 3)]
-    played = play(connected(1), *told_before, policy=patient)
+    reported_before = [received(status("queued"), 2), received(status("running"), 3)]
+    played = play(connected(1), *reported_before, policy=patient)
     played.take()
     for moment in (10, 20, 30):
         lost(moment)(played)
@@ -1055,7 +1055,7 @@ def test_the_pace_of_polling(facts: list[Fact], expected: float) -> None:
 
 
 def test_retry_after_of_the_stream_holds_checks_back_too() -> None:
-    """What one route was told holds for the account."""
+    """What one route was reported holds for the account."""
     played = play(polled("running", 0.5), refused(429, 1, retry_after=40))
 
     assert played.check_at is not None
@@ -1071,7 +1071,7 @@ def test_no_invitation_overrules_the_service() -> None:
     assert played.next_step() == Connect(None)
 
 
-def test_a_refused_watch_that_is_benched_keeps_its_pause() -> None:
+def test_a_refused_watch_whose_stream_is_revoked_keeps_its_pause() -> None:
     """Giving the slot back does not shorten the way back of a stream that was refused."""
     assert play(refused(403, 1), stream_revoked(1.2)).next_step() == Wait(16.2)
 
@@ -1190,7 +1190,7 @@ def test_a_404_is_checked_once_more() -> None:
 
 
 def test_an_event_between_two_404s_starts_their_count_anew() -> None:
-    """A task that is heard of is not gone."""
+    """A task that is known is not gone."""
     played = quiet(check_refused(404, 62), received(progress(0.1), 62.5), check_refused(404, 68))
 
     assert played.next_step() == Read()
@@ -1289,7 +1289,7 @@ def test_silence_without_a_failure_is_no_outage(facts: list[Fact]) -> None:
         pytest.param([check_failed(1)], True, id="no-answer"),
         pytest.param([refused(503, 1)], False, id="the-stream-was-answered"),
         pytest.param([check_failed(1, was_reached=True)], False, id="the-check-was-answered"),
-        pytest.param([check_failed(1, retry_after=5)], False, id="told-to-wait"),
+        pytest.param([check_failed(1, retry_after=5)], False, id="reported-to-wait"),
     ],
 )
 def test_a_service_that_was_never_reached_is_given_up_soon(
@@ -1410,7 +1410,7 @@ def test_a_task_that_is_over_in_an_unknown_state_ends_with_its_second_sighting()
     ],
 )
 def test_a_sighting_that_is_contradicted_is_the_first_again(between: Fact) -> None:
-    """A task that is heard of in between has not ended."""
+    """A task that is known in between has not ended."""
     facts = [connected(1), polled("running", 2), received(progress(0.1), 3)]
     played = play(
         *facts, polled("archived", 62, **OVER), between, polled("archived", 67, 1, **OVER)

@@ -125,7 +125,7 @@ class Life(RuleBasedStateMachine):
         )
         self._frame("status", status="pending")
         self.task_moves_on(3)
-        self.task_ticks(2)
+        self.task_progress(2)
         if is_open and streaming:
             self.stream_opens("all")
             self.stream_tells(4)
@@ -156,7 +156,7 @@ class Life(RuleBasedStateMachine):
 
     @is_running
     @rule(count=st.integers(1, 3))
-    def task_ticks(self, count: int) -> None:
+    def task_progress(self, count: int) -> None:
         for _ in range(count):
             self._frame("progress", progress=len(self.frames) / 1000)
 
@@ -429,7 +429,7 @@ class Life(RuleBasedStateMachine):
             assert event.origin == "stream"
 
     def _check_status(self, event: StatusEvent) -> None:
-        told = [
+        reported = [
             earlier.status
             for earlier in self.reported
             if isinstance(earlier, StatusEvent)
@@ -437,8 +437,8 @@ class Life(RuleBasedStateMachine):
             and not earlier.unconfirmed
         ]
         # 3. Not twice, and 1. in the order of the life cycle.
-        assert event.status not in told
-        assert all(RANKS[status] < RANKS[event.status] for status in told)
+        assert event.status not in reported
+        assert all(RANKS[status] < RANKS[event.status] for status in reported)
         # Nothing is delivered that never was.
         assert event.status in {status for _, status in self.history}
 
@@ -555,7 +555,7 @@ class Life(RuleBasedStateMachine):
             # Statuses of an attempt that went by while it was held count for the present one,
             # which may not be as far yet; it is never behind the truth.
             assert known is not None
-            # A step back that nobody could be asked about was told; what had been told before
+            # A step back that no check could explain was delivered; what had been delivered before
             # is not delivered again, even if it turns out that the step was none.
             doubted = any(isinstance(e, StatusEvent) and e.unconfirmed for e in self.reported)
             assert doubted or RANKS[known] >= RANKS[status]

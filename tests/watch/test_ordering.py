@@ -290,7 +290,7 @@ def test_attempts_are_learnt_from_answers(
 
 
 @pytest.mark.parametrize(
-    "state, told",
+    "state, reported",
     [
         pytest.param("running", True, id="further"),
         pytest.param("paused", True, id="unknown"),
@@ -299,15 +299,15 @@ def test_attempts_are_learnt_from_answers(
         pytest.param("waiting", False, id="lower"),
     ],
 )
-def test_a_state_that_only_an_answer_shows_is_delivered(state: str, told: bool) -> None:
+def test_a_state_that_only_an_answer_shows_is_delivered(state: str, reported: bool) -> None:
     """It is made up as an event of its own, marked by its origin, and only forward."""
     made = order(status("pending"), status("queued"))
     made.outbox.clear()
     made_up: list[Event | Notice] = [StatusEvent(task_id=TASK, status=state, origin="poll")]
 
-    assert made.catch_up(state) is told
-    assert made.outbox == (made_up if told else [])
-    assert made.status == (state if told else "queued")
+    assert made.catch_up(state) is reported
+    assert made.outbox == (made_up if reported else [])
+    assert made.status == (state if reported else "queued")
 
 
 def test_an_unconfirmed_state_that_was_none_is_forgotten() -> None:
@@ -374,8 +374,10 @@ def test_what_a_reader_knows_from_elsewhere_is_learnt_forward_only(
 
     assert made.merge(*said) is (expected is not None)
 
-    told = [(item.status, item.attempt) for item in made.outbox if isinstance(item, StatusEvent)]
-    assert told == ([] if expected is None else [expected])
+    reported = [
+        (item.status, item.attempt) for item in made.outbox if isinstance(item, StatusEvent)
+    ]
+    assert reported == ([] if expected is None else [expected])
     assert made.status == (known["status"] if expected is None else expected[0])
 
 
@@ -390,7 +392,7 @@ def test_nothing_is_learnt_while_a_step_back_is_held() -> None:
 
 
 @pytest.mark.parametrize(
-    ("told", "is_news"),
+    ("reported", "is_news"),
     [
         pytest.param((None, 1, None), True, id="nothing"),
         pytest.param(("pending", 2, 1), True, id="earlier"),
@@ -405,10 +407,10 @@ def test_nothing_is_learnt_while_a_step_back_is_held() -> None:
     ],
 )
 def test_what_is_news_to_a_reader_goes_by_attempt_and_rank(
-    told: tuple[str | None, int, int | None], is_news: bool
+    reported: tuple[str | None, int, int | None], is_news: bool
 ) -> None:
-    """Who was told as much, or more, is not delivered again; a new attempt is always news."""
+    """Who was reported as much, or more, is not delivered again; a new attempt is always news."""
     made = order(status="queued", attempt=2, retry_count=1)
 
-    assert made.is_news(*told) is is_news
-    assert not order().is_news(*told)
+    assert made.is_news(*reported) is is_news
+    assert not order().is_news(*reported)

@@ -234,7 +234,7 @@ def test_the_rate_is_that_of_the_last_minute() -> None:
     assert estimate(slow + quick, 249) == pytest.approx(41)
 
 
-def test_an_estimate_of_more_than_a_day_is_none() -> None:
+def test_an_estimate_of_more_than_a_day_is_not_given() -> None:
     """A rate next to nothing tells nothing."""
     assert estimate([(0, 0.0), (2, 1e-7), (4, 2e-7)], 4) is None
 
@@ -276,7 +276,7 @@ def test_whatever_progress_events_come_the_message_never_goes_back(
         now, attempt = now + pause, max(attempt, number)
         tracker.take(progress_event(progress, attempt=attempt), now)
         update = tracker.update(now, is_live=True)
-        told_now = (update.attempt, -1.0 if update.progress is None else update.progress)
-        assert told_now >= shown
+        reported_now = (update.attempt, -1.0 if update.progress is None else update.progress)
+        assert reported_now >= shown
         assert update.seconds_left is None or 0 <= update.seconds_left <= 86_400
-        shown = told_now
+        shown = reported_now

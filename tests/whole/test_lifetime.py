@@ -205,7 +205,7 @@ async def test_a_closed_watch_says_so(sim: Simulator, open_client: CyberunClient
 
 
 async def test_two_tasks_cannot_read_one_watch(sim: Simulator, open_client: CyberunClient) -> None:
-    """A second reader of the same iterator is reported to watch for itself."""
+    """A second reader of the same iterator is asked to watch for itself."""
     live = sim.create_task(manual=True)
     async with open_client.watch(live.id) as events, anyio.create_task_group() as group:
         await anext(events)

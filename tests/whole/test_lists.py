@@ -61,7 +61,7 @@ async def test_a_refused_filter_is_remembered() -> None:
 
 
 async def test_a_429_slows_all_polling() -> None:
-    """One task is reported to wait; none of the others is asked about meanwhile."""
+    """One task is asked to wait; none of the others is asked about meanwhile."""
     sim = Simulator(seed=7)
     sim.faults.add("tasks", faults.refuse(429, retry_after=20), skip=4)
     ids = [sim.create_task(attrs.evolve(PLAN, steps=100)).id for _ in range(30)]

@@ -151,7 +151,7 @@ async def test_a_broken_observer_disturbs_nothing(
     assert "mine" in caplog.text
 
 
-async def test_a_header_that_is_none_is_left_out(
+async def test_an_invalid_header_is_left_out(
     sim: Simulator, caplog: pytest.LogCaptureFixture
 ) -> None:
     """An observer cannot break into a request with a line end."""

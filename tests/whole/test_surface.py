@@ -307,7 +307,7 @@ async def test_a_webhook_lives_its_life(sim: Simulator, reported: bool, kind: st
 
 
 @pytest.mark.parametrize("takes", [True, False])
-async def test_an_integration_key_may_manage_webhooks_or_is_told_what_may(
+async def test_an_integration_key_may_manage_webhooks_or_gets_what_may(
     sim: Simulator, takes: bool
 ) -> None:
     """It is tried; a refusal says which key is needed."""
@@ -450,7 +450,7 @@ async def test_hooks_that_raise_or_read_change_no_answer(
 
 
 async def test_a_hook_that_fails_ends_the_watch_with_its_error(sim: Simulator) -> None:
-    """What a hook raises is reported to who waits for that task; the client lives on."""
+    """What a hook raises is asked to who waits for that task; the client lives on."""
 
     async def faulty(response: httpx.Response) -> None:
         if response.request.url.path.endswith(broken.id):

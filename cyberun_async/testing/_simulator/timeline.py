@@ -25,7 +25,7 @@ class Mark:
 
     *at* and *started* are seconds since the task was created, *name* is the
     event on the stream, *details* what that event says beyond the state, and
-    *is_over* that the task ends here although the state is none of the known ends.
+    *is_over* that the task ends here although the state is not a known end.
     """
 
     at: float
