@@ -411,7 +411,8 @@ class Follower:
         if connection.status == 200 and connection.is_event_stream:
             return connection
         async with connection:
-            refusal, retry_after = await refusal_of(connection, self.task_id)
+            suspicion = self._shared.requests.suspicion
+            refusal, retry_after = await refusal_of(connection, self.task_id, suspicion)
         reached = not isinstance(refusal, RequestRejectedError) or refusal.from_service
         watch.refused(refusal, now(), retry_after=retry_after, was_reached=reached)
         return None

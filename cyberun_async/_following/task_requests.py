@@ -58,6 +58,11 @@ class TaskRequests:
         )
         return decode_task(await call)
 
+    @property
+    def suspicion(self) -> str | None:
+        """What to say of a 404 for as long as nothing else was ever answered."""
+        return self._caller.suspicion
+
     async def list_page(self, state: str, number: int) -> Page[TaskRow]:
         """Return one page of the team's tasks in *state*."""
         params = {"status": str(state), "current_page": number, "per_page": PAGE_SIZE}
@@ -138,7 +143,7 @@ class TaskRequests:
 
 
 async def refusal_of(
-    connection: EventConnection, task_id: str
+    connection: EventConnection, task_id: str, suspicion: str | None = None
 ) -> tuple[CyberunError, float | None]:
     """Return the error that an answer without events stands for, and what to wait for."""
     try:
@@ -154,4 +159,4 @@ async def refusal_of(
     if 200 <= reply.status < 300:
         error = unexpected(reply, "the event stream was answered with something else")
         return error, retry_after_of(reply.headers)
-    return rejection(reply, task=True), retry_after_of(reply.headers)
+    return rejection(reply, task=True, suspicion=suspicion), retry_after_of(reply.headers)

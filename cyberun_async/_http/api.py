@@ -122,6 +122,11 @@ class Caller:
         self._headers = headers
         self._extra = extra
 
+    @property
+    def suspicion(self) -> str | None:
+        """What to say of a 404 for as long as nothing else was ever answered."""
+        return None if self._account.was_understood else self._suspicion
+
     async def headers(self, refused: Secret | None = None) -> tuple[Secret, dict[str, str]]:
         """Return a key and the headers it makes; *refused* is one the service would not take."""
         key = await self._account.key(refused)
@@ -206,8 +211,7 @@ class Caller:
                 is_submission=is_submission,
             )
             if pause is None or not self._account.quota.take():
-                suspicion = None if self._account.was_understood else self._suspicion
-                raise _failure(outcome, attempt, task=task, suspicion=suspicion)
+                raise _failure(outcome, attempt, task=task, suspicion=self.suspicion)
             self._account.retries += 1
             if departure is not None:
                 # Else it would not be repeated.

@@ -104,6 +104,8 @@ class Network:
 
     environment: Environment
 
+    suspicion = None
+
     async def open_stream(self, task_id: str, last_event_id: str | None) -> Any:
         assert task_id == TASK
         headers = {} if last_event_id is None else {"Last-Event-ID": last_event_id}
