@@ -50,7 +50,7 @@ class Work(Generic[R]):
         self.offers: deque[Offer[R]] = deque()
         self.failures: list[CyberunError] = []
         self.crash: Exception | None = None
-        self.is_over = False
+        self.is_over: bool = False
         self._scope = anyio.CancelScope()
         self._ended = anyio.Event()
         self._changed: anyio.Event | None = None

@@ -1,6 +1,7 @@
 """Following tasks, behind the client: one follower a task, however many watch it."""
 
 import logging
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 
 import anyio
@@ -72,6 +73,8 @@ class Followers:
         by_task: All tasks that are followed.
     """
 
+    now: Callable[[], float]
+
     def __init__(
         self,
         *,
@@ -91,7 +94,7 @@ class Followers:
         self.economy = economy
         self._counters = economy.counters
         self.by_task: dict[str, Follower] = {}
-        self.requests = TaskRequests(
+        self.requests: TaskRequests = TaskRequests(
             transport=transport,
             caller=caller,
             policy=policy,

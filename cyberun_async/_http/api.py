@@ -49,7 +49,7 @@ class Account:
         self.keyring = keyring
         self.usage: Usage = Usage()
         self._context: Context = copy_context() if context is None else context
-        self.quota = RetryQuota(policy.quota, policy.retry_cost)
+        self.quota: RetryQuota = RetryQuota(policy.quota, policy.retry_cost)
         self.retries: int = 0
         self.was_understood: bool = False
         self._refresh_lock = anyio.Lock()

@@ -105,6 +105,16 @@ async def send_over(
             stage=progress.stage,
         )
         raise failed from cause_of(error)
+    except AttributeError as error:
+        # A peer that resets a connection as it accepts it leaves uvloop without the socket
+        # whose options anyio is about to set.
+        if progress.is_sent or "setsockopt" not in str(error):
+            raise
+        reset = httpx.ConnectError("the connection was reset as it was opened")
+        failed = failure(
+            reset, host=host_of(request.url), is_sent=False, via=via, stage=progress.stage
+        )
+        raise failed from error
     except Exception as error:
         # What httpcore lets through where a SOCKS proxy hangs up, or speaks something else.
         if via is None or not via.speaks_socks or progress.stage is not Stage.PROXY:

@@ -149,9 +149,11 @@ class RequestRejectedError(CyberunError):
         suspicion: str | None = None,
     ) -> None:
         self.status = status
-        self.error_message = error_message = words(error_message)
+        self.error_message: str | None = words(error_message)
+        error_message = self.error_message
         self.method = method
-        self.path = path = scrubbed(path)
+        self.path: str = scrubbed(path)
+        path = self.path
         self.retry_after = retry_after
         self.from_service = from_service
         said = f": {error_message}" if error_message else ""
@@ -232,9 +234,11 @@ class ServiceUnavailableError(CyberunError):
         attempts: int = 1,
         retry_after: float | None = None,
     ) -> None:
-        self.reason = reason = scrubbed(reason)
+        self.reason: str = scrubbed(reason)
+        reason = self.reason
         self.status = status
-        self.error_message = error_message = words(error_message)
+        self.error_message: str | None = words(error_message)
+        error_message = self.error_message
         self.attempts = attempts
         self.retry_after = retry_after
         said = f": {error_message}" if error_message else ""
@@ -288,7 +292,8 @@ class UnexpectedResponseError(CyberunError):
         text = body.decode("utf-8", "replace") if isinstance(body, bytes) else body
         self.problem = problem
         self.status = status
-        self.content_type = content_type = words(content_type)
+        self.content_type: str | None = words(content_type)
+        content_type = self.content_type
         self.excerpt: str = scrubbed(text[:_LONGEST_EXCERPTED])[:EXCERPT_CHARACTERS]
         super().__init__(
             f"{problem} (HTTP {status}, content type {content_type!r}, "
@@ -313,7 +318,8 @@ class SubmissionUncertainError(CyberunError):
         self.workflow = workflow
         self.parameters = parameters
         self.sent_at = sent_at
-        self.reason = reason = scrubbed(reason)
+        self.reason: str = scrubbed(reason)
+        reason = self.reason
         # By name, as a subclass has a second base in between.
         CyberunError.__init__(
             self,
@@ -349,13 +355,14 @@ class TaskEndedError(CyberunError):
             sent they are in ``snapshot.raw_json()``, where there is a snapshot.
     """
 
-    verb = "ended"
+    verb: str = "ended"
 
     def __init__(
         self, *, task_id: str, error: str | None = None, snapshot: TaskSnapshot | None = None
     ) -> None:
         self.task_id = task_id
-        self.error = error = words(error)
+        self.error: str | None = words(error)
+        error = self.error
         self.snapshot = snapshot
         said = f": {error}" if error else ""
         super().__init__(f"task {task_id} {self.verb}{said}")
@@ -392,7 +399,7 @@ class UnknownEndError(TaskEndedError):
         snapshot: TaskSnapshot | None = None,
     ) -> None:
         self.status = status
-        self.verb = f"ended in the state {status[:_LONGEST_STATE]!r}, which is not known here"
+        self.verb: str = f"ended in the state {status[:_LONGEST_STATE]!r}, which is not known here"
         super().__init__(task_id=task_id, error=error, snapshot=snapshot)
 
 

@@ -6,7 +6,7 @@ from contextlib import aclosing
 from datetime import UTC, datetime
 from functools import partial
 from inspect import Parameter, Signature, isawaitable
-from typing import Any, Protocol, TypeVar, cast, overload
+from typing import Any, ClassVar, Protocol, TypeVar, cast, overload
 
 import anyio
 import attrs
@@ -162,7 +162,7 @@ class WebhookEndpoint:
             *now* not callable.
     """
 
-    __signature__ = _RouteSignature()
+    __signature__: ClassVar[_RouteSignature] = _RouteSignature()
 
     def __init__(
         self,

@@ -98,7 +98,13 @@ async def test_the_id_outlives_a_stream_that_sends_none() -> None:
         assert ids_sent(server) == [None, "abc", "abc"]
 
 
-@pytest.mark.parametrize("transport", ["httpx", "aiohttp"])
+@pytest.mark.parametrize(
+    "transport",
+    [
+        "httpx",
+        pytest.param("aiohttp", marks=pytest.mark.asyncio_only("aiohttp knows asyncio only")),
+    ],
+)
 @pytest.mark.parametrize(
     "kind, is_stream",
     [
