@@ -45,7 +45,8 @@ Decisions, with their reasons:
   the same ``retry_count`` changes nothing.
 * A stream is stale when a check made after it was connected has shown a change that it
   does not deliver within the grace. The first check of a connection is only the
-  baseline, since a service need not replay what happened before.
+  baseline, since a service need not replay what happened before; where it shows a change,
+  the next checks come sooner, with pauses that grow from `settle_after`.
 * Only events that show the task move put off status checks. The service's ``error`` event
   says that it cannot see the task, and a repetition may come from anything that only
   remembers.
@@ -478,9 +479,10 @@ class Watch:
         self._outage.heard(now)
         self._checks.answered()
         self._refused_since = None
+        was_known = self.status is not None
         changed = self._reconcile(snapshot, sent_at, now)
         if not self._is_over():
-            self.streams.compare(sent_at, now, changed=changed)
+            self.streams.compare(sent_at, now, changed=changed, was_known=was_known)
             self._after_check(sent_at, now)
 
     def check_failed(
@@ -814,7 +816,9 @@ class Watch:
         policy, since = self.policy, self.streams.connected_at
         if self.phase is not Phase.READING or self.streams.have_failed:
             return self.poll_interval(now)
-        return policy.settle_after if since is None or sent_at < since else policy.check_after
+        if since is None or sent_at < since:
+            return policy.settle_after
+        return self.streams.pause_of_checks()
 
     # Refusals.
 

@@ -35,6 +35,9 @@ class StreamAttempts:
     _retry_hint: float | None = None
     _has_baseline: bool = False
     _garbled_run: int = 0
+    # The pause before the next check, while the first one of a connection has shown a change
+    # that the stream does not bring: it may be from before the connection, or held back.
+    _doubt: float | None = None
 
     @property
     def are_exhausted(self) -> bool:
@@ -60,6 +63,7 @@ class StreamAttempts:
         self.connecting_at = self.stale_at = self.lost_at = None
         self._has_baseline = False
         self._garbled_run = 0
+        self._doubt = None
         return gap
 
     def readable(self) -> None:
@@ -73,12 +77,12 @@ class StreamAttempts:
 
     def moved(self) -> None:
         """The stream showed the task move."""
-        self.stale_at = None
+        self.stale_at = self._doubt = None
         self._garbled_run = 0
 
     def is_level(self) -> None:
         """The stream showed the present state."""
-        self.stale_at = None
+        self.stale_at = self._doubt = None
 
     def brought_news(self) -> None:
         """The stream brought something new: all is well again."""
@@ -111,14 +115,28 @@ class StreamAttempts:
 
     # Streams that stay behind what a status check has shown.
 
-    def compare(self, sent_at: float, now: float, *, changed: bool) -> None:
-        """Note whether a check *sent_at* that moment has shown what the stream did not bring."""
+    def compare(self, sent_at: float, now: float, *, changed: bool, was_known: bool) -> None:
+        """
+        Note whether a check *sent_at* that moment has shown what the stream did not bring.
+
+        With *was_known* there was a state before, so that the first answer can be a change.
+        """
         since = self.connected_at if self.connecting_at is None else self.connecting_at
         if since is None or sent_at < since:
             return
         if changed and self._has_baseline and self.stale_at is None:
             self.stale_at = now + self._policy.stale_grace
+        if changed and was_known and not self._has_baseline:
+            self._doubt = self._policy.settle_after
         self._has_baseline = True
+
+    def pause_of_checks(self) -> float:
+        """Return the seconds before the next check beside the open stream."""
+        if self._doubt is None:
+            return self._policy.check_after
+        pause = min(self._doubt, self._policy.check_after)
+        self._doubt *= 2
+        return pause
 
     def give_up_silent(self, now: float, last_byte_at: float) -> str:
         """Return why the stream, open or opening, is not worth waiting for."""

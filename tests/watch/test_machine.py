@@ -885,6 +885,20 @@ def test_a_stream_need_not_repeat_what_was_before_it(answers: list[Fact]) -> Non
     assert played.next_step() == Read()
 
 
+def test_a_change_that_the_first_check_shows_is_checked_again_soon() -> None:
+    """It may be from before the connection, or held back: the pauses grow from 5 s."""
+    played = play(polled("queued", 0.5), connected(1), polled("running", 6))
+    moments = list[float | None]()
+    for _ in range(5):
+        assert played.check_at is not None
+        moments.append(played.check_at)
+        polled("running", played.check_at)(played)
+
+    assert moments == [11.0, 21.0, 41.0, 81.0, 141.0]
+    received(progress(0.5), 142)(played)
+    assert played.check_at == 202.0
+
+
 def test_a_stream_without_a_single_byte_leads_to_polling_soon() -> None:
     """A proxy that buffers is found out after two streams, not after all tries."""
     played = play(connected(1), polled("waiting", 2), polled("queued", 62), passed(67, 0.5))
