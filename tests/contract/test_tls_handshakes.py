@@ -5,6 +5,7 @@ Each fault meets plain requests and streams, over both transports; ``nox -s back
 them on trio and uvloop.
 """
 
+import asyncio
 from collections.abc import Iterator
 from typing import Any, Final, Literal
 from urllib.parse import urlsplit
@@ -143,6 +144,9 @@ async def test_a_certificate_that_is_not_verified_is_final(
     sim: Simulator, authority: Authority, transport: Kind, fault: str
 ) -> None:
     """One connection, one error that names the host and the reason; a watch ends with it, too."""
+    if transport == "aiohttp":
+        # uvloop may report the error to its handler, too, for a protocol nobody waits for.
+        asyncio.get_running_loop().set_exception_handler(lambda *_: None)
     is_unknown = fault == "unknown authority"
     name = "127.0.0.1" if is_unknown else "other.example"
     with over_tls(port_of(sim), authority, name) as cutter:

@@ -196,9 +196,8 @@ async def test_a_watch_survives_a_bad_stream(
     rule = sim.faults.add("events", *actions, times=times)
     await assert_ends_well(sim)
 
-    # A stream of heartbeats may outlive the task.
-    lives_on = any(isinstance(action, faults.Stall) and action.heartbeat for action in actions)
-    assert rule.fired >= (1 if times == 1 or lives_on else 2)
+    # How often depends on the pauses, which are drawn: the task may end before the second.
+    assert rule.fired >= 1
 
 
 @pytest.mark.parametrize("behaviour", ["current", "history", "nothing"])
